@@ -1,0 +1,1 @@
+//! Source and Sink for a remote registry.

@@ -1,0 +1,42 @@
+//! The reading side that every place on disk has in common, and a [`Source`](airlock_oci::Source) over any of them.
+//!
+//! A directory in docker-distribution's layout, an OCI layout and an archive all answer the same five questions by
+//! repository. They answer with regions of open files, so that whoever serves them can send straight from the file.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{Descriptor, Digest, Error, Manifest, Repository, Tag};
+
+/// A stretch of an open file: a blob's bytes.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// The file, read with positioned reads only.
+    pub file: Arc<File>,
+    /// Where the bytes begin.
+    pub offset: u64,
+    /// How many there are.
+    pub len: u64,
+}
+
+/// Content on a local disk, by repository. Calls block on the disk; async callers use a blocking thread.
+pub trait Storage: Send + Sync {
+    /// For messages: the path.
+    fn describe(&self) -> String;
+
+    /// All repositories that hold a manifest, sorted.
+    fn repositories(&self) -> Result<Vec<Repository>, Error>;
+
+    /// The tags of a repository, sorted; `None` when there is no such repository.
+    fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error>;
+
+    /// A manifest, verified against its digest; `None` when it is not there. A damaged one is an error.
+    fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error>;
+
+    /// Where a blob's bytes lie; `None` when the repository does not have it. Not verified.
+    fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error>;
+
+    /// Descriptors (with `artifactType` and annotations) of the manifests of the repository whose subject is `subject`, sorted by digest.
+    fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error>;
+}

@@ -1,0 +1,1 @@
+//! The one engine that moves content from a Source to a Sink.
