@@ -206,9 +206,7 @@ mod tests {
             Digest::of(b"abc").to_string(),
             "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert!(
-            Digest::of_with(Algorithm::Sha512, b"abc").hex().starts_with("ddaf35a193617abacc417349ae204131")
-        );
+        assert!(Digest::of_with(Algorithm::Sha512, b"abc").hex().starts_with("ddaf35a193617abacc417349ae204131"));
     }
 
     #[test]

@@ -92,14 +92,7 @@ impl Error {
     pub fn new(kind: ErrorKind, what: impl Into<String>, cause: impl fmt::Display) -> Self {
         let (what, cause) = (what.into(), cause.to_string());
         Self {
-            inner: Box::new(Inner {
-                kind,
-                what,
-                cause,
-                hint: None,
-                attempts: Vec::new(),
-                retry: kind.is_transient(),
-            }),
+            inner: Box::new(Inner { kind, what, cause, hint: None, attempts: Vec::new(), retry: kind.is_transient() }),
         }
     }
 

@@ -20,7 +20,7 @@ pub mod source;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{Attempt, Error, ErrorKind};
-pub use manifest::{Manifest, MAX_MANIFEST_BYTES, Shape};
+pub use manifest::{MAX_MANIFEST_BYTES, Manifest, Shape};
 pub use platform::Platform;
 pub use reference::{Reference, Registry, Repository, Tag};
 pub use sink::{Abilities, Content, Sink};

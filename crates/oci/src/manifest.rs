@@ -104,7 +104,9 @@ impl Manifest {
             return Err(unsupported(
                 "it is a Docker schema 1 manifest, a format that current registries and clusters refuse".into(),
             )
-            .hint("push the image again with a current tool, for example `skopeo copy --format v2s2`, and mirror that"));
+            .hint(
+                "push the image again with a current tool, for example `skopeo copy --format v2s2`, and mirror that",
+            ));
         }
         let shape = match (&wire.manifests, &wire.layers, &wire.config, &wire.blobs) {
             (Some(_), None, None, _) => Shape::Index,
@@ -155,7 +157,10 @@ impl Manifest {
                     .hint("the image was published wrong; ask its publisher for a corrected one")
             };
             if descriptor.size > MAX_BLOB_BYTES {
-                return Err(fail(format!("`{}` claims an absurd size of {} bytes", descriptor.digest, descriptor.size)));
+                return Err(fail(format!(
+                    "`{}` claims an absurd size of {} bytes",
+                    descriptor.digest, descriptor.size
+                )));
             }
             if let Some(other) = sizes.insert(&descriptor.digest, descriptor.size)
                 && other != descriptor.size
@@ -269,7 +274,8 @@ mod tests {
     #[test]
     fn the_type_under_which_it_was_served_is_used_where_the_bytes_do_not_say_one() {
         let bytes = Bytes::from(image(""));
-        let manifest = Manifest::parse(bytes, Some("application/vnd.docker.distribution.manifest.v2+json; charset=utf-8"));
+        let manifest =
+            Manifest::parse(bytes, Some("application/vnd.docker.distribution.manifest.v2+json; charset=utf-8"));
         assert_eq!(manifest.unwrap().media_type(), media_type::DOCKER_MANIFEST);
     }
 

@@ -35,7 +35,9 @@ pub fn is_index(media_type: &str) -> bool {
 
 /// Whether this is a type of manifest (and not of a blob).
 pub fn is_manifest(media_type: &str) -> bool {
-    is_index(media_type) || matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST | OCI_ARTIFACT) || is_schema1(media_type)
+    is_index(media_type)
+        || matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST | OCI_ARTIFACT)
+        || is_schema1(media_type)
 }
 
 /// Whether this is Docker's first manifest format, which nothing can carry any more.

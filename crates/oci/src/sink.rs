@@ -48,12 +48,7 @@ pub trait Sink: Send + Sync {
 
     /// Writes a manifest, byte for byte, under its digest and, with a tag, under that tag. Its blobs and children are
     /// there already, except those that a sparse index leaves out.
-    async fn put_manifest(
-        &self,
-        repository: &Repository,
-        manifest: &Manifest,
-        tag: Option<&Tag>,
-    ) -> Result<(), Error>;
+    async fn put_manifest(&self, repository: &Repository, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Error>;
 
     /// Removes a tag (alone) or a manifest with all its tags.
     async fn delete_manifest(&self, repository: &Repository, at: &ManifestName) -> Result<(), Error>;
