@@ -1,4 +1,5 @@
 //! Registry storage on a local disk: what is written is whole, survives damage, and is the same storage to docker-registry.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! OCI layout directories: ours are read by skopeo, skopeo's are read by us.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod support;
 

@@ -1,5 +1,10 @@
 //! Small images made in code, and the real tools that judge what we write.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test program uses its own part; this is test code")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "each test program uses its own part; this is test code"
+)]
 
 use std::net::TcpListener;
 use std::path::Path;
