@@ -81,7 +81,7 @@ pub(super) fn read(name: &str, text: &str, dropin: bool) -> Result<File, LoadErr
         if decoded.has_v2() {
             return Err(reader.error("E_V1_V2_MIXED", &span, "version 1 and version 2 settings are mixed"));
         }
-        decoded = reader.from_v1(v1)?;
+        decoded = reader.upgrade(v1)?;
     }
     reader.check(decoded)
 }
@@ -247,7 +247,7 @@ impl Reader<'_> {
     // ---- checks -------------------------------------------------------------------------------------------------------
 
     /// Version 1 knows hosts only: blocked ones first, then insecure ones, both flags may meet on one host.
-    fn from_v1(self, v1: V1) -> Result<Decoded, LoadError> {
+    fn upgrade(self, v1: V1) -> Result<Decoded, LoadError> {
         let mut registries: Vec<RawTable> = Vec::new();
         let mut known: HashMap<String, usize> = HashMap::new();
         let blocked = v1.block.into_iter().flatten().map(|text| (text, true));
