@@ -1,1 +1,3 @@
 //! Configuration to plan to transfer to outputs.
+
+pub mod config;
