@@ -1,6 +1,7 @@
 //! The configuration: a table for every rule of the format, messages with their places, the world's image sets, robustness.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::format_collect, reason = "test data, built once")]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::path::{Path, PathBuf};

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::model::{Catalog, ImageLocation, Package};
+use super::operators::PackageMarks;
 use super::problem::code;
 use super::reader::{Reader, Section};
-use super::sections::{Marked, PackageMarks};
+use super::sections::Marked;
 use super::version::Version;
 use super::yaml::Mark;
 

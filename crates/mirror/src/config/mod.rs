@@ -8,6 +8,7 @@
 mod check;
 mod image;
 mod model;
+mod operators;
 mod problem;
 mod reader;
 mod sections;
@@ -99,7 +100,7 @@ fn read(path: &Path) -> Result<String, Problems> {
     let bytes = std::fs::read(path).map_err(|e| fail(format!("cannot read the configuration: {e}")))?;
     String::from_utf8(bytes).map_err(|e| {
         let valid = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
+        let line = valid.split(|b| *b == b'\n').count();
         fail(format!("the configuration is not UTF-8 text: the first wrong byte is in line {line}"))
     })
 }
