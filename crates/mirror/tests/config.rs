@@ -625,6 +625,28 @@ fn files_that_cannot_be_read_are_problems_too() {
 }
 
 #[test]
+fn thousands_of_problems_are_cut_but_never_lost() {
+    let untagged: String = (0..5_000).map(|n| format!("- name: quay.io/a/b{n}\n")).collect();
+    let problems = bad(&isc(&format!("additionalImages:\n{untagged}"))).problems;
+    assert_eq!(problems.len(), 501);
+    assert!(problems[500].message.contains("there are 4500 errors more"));
+    // Warnings beyond the limit do not hide an error that comes after them.
+    let late = v1(&format!("additionalImages:\n{untagged}")) + "hlem: {}\n";
+    assert_eq!(one(&late).line, 5_005);
+    assert_eq!(good(&v1(&format!("additionalImages:\n{untagged}"))).warnings.len(), 501);
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_walked() {
+    let deep = |n: usize| isc(&format!("samples: {}{}", "[".repeat(n), "]".repeat(n)));
+    assert_eq!(one(&deep(200)).code, code::SYNTAX);
+    assert_eq!(one(&deep(100_000)).code, code::SYNTAX);
+    let by_alias: String = (1..200).map(|n| format!("- &a{n} [[[[[*a{}]]]]]\n", n - 1)).collect();
+    let problem = one(&isc(&format!("samples:\n- &a0 x\n{by_alias}")));
+    assert!(problem.message.contains("levels deep"), "{problem}");
+}
+
+#[test]
 fn control_characters_of_a_file_never_reach_a_terminal() {
     let shown = bad(&isc("\"a\\e[31m\": \"\\e[2J\"")).to_string() + &bad("kind: \"\\e[2Jx\"\nmirror: {}").to_string();
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");

@@ -75,8 +75,7 @@ fn finish<C>(
         reader.error(fault.code, fault.mark, fault.message);
     }
     let config = root.and_then(|root| section(&mut reader, &root));
-    let mut problems = reader.into_problems();
-    problems.sort_by_key(|p| (p.line, p.column));
+    let problems = reader.into_problems();
     let path = PathBuf::from(name);
     match config {
         Some(config) if problems.iter().all(|p| p.severity == Severity::Warning) => {

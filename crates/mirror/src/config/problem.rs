@@ -32,8 +32,10 @@ pub struct Problem {
     pub column: u32,
     /// Number of characters that are marked, at least 1.
     pub length: u32,
-    /// The line of the file that is shown, without control characters.
+    /// The line of the file, or the part of a long one around the mark; tabs are single blanks.
     pub source: String,
+    /// How many characters of the line were cut off before `source`.
+    pub source_cut: u32,
     /// What stands beside the mark.
     pub label: Option<String>,
     /// What helps.
@@ -92,6 +94,18 @@ pub mod code {
 }
 
 impl Problem {
+    /// Shows the line in which the mark lies, cutting a long one around it.
+    pub(super) fn show(&mut self, line: &str) {
+        let total = line.chars().count();
+        let column = (self.column.max(1) as usize - 1).min(total);
+        let cut = if total > MAX_SHOWN_LINE { column.saturating_sub(MAX_SHOWN_LINE / 4) } else { 0 };
+        let shown = line.chars().skip(cut).take(MAX_SHOWN_LINE);
+        self.source = shown.map(|c| if c == '\t' { ' ' } else { c }).collect();
+        let rest = (self.source.chars().count() + cut).saturating_sub(column).max(1);
+        self.source_cut = u32::try_from(cut).unwrap_or(u32::MAX);
+        self.length = self.length.clamp(1, u32::try_from(rest).unwrap_or(u32::MAX));
+    }
+
     /// A problem of the whole file.
     pub(super) fn of_file(code: &'static str, file: &str, message: String) -> Self {
         Self {
@@ -103,6 +117,7 @@ impl Problem {
             column: 0,
             length: 1,
             source: String::new(),
+            source_cut: 0,
             label: None,
             hint: None,
         }
@@ -115,34 +130,28 @@ impl fmt::Display for Problem {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{severity}[{}]: {}", self.code, self.message)?;
+        write!(f, "{severity}[{}]: {}", self.code, clean(&self.message))?;
         if self.line == 0 {
             write!(f, "\n  --> {}", self.file)?;
         } else {
             let gutter = " ".repeat(self.line.to_string().len());
             write!(f, "\n{gutter}--> {}:{}:{}", self.file, self.line, self.column)?;
-            let (shown, before, length) = self.window();
-            let carets = "^".repeat(length);
-            let label = self.label.as_deref().map(|l| format!(" {l}")).unwrap_or_default();
-            write!(f, "\n{gutter} |\n{} | {shown}\n{gutter} | {}{carets}{label}", self.line, " ".repeat(before))?;
+            let before = " ".repeat((self.column.max(1) - 1).saturating_sub(self.source_cut) as usize);
+            let carets = "^".repeat(self.length.max(1) as usize);
+            let label = self.label.as_deref().map(|l| format!(" {}", clean(l))).unwrap_or_default();
+            let (line, source) = (self.line, clean(&self.source));
+            write!(f, "\n{gutter} |\n{line} | {source}\n{gutter} | {before}{carets}{label}")?;
         }
         if let Some(hint) = &self.hint {
-            write!(f, "\nhelp: {hint}")?;
+            write!(f, "\nhelp: {}", clean(hint))?;
         }
         Ok(())
     }
 }
 
-impl Problem {
-    /// The part of the line that is shown, the blanks before the mark, and the length of the mark.
-    fn window(&self) -> (String, usize, usize) {
-        let total = self.source.chars().count();
-        let column = (self.column.max(1) as usize - 1).min(total);
-        let skip = if total > MAX_SHOWN_LINE { column.saturating_sub(MAX_SHOWN_LINE / 4) } else { 0 };
-        let shown: String = self.source.chars().skip(skip).take(MAX_SHOWN_LINE).collect();
-        let length = (self.length.max(1) as usize).min((shown.chars().count() + skip).saturating_sub(column).max(1));
-        (shown, column - skip, length)
-    }
+/// A terminal must not obey what a file says.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 impl fmt::Display for Problems {
@@ -221,9 +230,10 @@ mod tests {
 
     #[test]
     fn a_very_long_line_is_shown_around_the_mark() {
-        let source = "x".repeat(100_000);
-        let problem =
-            Problem { line: 1, column: 90_000, length: 50_000, source, ..Problem::of_file("E", "f", String::new()) };
+        let mut problem =
+            Problem { line: 1, column: 90_000, length: 50_000, ..Problem::of_file("E", "f", String::new()) };
+        problem.show(&"x".repeat(100_000));
+        assert_eq!((problem.source.len(), problem.source_cut), (160, 89_959));
         assert!(problem.to_string().len() < 1_000);
     }
 }

@@ -5,11 +5,26 @@ use super::problem::{Problem, Severity, code, nearest};
 use super::sections::CONTENT_FIELDS;
 use super::yaml::{Key, Looks, Mark, Node, Value, looks};
 
+/// Most errors, and most warnings, that are kept. A warning never takes the place of an error.
+const MAX_PROBLEMS: usize = 500;
+/// Most characters of a message; a value may be as long as the file.
+const MAX_MESSAGE: usize = 500;
+
 /// Collects what is wrong while a tree is read.
 pub(super) struct Reader<'t> {
     file: &'t str,
     lines: Vec<&'t str>,
+    errors: Kept,
+    warnings: Kept,
+}
+
+/// The first problems of one severity, and how many came after.
+#[derive(Default)]
+struct Kept {
     problems: Vec<Problem>,
+    /// Takes what is written to the problem that came last but is not kept.
+    overflow: Option<Problem>,
+    dropped: usize,
 }
 
 /// A mapping whose fields are known.
@@ -41,13 +56,33 @@ pub(super) enum UnderV1 {
     Refused(&'static str),
 }
 
+impl Kept {
+    fn count(&self) -> usize {
+        self.problems.len() + self.dropped
+    }
+}
+
 impl<'t> Reader<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self { file, lines: text.lines().collect(), problems: Vec::new() }
+        Self { file, lines: text.lines().collect(), errors: Kept::default(), warnings: Kept::default() }
     }
 
+    /// Everything found, in the order of lines.
     pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems
+        let mut problems = Vec::new();
+        let mut rests = Vec::new();
+        for (severity, word, kept) in
+            [(Severity::Error, "error", self.errors), (Severity::Warning, "warning", self.warnings)]
+        {
+            if let (dropped @ 1.., Some(last)) = (kept.dropped, kept.problems.last()) {
+                let message = format!("there are {dropped} {word}s more; only the first {MAX_PROBLEMS} are shown");
+                rests.push(Problem { severity, ..Problem::of_file(last.code, self.file, message) });
+            }
+            problems.extend(kept.problems);
+        }
+        problems.sort_by_key(|p| (p.line, p.column));
+        problems.extend(rests);
+        problems
     }
 
     pub(super) fn error(&mut self, code: &'static str, mark: Mark, message: impl Into<String>) -> &mut Problem {
@@ -59,34 +94,22 @@ impl<'t> Reader<'t> {
     }
 
     fn report(&mut self, severity: Severity, code: &'static str, mark: Mark, message: String) -> &mut Problem {
-        let line = self.lines.get((mark.line as usize).saturating_sub(1)).copied().unwrap_or_default();
-        // A terminal must not obey what a file says.
-        let clean = |c: char| {
-            if c == '\t' {
-                ' '
-            } else if c.is_control() {
-                '\u{fffd}'
-            } else {
-                c
-            }
+        let message = if message.chars().count() > MAX_MESSAGE {
+            message.chars().take(MAX_MESSAGE).chain(['…']).collect()
+        } else {
+            message
         };
-        let source: String = line.chars().map(clean).collect();
-        let rest = source.chars().count().saturating_sub((mark.column as usize).saturating_sub(1)).max(1);
-        let message = message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        self.problems.push(Problem {
-            code,
-            severity,
-            message,
-            file: self.file.to_owned(),
-            line: mark.line,
-            column: mark.column,
-            length: mark.length.min(u32::try_from(rest).unwrap_or(u32::MAX)).max(1),
-            source,
-            label: None,
-            hint: None,
-        });
-        let last = self.problems.len() - 1;
-        &mut self.problems[last]
+        let mut problem = Problem { severity, ..Problem::of_file(code, self.file, message) };
+        (problem.line, problem.column, problem.length) = (mark.line, mark.column, mark.length);
+        problem.show(self.lines.get((mark.line as usize).saturating_sub(1)).copied().unwrap_or_default());
+        let kept = if severity == Severity::Error { &mut self.errors } else { &mut self.warnings };
+        if kept.problems.len() == MAX_PROBLEMS {
+            kept.dropped += 1;
+            return kept.overflow.insert(problem);
+        }
+        kept.problems.push(problem);
+        let last = kept.problems.len() - 1;
+        &mut kept.problems[last]
     }
 
     /// The fields of a mapping. Nothing written (`mirror:` with nothing behind it) is an empty mapping, as for oc-mirror.
@@ -229,9 +252,9 @@ impl<'t> Reader<'t> {
 
     /// A string that must be there.
     pub(super) fn required<'n>(&mut self, section: &Section<'n>, field: &str) -> Option<(&'n str, Mark)> {
-        let problems = self.problems.len();
+        let errors = self.errors.count();
         let text = self.text(section, field);
-        if text.is_none() && self.problems.len() == problems && !section.broken {
+        if text.is_none() && self.errors.count() == errors && !section.broken {
             let mark = section.field_mark(field).unwrap_or(section.mark);
             self.error(code::MISSING, mark, format!("`{}` is missing or empty", section.at(field)));
         }

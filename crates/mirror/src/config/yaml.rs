@@ -13,6 +13,9 @@ use super::problem::code;
 /// Most values of one file, counting each use of an alias: an image of a set takes about five.
 const MAX_NODES: usize = 1_000_000;
 
+/// Deepest nesting, aliases followed: the format needs ten, and a tree is walked by recursion.
+const MAX_DEPTH: usize = 64;
+
 /// A place in the text. Lines and columns (in characters) count from 1.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mark {
@@ -149,7 +152,7 @@ impl<'t> Builder<'t> {
                 Event::StreamEnd => break,
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
                 event => {
-                    let node = self.node(event, span)?;
+                    let node = self.node(event, span, 0)?;
                     if root.is_none() {
                         root = Some(node);
                     } else if !node.is_null() {
@@ -175,10 +178,11 @@ impl<'t> Builder<'t> {
         Err(Fault { code: code::SYNTAX, mark, message })
     }
 
-    /// One value. The depth is bounded by the parser's own nesting limits.
-    fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, Fault> {
+    /// One value, `depth` levels down.
+    fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Fault> {
         let mark = mark(&span);
         self.count(1, mark)?;
+        limit_depth(depth, mark)?;
         let first = self.nodes;
         let (anchor, node) = match event {
             Event::Alias(id) => {
@@ -187,6 +191,7 @@ impl<'t> Builder<'t> {
                     return Err(Fault { code: code::SYNTAX, mark, message });
                 };
                 let (node, size) = (node.clone(), *size);
+                limit_depth(depth + height(&node), mark)?;
                 self.count(size, mark)?;
                 (0, node)
             }
@@ -194,9 +199,9 @@ impl<'t> Builder<'t> {
                 let plain = scalar_is_plain(style, tag.as_deref());
                 (anchor, Node { mark, value: Value::Scalar { text: text.into_owned(), plain } })
             }
-            Event::SequenceStart(_, anchor, _) => (anchor, Node { mark, value: Value::List(self.list()?) }),
+            Event::SequenceStart(_, anchor, _) => (anchor, Node { mark, value: Value::List(self.list(depth + 1)?) }),
             Event::MappingStart(_, anchor, _) => {
-                let entries = self.map()?;
+                let entries = self.map(depth + 1)?;
                 // A block mapping begins where its first key does; the event itself has no extent.
                 let mark =
                     entries.first().map_or(mark, |(key, _)| if key.mark.line == mark.line { key.mark } else { mark });
@@ -215,27 +220,27 @@ impl<'t> Builder<'t> {
         Ok(node)
     }
 
-    fn list(&mut self) -> Result<Vec<Node>, Fault> {
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Fault> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
                 (Event::SequenceEnd, _) => return Ok(items),
-                (event, span) => items.push(self.node(event, span)?),
+                (event, span) => items.push(self.node(event, span, depth)?),
             }
         }
     }
 
-    fn map(&mut self) -> Result<Vec<(Key, Node)>, Fault> {
+    fn map(&mut self, depth: usize) -> Result<Vec<(Key, Node)>, Fault> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
         let mut known: HashMap<String, u32> = HashMap::new();
         let mut merges = Vec::new();
         loop {
             let key = match self.next()? {
                 (Event::MappingEnd, _) => break,
-                (event, span) => self.node(event, span)?,
+                (event, span) => self.node(event, span, depth)?,
             };
             let (event, span) = self.next()?;
-            let value = self.node(event, span)?;
+            let value = self.node(event, span, depth)?;
             let Value::Scalar { text, plain } = key.value else {
                 let message = "a key must be a plain word".to_owned();
                 return Err(Fault { code: code::SYNTAX, mark: key.mark, message });
@@ -256,6 +261,21 @@ impl<'t> Builder<'t> {
             merge(&mut entries, merged)?;
         }
         Ok(entries)
+    }
+}
+
+fn limit_depth(depth: usize, mark: Mark) -> Result<(), Fault> {
+    if depth <= MAX_DEPTH {
+        return Ok(());
+    }
+    Err(Fault { code: code::SYNTAX, mark, message: format!("nested more than {MAX_DEPTH} levels deep") })
+}
+
+fn height(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar { .. } => 0,
+        Value::List(items) => items.iter().map(|item| height(item) + 1).max().unwrap_or(0),
+        Value::Map(entries) => entries.iter().map(|(_, value)| height(value) + 1).max().unwrap_or(0),
     }
 }
 
