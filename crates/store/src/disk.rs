@@ -18,6 +18,12 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// Bytes that may still be written to a path's file system.
+pub(crate) fn available(path: &Path) -> io::Result<u64> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 /// An error about a path.
 pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
     Error::io(format!("{doing} `{}`", path.display()), error)

@@ -2,8 +2,10 @@
 //!
 //! * [`Storage`]: the questions every place on disk answers; [`StorageSource`] makes a [`Source`](airlock_oci::Source) of any of them
 //! * [`distribution`]: docker-distribution's storage layout on a local disk
+//! * [`archive`]: registry storage in tar form, written once, read in place
 //! * [`oci_layout`]: an OCI image layout directory
 
+pub mod archive;
 mod disk;
 pub mod distribution;
 pub mod oci_layout;

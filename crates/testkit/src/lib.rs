@@ -1,1 +1,9 @@
 //! For tests: scripted registries, fixtures, real tools.
+
+pub mod binary;
+pub mod contents;
+pub mod process;
+pub mod target;
+pub mod tools;
+pub mod wanted;
+pub mod world;

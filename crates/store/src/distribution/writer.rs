@@ -70,7 +70,7 @@ impl Writer {
     /// Bytes that can still be written.
     pub fn available(&self) -> Result<u64, Error> {
         let root = self.directory().root();
-        fs2::available_space(root).map_err(|e| disk::failed("find the free space of", root, &e))
+        disk::available(root).map_err(|e| disk::failed("find the free space of", root, &e))
     }
 
     /// Publishes every blob that waits for its manifest. To be called before the program ends.

@@ -77,7 +77,7 @@ impl Writer {
 
     /// Bytes that can still be written.
     pub fn available(&self) -> Result<u64, Error> {
-        fs2::available_space(self.root()).map_err(|e| disk::failed("find the free space of", self.root(), &e))
+        disk::available(self.root()).map_err(|e| disk::failed("find the free space of", self.root(), &e))
     }
 
     /// Files that an interrupted run left without a name. Nobody else writes here, so they are nobody's.

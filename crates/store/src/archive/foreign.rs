@@ -1,0 +1,144 @@
+//! Reads `mirror_*.tar` files that oc-mirror v2 wrote: names come from the links inside, content is verified by digest.
+//!
+//! Such an archive has no table: the headers of all parts are walked once (the data is skipped). Its archives are differential, so
+//! that a blob a link speaks of may be missing; it then lies in an earlier archive.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
+
+use super::layout::RepositoryContents;
+use super::reader::{add_link, parts_in};
+use super::table::digest_of_path;
+use super::tar::Walk;
+use crate::storage::{Region, Storage};
+
+/// A link is a digest as text; anything longer is not one.
+const MAX_LINK_BYTES: u64 = 256;
+
+/// One or more tar files of oc-mirror's, as one storage.
+pub struct Foreign {
+    directory: PathBuf,
+    blobs: HashMap<Digest, Region>,
+    repositories: BTreeMap<Repository, RepositoryContents>,
+}
+
+impl Foreign {
+    /// Walks the headers of every part in a directory. Blocks.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        let mut this = Self { directory: directory.to_owned(), blobs: HashMap::new(), repositories: BTreeMap::new() };
+        for (_, path) in parts_in(directory)? {
+            this.read_part(&path)?;
+        }
+        if this.repositories.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("read the archive in {}", directory.display()),
+                "it holds no images",
+            )
+            .hint("give the directory with the mirror_*.tar files that `airlock mirror` or `oc-mirror` wrote"));
+        }
+        Ok(this)
+    }
+
+    fn read_part(&mut self, path: &Path) -> Result<(), Error> {
+        let what = || format!("read {}", path.display());
+        let file = Arc::new(File::open(path).map_err(|e| Error::io(what(), &e))?);
+        let len = file.metadata().map_err(|e| Error::io(what(), &e))?.len();
+        if len == 0 {
+            return Err(Error::new(ErrorKind::Invalid, what(), "empty archive file")
+                .hint("the file was not copied; copy it again from where it was written"));
+        }
+        let walk = Walk::new(len, |offset, buffer: &mut [u8]| file.read_exact_at(buffer, offset));
+        for entry in walk {
+            let entry = entry.map_err(|e| {
+                Error::new(ErrorKind::Invalid, what(), e)
+                    .hint("the archive is cut or damaged; copy this file again from where it was written")
+            })?;
+            if !entry.is_file {
+                continue;
+            }
+            let entry_path = entry.path.trim_start_matches("./");
+            if let Some(digest) = digest_of_path(entry_path) {
+                let region = Region { file: Arc::clone(&file), offset: entry.data, len: entry.size };
+                self.blobs.insert(digest, region);
+            } else if entry_path.ends_with("/link") && entry.size <= MAX_LINK_BYTES {
+                let mut text = vec![0u8; entry.size as usize];
+                file.read_exact_at(&mut text, entry.data).map_err(|e| Error::io(what(), &e))?;
+                // A link that was being written while it was archived is empty: it is as if it were not there.
+                if let Some(digest) = std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok()) {
+                    add_link(&mut self.repositories, entry_path, &digest);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the content of a digest lies.
+    pub fn region(&self, digest: &Digest) -> Option<Region> {
+        self.blobs.get(digest).cloned()
+    }
+
+    /// What each repository offers, as far as links say.
+    pub fn contents(&self) -> &BTreeMap<Repository, RepositoryContents> {
+        &self.repositories
+    }
+}
+
+impl Storage for Foreign {
+    fn describe(&self) -> String {
+        self.directory.display().to_string()
+    }
+
+    fn repositories(&self) -> Result<Vec<Repository>, Error> {
+        Ok(self.repositories.iter().filter(|(_, c)| !c.manifests.is_empty()).map(|(r, _)| r.clone()).collect())
+    }
+
+    fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
+        Ok(self.repositories.get(repository).map(|c| c.tags.keys().cloned().collect()))
+    }
+
+    fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
+        let Some(contents) = self.repositories.get(repository) else { return Ok(None) };
+        let digest = match at {
+            ManifestName::Digest(digest) => contents.manifests.get(digest),
+            ManifestName::Tag(tag) => contents.tags.get(tag),
+        };
+        let Some((digest, region)) = digest.and_then(|d| Some((d, self.blobs.get(d)?))) else { return Ok(None) };
+        let what = || format!("read manifest `{digest}` in {}", self.directory.display());
+        if region.len > airlock_oci::MAX_MANIFEST_BYTES as u64 {
+            return Err(Error::new(ErrorKind::Unsupported, what(), "it is larger than 4 MiB"));
+        }
+        let mut bytes = vec![0u8; region.len as usize];
+        region.file.read_exact_at(&mut bytes, region.offset).map_err(|e| Error::io(what(), &e))?;
+        Manifest::parse_expecting(bytes.into(), None, digest).map(Some).map_err(|e| e.context(what()))
+    }
+
+    fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
+        let offered = self.repositories.get(repository);
+        if !offered.is_some_and(|c| c.layers.contains(digest) || c.manifests.contains(digest)) {
+            return Ok(None);
+        }
+        Ok(self.region(digest))
+    }
+
+    fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let Some(contents) = self.repositories.get(repository) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for digest in &contents.manifests {
+            let Some(manifest) = self.manifest(repository, &ManifestName::Digest(digest.clone()))? else { continue };
+            if manifest.subject().is_some_and(|s| s.digest == *subject) {
+                let mut descriptor = manifest.descriptor();
+                descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
+                descriptor.annotations = manifest.annotations().clone();
+                found.push(descriptor);
+            }
+        }
+        Ok(found)
+    }
+}

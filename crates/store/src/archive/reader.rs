@@ -1,0 +1,502 @@
+//! Opens a sealed archive in place: its parts, table and seal are checked against one another, its content is served by offset.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
+use bytes::Bytes;
+
+use super::layout::{
+    Absent, Kind, PART_PATH, RepositoryContents, SEAL_PATH, STORAGE_ROOT, Slot, TABLE_PATH, part_name,
+};
+use super::seal::Seal;
+use super::table::{self, Table};
+use super::tar::{self, END_BYTES, Walk, padded};
+use crate::storage::{Region, Storage};
+
+/// The largest table or seal that is read into memory (bytes).
+const MAX_TABLE_BYTES: u64 = 512 * 1024 * 1024;
+
+/// A sealed archive.
+pub struct Archive {
+    directory: PathBuf,
+    parts: Vec<Part>,
+    table: Table,
+    set: Digest,
+    seal: Seal,
+    identity: Digest,
+    by_digest: HashMap<Digest, usize>,
+    repositories: BTreeMap<Repository, RepositoryContents>,
+}
+
+/// One tar file of it.
+#[derive(Debug)]
+pub struct Part {
+    /// Where.
+    pub path: PathBuf,
+    /// Open for reading.
+    pub file: Arc<File>,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// The number in a part's name, from 1.
+pub fn part_number(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("mirror_")?.strip_suffix(".tar")?;
+    if digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+/// Parts named `mirror_NNNNNN.tar` in a directory, by number.
+pub fn parts_in(directory: &Path) -> Result<Vec<(u32, PathBuf)>, Error> {
+    let what = || format!("look for an archive in {}", directory.display());
+    let mut parts = Vec::new();
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(no_parts(directory)),
+        Err(e) => return Err(Error::io(what(), &e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(what(), &e))?;
+        if let Some(number) = entry.file_name().to_str().and_then(part_number) {
+            parts.push((number, entry.path()));
+        }
+    }
+    parts.sort();
+    if parts.is_empty() { Err(no_parts(directory)) } else { Ok(parts) }
+}
+
+fn no_parts(directory: &Path) -> Error {
+    let error = Error::new(
+        ErrorKind::NotFound,
+        format!("look for an archive in {}", directory.display()),
+        r#"no tar archives matching "mirror_[0-9]{6}\.tar""#,
+    );
+    if super::writer::partial_parts(directory).is_empty() {
+        error.hint("give the directory that holds mirror_000001.tar, as file:///path")
+    } else {
+        error.hint(
+            "the archive there is not finished: run `airlock mirror` again with the same configuration to complete it",
+        )
+    }
+}
+
+/// The set and numbers in the first kilobyte of a part; `None` when it is not one of ours.
+fn part_header(head: &[u8; 1024]) -> Option<(Digest, u32, u32)> {
+    let text = std::str::from_utf8(&head[512..]).ok()?.trim_end_matches('\0');
+    if head[..512] != tar::headers(PART_PATH, text.len() as u64)[..] {
+        return None;
+    }
+    let mut lines = text.lines();
+    (lines.next()? == "airlock-part 1").then_some(())?;
+    let set = lines.next()?.strip_prefix("set ")?.parse().ok()?;
+    let (part, parts) = lines.next()?.strip_prefix("part ")?.split_once(" of ")?;
+    Some((set, part.parse().ok()?, parts.parse().ok()?))
+}
+
+/// How many parts the archive has to which a part with this beginning belongs.
+pub(super) fn parts_in_header(head: &[u8; 1024]) -> Option<u32> {
+    part_header(head).map(|(_, _, parts)| parts)
+}
+
+/// Whether the parts in a directory are of our format (and not oc-mirror's).
+pub fn is_ours(directory: &Path) -> Result<bool, Error> {
+    for (_, path) in parts_in(directory)? {
+        let file = open(&path)?;
+        let len = file.metadata().map_err(|e| Error::io(format!("read {}", path.display()), &e))?.len();
+        if len == 0 {
+            return Err(empty(&path));
+        }
+        let mut head = [0u8; 1024];
+        if len >= 1024 && file.read_exact_at(&mut head, 0).is_ok() && head.starts_with(b"airlock/") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn empty(path: &Path) -> Error {
+    Error::new(ErrorKind::Invalid, format!("read {}", path.display()), "empty archive file")
+        .hint("the file was not copied; copy it again from where it was written")
+}
+
+/// Which set the parts of a directory belong to: the one whose table lies in the first part, else the one most parts name.
+fn agreed_set(claims: &[(Digest, u32, u32, u32)], first: &Part) -> Option<Digest> {
+    let by_table = table_bytes(first).ok().map(|bytes| Digest::of(&bytes));
+    if let Some(set) = by_table.filter(|set| claims.iter().any(|c| c.0 == *set)) {
+        return Some(set);
+    }
+    let votes = |set: &Digest| claims.iter().filter(|c| c.0 == *set).count();
+    // Of equally many, the first part's: `max_by_key` takes the last, so the order is turned round.
+    claims.iter().rev().max_by_key(|c| votes(&c.0)).map(|c| c.0.clone())
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(|e| Error::io(format!("open {}", path.display()), &e))
+}
+
+impl Archive {
+    /// Opens the archive in a directory. Everything that can be told without reading the blobs is checked: parts that are
+    /// missing, foreign, cut or of another archive; the table; the seal.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        let found = parts_in(directory)?;
+        let invalid =
+            |path: &Path, cause: String| Error::new(ErrorKind::Invalid, format!("read {}", path.display()), cause);
+        let again = "copy this file again from where the archive was written";
+        let mut parts = Vec::new();
+        let mut claims = Vec::new();
+        for (number, path) in found {
+            let file = open(&path)?;
+            let len = file.metadata().map_err(|e| Error::io(format!("read {}", path.display()), &e))?.len();
+            if len == 0 {
+                return Err(empty(&path));
+            }
+            let mut head = [0u8; 1024];
+            if len < 1024 {
+                return Err(invalid(&path, format!("it has only {len} bytes")).hint(again));
+            }
+            file.read_exact_at(&mut head, 0).map_err(|e| Error::io(format!("read {}", path.display()), &e))?;
+            let Some((set, own, count)) = part_header(&head) else {
+                return Err(invalid(&path, "it does not begin as a part of an Airlock archive does".into())
+                    .hint("if oc-mirror wrote it, keep it in a directory without parts of ours; if not, its first bytes are damaged: copy it again"));
+            };
+            claims.push((set, own, count, number));
+            parts.push(Part { path, file: Arc::new(file), len });
+        }
+        let Some(set) = agreed_set(&claims, &parts[0]) else { return Err(no_parts(directory)) };
+        let count = claims.iter().find(|c| c.0 == set).map_or(0, |c| c.2);
+        for (claim, part) in claims.iter().zip(&parts) {
+            let (own_set, own, own_count, number) = claim;
+            if *own_set != set || *own_count != count {
+                return Err(invalid(
+                    &part.path,
+                    format!("its first entry says that it belongs to another archive than the other parts in {}", directory.display()),
+                )
+                .hint("either two archives are mixed here: keep each in a directory of its own; or this file is damaged: copy it again"));
+            }
+            if own != number {
+                return Err(invalid(&part.path, format!("it is part {own} of its archive, renamed"))
+                    .hint(format!("rename it to mirror_{own:06}.tar")));
+            }
+        }
+        let have: HashSet<u32> = parts.iter().filter_map(|p| part_number(p.path.file_name()?.to_str()?)).collect();
+        let missing: Vec<String> =
+            (1..=count).filter(|n| !have.contains(n)).map(|n| part_name(n as usize - 1)).collect();
+        if !missing.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("read the archive in {}", directory.display()),
+                format!("of its {count} parts, {} missing: {}", missing.len(), missing.join(", ")),
+            )
+            .hint("copy the missing files into the same directory"));
+        }
+        let table = read_table(&parts[0], &set)?;
+        if table.lengths.len() != parts.len() {
+            return Err(invalid(&parts[0].path, "its table speaks of another number of parts".into()).hint(again));
+        }
+        for (number, part) in parts.iter().enumerate() {
+            let length = table.lengths[number];
+            let least = if number + 1 == parts.len() { length + 512 + END_BYTES } else { length + END_BYTES };
+            if part.len < least {
+                let cut = table.slots.iter().find(|s| s.part == number && s.end() > part.len);
+                let from = cut.map_or_else(|| "the seal".to_owned(), |s| format!("`{}`", s.path));
+                return Err(invalid(
+                    &part.path,
+                    format!(
+                        "it is cut: {} bytes instead of at least {least}; {from} and what follows are missing",
+                        part.len
+                    ),
+                )
+                .hint(again));
+            }
+            if number + 1 < parts.len() && part.len > least {
+                return Err(invalid(&part.path, format!("it has {} bytes after its end", part.len - least)).hint(again));
+            }
+        }
+        let (seal, identity) = read_seal(&parts[parts.len() - 1], *table.lengths.last().unwrap_or(&0))?;
+        let lengths: Vec<u64> = seal.parts.iter().map(|p| p.length).collect();
+        if seal.set != set || lengths != table.lengths || seal.voids.iter().any(|v| *v >= table.slots.len()) {
+            return Err(invalid(&parts[parts.len() - 1].path, "its seal belongs to another archive".into()).hint(again));
+        }
+        let voids: HashSet<usize> = seal.voids.iter().copied().collect();
+        let (by_digest, repositories) = index(&table.slots, &voids);
+        Ok(Self { directory: directory.to_owned(), parts, table, set, seal, identity, by_digest, repositories })
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its parts.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Digest of the table.
+    pub fn set(&self) -> &Digest {
+        &self.set
+    }
+
+    /// Names the archive.
+    pub fn identity(&self) -> &Digest {
+        &self.identity
+    }
+
+    /// Number in its history.
+    pub fn sequence(&self) -> u32 {
+        self.table.sequence
+    }
+
+    /// When it was begun (RFC 3339).
+    pub fn created(&self) -> &str {
+        &self.table.created
+    }
+
+    /// Identity of the archive before it.
+    pub fn previous(&self) -> Option<&Digest> {
+        self.table.previous.as_ref()
+    }
+
+    /// The seal.
+    pub fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
+    /// Entries in layout order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.table.slots
+    }
+
+    /// Numbers of void entries.
+    pub fn voids(&self) -> &[usize] {
+        &self.seal.voids
+    }
+
+    /// Blobs of its plan that earlier archives carry.
+    pub fn absent(&self) -> &[Absent] {
+        &self.table.absent
+    }
+
+    /// What each repository offers (without voids).
+    pub fn contents(&self) -> &BTreeMap<Repository, RepositoryContents> {
+        &self.repositories
+    }
+
+    /// The bytes of a file under `airlock/`, verified; `None` when there is none.
+    pub fn file(&self, path: &str) -> Result<Option<Bytes>, Error> {
+        let Some(slot) = self.table.slots.iter().find(|s| s.path == path) else { return Ok(None) };
+        let part = &self.parts[slot.part];
+        let bytes = read(part, slot.data_offset(), slot.size)?;
+        if let Kind::File(digest) = &slot.kind
+            && Digest::of(&bytes) != *digest
+        {
+            return Err(Error::new(
+                ErrorKind::Content,
+                format!("read `{path}` in {}", part.path.display()),
+                "its bytes are not those that were written",
+            )
+            .hint("copy this part again from where the archive was written"));
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    /// Where the content of a digest lies, whichever repository it belongs to; `None` when it is not carried or void.
+    pub fn region(&self, digest: &Digest) -> Option<Region> {
+        let slot = &self.table.slots[*self.by_digest.get(digest)?];
+        Some(Region { file: Arc::clone(&self.parts[slot.part].file), offset: slot.data_offset(), len: slot.size })
+    }
+
+    /// Number of the entry that holds a digest, void or not.
+    pub fn entry_of(&self, digest: &Digest) -> Option<usize> {
+        self.table.slots.iter().position(|s| matches!(&s.kind, Kind::Blob(d) if d == digest))
+    }
+}
+
+fn read(part: &Part, offset: u64, len: u64) -> Result<Vec<u8>, Error> {
+    if len > MAX_TABLE_BYTES || offset.saturating_add(len) > part.len {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("read {}", part.path.display()),
+            format!("{len} bytes at offset {offset} do not lie in it"),
+        ));
+    }
+    let mut bytes = vec![0u8; len as usize];
+    part.file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io(format!("read {}", part.path.display()), &e))?;
+    Ok(bytes)
+}
+
+fn table_bytes(part: &Part) -> Result<Vec<u8>, String> {
+    let mut walk = Walk::new(part.len, |offset, buffer: &mut [u8]| part.file.read_exact_at(buffer, offset));
+    walk.next().transpose().map_err(|e| e.to_string())?;
+    let entry = walk.next().transpose().map_err(|e| e.to_string())?;
+    let entry = entry.filter(|e| e.path == TABLE_PATH).ok_or("it is not where it should be")?;
+    read(part, entry.data, entry.size).map_err(|e| e.to_string())
+}
+
+fn read_table(part: &Part, set: &Digest) -> Result<Table, Error> {
+    let damaged = |cause: String| {
+        Error::new(ErrorKind::Invalid, format!("read the table in {}", part.path.display()), cause)
+            .hint("copy this part again from where the archive was written")
+    };
+    let bytes = table_bytes(part).map_err(damaged)?;
+    if Digest::of(&bytes) != *set {
+        return Err(damaged("its bytes are not those that were written".into()));
+    }
+    let text = String::from_utf8(bytes).map_err(|e| damaged(e.to_string()))?;
+    table::parse(&text)
+}
+
+fn read_seal(part: &Part, at: u64) -> Result<(Seal, Digest), Error> {
+    let damaged = |cause: &str| {
+        Error::new(ErrorKind::Invalid, format!("read the seal in {}", part.path.display()), cause)
+            .hint("copy this part again from where the archive was written")
+    };
+    let mut header = [0u8; 512];
+    part.file.read_exact_at(&mut header, at).map_err(|e| Error::io(format!("read {}", part.path.display()), &e))?;
+    let mut walk = Walk::new(part.len - at, |offset, buffer: &mut [u8]| part.file.read_exact_at(buffer, at + offset));
+    let entry = match walk.next() {
+        Some(Ok(entry)) if entry.path == SEAL_PATH => entry,
+        Some(Err(e)) => return Err(damaged(&e.to_string())),
+        _ => return Err(damaged("it is not where it should be")),
+    };
+    if header[..] != tar::headers(SEAL_PATH, entry.size)[..] {
+        return Err(damaged("its header is altered"));
+    }
+    let end = at + 512 + padded(entry.size) + END_BYTES;
+    if part.len != end {
+        return Err(damaged(&format!("the file has {} bytes, it should have {end}", part.len)));
+    }
+    let bytes = read(part, at + entry.data, part.len - at - entry.data)?;
+    let (text, zeros) = bytes.split_at(entry.size as usize);
+    if zeros.iter().any(|b| *b != 0) {
+        return Err(damaged("what follows it is not zero"));
+    }
+    Seal::parse(std::str::from_utf8(text).map_err(|_| damaged("it is not text"))?)
+        .map_err(|e| e.context(format!("read the seal in {}", part.path.display())))
+}
+
+type Index = (HashMap<Digest, usize>, BTreeMap<Repository, RepositoryContents>);
+
+/// What the entries that are not void offer.
+fn index(slots: &[Slot], voids: &HashSet<usize>) -> Index {
+    let mut by_digest = HashMap::new();
+    let mut repositories: BTreeMap<Repository, RepositoryContents> = BTreeMap::new();
+    for (number, slot) in slots.iter().enumerate() {
+        if voids.contains(&number) {
+            continue;
+        }
+        match &slot.kind {
+            Kind::Blob(digest) => drop(by_digest.insert(digest.clone(), number)),
+            Kind::Link(digest) => add_link(&mut repositories, &slot.path, digest),
+            Kind::Derived | Kind::File(_) => {}
+        }
+    }
+    (by_digest, repositories)
+}
+
+/// Takes in a link by its path in docker-distribution storage; other paths are passed over.
+pub(super) fn add_link(repositories: &mut BTreeMap<Repository, RepositoryContents>, path: &str, digest: &Digest) {
+    let Some(rest) = path.strip_prefix(STORAGE_ROOT).and_then(|p| p.strip_prefix("/repositories/")) else { return };
+    if let Some((name, _)) = rest.split_once("/_layers/") {
+        if let Ok(name) = Repository::new(name) {
+            repositories.entry(name).or_default().layers.insert(digest.clone());
+        }
+    } else if let Some((name, _)) = rest.split_once("/_manifests/revisions/") {
+        if let Ok(name) = Repository::new(name) {
+            repositories.entry(name).or_default().manifests.insert(digest.clone());
+        }
+    } else if let Some((name, tag)) = rest.split_once("/_manifests/tags/")
+        && let Some(tag) = tag.strip_suffix("/current/link")
+        && let (Ok(name), Ok(tag)) = (Repository::new(name), Tag::new(tag))
+    {
+        repositories.entry(name).or_default().tags.insert(tag, digest.clone());
+    }
+}
+
+/// The complete blobs of an interrupted archive in `directory` (partial names), for reuse. They are verified when they are read.
+pub(super) fn complete_blobs(directory: &Path, done: &[usize]) -> Result<HashMap<Digest, Region>, Error> {
+    let mut parts = Vec::new();
+    for number in 0.. {
+        let path = directory.join(super::layout::partial_name(number));
+        let Ok(file) = File::open(&path) else { break };
+        let len = file.metadata().map_err(|e| Error::io(format!("read {}", path.display()), &e))?.len();
+        parts.push(Part { path, file: Arc::new(file), len });
+    }
+    let first = parts
+        .first()
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, "look at an interrupted archive", "it has no parts"))?;
+    let mut head = [0u8; 1024];
+    first.file.read_exact_at(&mut head, 0).map_err(|e| Error::io(format!("read {}", first.path.display()), &e))?;
+    let (set, _, _) = part_header(&head).ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "look at an interrupted archive", "its first bytes are not written")
+    })?;
+    let table = read_table(first, &set)?;
+    let mut blobs = HashMap::new();
+    for number in done {
+        if let Some(slot) = table.slots.get(*number)
+            && let Kind::Blob(digest) = &slot.kind
+            && let Some(part) = parts.get(slot.part)
+        {
+            let region = Region { file: Arc::clone(&part.file), offset: slot.data_offset(), len: slot.size };
+            blobs.insert(digest.clone(), region);
+        }
+    }
+    Ok(blobs)
+}
+
+impl Storage for Archive {
+    fn describe(&self) -> String {
+        self.directory.display().to_string()
+    }
+
+    fn repositories(&self) -> Result<Vec<Repository>, Error> {
+        Ok(self.repositories.iter().filter(|(_, c)| !c.manifests.is_empty()).map(|(r, _)| r.clone()).collect())
+    }
+
+    fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
+        Ok(self.repositories.get(repository).map(|c| c.tags.keys().cloned().collect()))
+    }
+
+    fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
+        let Some(contents) = self.repositories.get(repository) else { return Ok(None) };
+        let digest = match at {
+            ManifestName::Digest(digest) => contents.manifests.get(digest),
+            ManifestName::Tag(tag) => contents.tags.get(tag),
+        };
+        let Some((digest, number)) = digest.and_then(|d| Some((d, *self.by_digest.get(d)?))) else { return Ok(None) };
+        let slot = &self.table.slots[number];
+        let part = &self.parts[slot.part];
+        let bytes = read(part, slot.data_offset(), slot.size)?;
+        Manifest::parse_expecting(bytes.into(), None, digest)
+            .map(Some)
+            .map_err(|e| e.context(format!("read `{}` in {}", slot.path, part.path.display())))
+    }
+
+    fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
+        let offered = self.repositories.get(repository);
+        if !offered.is_some_and(|c| c.layers.contains(digest) || c.manifests.contains(digest)) {
+            return Ok(None);
+        }
+        Ok(self.region(digest))
+    }
+
+    fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let Some(contents) = self.repositories.get(repository) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for digest in &contents.manifests {
+            let Some(manifest) = self.manifest(repository, &ManifestName::Digest(digest.clone()))? else { continue };
+            if manifest.subject().is_some_and(|s| s.digest == *subject) {
+                let mut descriptor = manifest.descriptor();
+                descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
+                descriptor.annotations = manifest.annotations().clone();
+                found.push(descriptor);
+            }
+        }
+        Ok(found)
+    }
+}

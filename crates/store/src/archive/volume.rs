@@ -1,0 +1,160 @@
+//! The file system under a writer, narrow enough to be replaced by one that fails on purpose.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a directory's file system can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Properties {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// The largest file, where there is a limit (FAT32).
+    pub max_file_bytes: Option<u64>,
+    /// Whether bytes far beyond the end can be written without filling what lies between.
+    pub cheap_holes: bool,
+}
+
+/// A directory that parts are written into.
+pub trait Volume: Send + Sync {
+    /// Where it is, for messages.
+    fn path(&self) -> &Path;
+    /// What its file system can do, now.
+    fn properties(&self) -> io::Result<Properties>;
+    /// Opens a file for reading and writing, making it if it does not exist.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn PartFile>>;
+    /// Renames within the directory, replacing.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; a missing one is fine.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Names of the files in the directory, sorted.
+    fn names(&self) -> io::Result<Vec<String>>;
+    /// Makes renames and removals durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file being written at any offset.
+pub trait PartFile: Send + Sync {
+    /// Writes all bytes at an offset.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Fills the buffer from an offset.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Cuts or extends.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Bytes now.
+    fn len(&self) -> io::Result<u64>;
+    /// Reserves space for `len` bytes where the file system can; an error of kind
+    /// `Unsupported` means that it cannot.
+    fn reserve(&self, len: u64) -> io::Result<()>;
+    /// Makes the data durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A directory of the local machine.
+#[derive(Debug)]
+pub struct LocalVolume {
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+struct LocalFile(File);
+
+/// Names of file systems by their magic number (statfs(2)) that fill holes or may do so.
+const FILLS_HOLES: [i64; 6] = [
+    0x4d44,      // FAT
+    0x2011_bab0, // exFAT
+    0x6573_5546, // FUSE (NTFS-3G, sshfs, …)
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB2
+    0x517b,      // SMB
+];
+const FAT: i64 = 0x4d44;
+/// FAT32's largest file.
+const FAT_MAX_FILE_BYTES: u64 = u32::MAX as u64;
+
+impl LocalVolume {
+    /// A directory, made if it does not exist.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        Ok(Self { path: path.to_owned() })
+    }
+}
+
+impl Volume for LocalVolume {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn properties(&self) -> io::Result<Properties> {
+        let space = rustix::fs::statvfs(&self.path)?;
+        let magic = rustix::fs::statfs(&self.path)?.f_type as i64 & 0xffff_ffff;
+        Ok(Properties {
+            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            max_file_bytes: (magic == FAT).then_some(FAT_MAX_FILE_BYTES),
+            cheap_holes: !FILLS_HOLES.contains(&magic),
+        })
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn PartFile>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path.join(name))?;
+        Ok(Arc::new(LocalFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.path.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+impl PartFile for LocalFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        use rustix::io::Errno;
+        match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+            other => Ok(other?),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

@@ -1,0 +1,402 @@
+//! The archive: what is written reads back, is a registry's storage after `tar xf`, survives interruption, and every
+//! flipped bit is found by name.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{BlobStream, Content, Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Sink, Tag};
+use airlock_store::Storage;
+use airlock_store::archive::{
+    Archive, ArchiveSink, Contents, Item, LocalVolume, Options, RepositoryContents, Writer, verify,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+struct Image {
+    repository: Repository,
+    tag: Tag,
+    manifest: Manifest,
+    blobs: Vec<(Descriptor, Bytes)>,
+}
+
+fn noise(seed: u64, len: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        })
+        .collect::<Vec<u8>>()
+        .into()
+}
+
+fn image(name: &str, sizes: &[usize]) -> Image {
+    let blobs: Vec<(Descriptor, Bytes)> = sizes
+        .iter()
+        .enumerate()
+        .map(|(i, size)| {
+            let bytes = noise(*size as u64 + i as u64, *size);
+            (Descriptor::new("application/octet-stream", Digest::of(&bytes), bytes.len() as u64), bytes)
+        })
+        .collect();
+    let layers: Vec<String> = blobs.iter().map(|(d, _)| serde_json::to_string(d).unwrap()).collect();
+    let text = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, layers[0], layers[1..].join(","));
+    Image {
+        repository: Repository::new(name).unwrap(),
+        tag: Tag::new("v1").unwrap(),
+        manifest: Manifest::parse(text.into(), None).unwrap(),
+        blobs,
+    }
+}
+
+fn contents(images: &[Image]) -> Contents {
+    let mut contents = Contents {
+        files: vec![
+            ("airlock/plan.json".into(), Bytes::from_static(b"{}")),
+            ("airlock/config.yaml".into(), "x".into()),
+        ],
+        sequence: 1,
+        created: "2026-11-21T06:00:00Z".into(),
+        ..Contents::default()
+    };
+    let mut seen = BTreeSet::new();
+    let mut repositories: BTreeMap<Repository, RepositoryContents> = BTreeMap::new();
+    for image in images {
+        let offered = repositories.entry(image.repository.clone()).or_default();
+        for (blob, _) in &image.blobs {
+            offered.layers.insert(blob.digest.clone());
+            if seen.insert(blob.digest.clone()) {
+                contents.blobs.push(Item { digest: blob.digest.clone(), size: blob.size });
+            }
+        }
+        let digest = image.manifest.digest().clone();
+        offered.manifests.insert(digest.clone());
+        offered.tags.insert(image.tag.clone(), digest.clone());
+        contents.manifests.push(Item { digest, size: image.manifest.bytes().len() as u64 });
+    }
+    contents.repositories = repositories;
+    contents
+}
+
+fn options(limit: u64) -> Options {
+    Options { limit, strict: false, replace: false, salvage: HashMap::new() }
+}
+
+struct Memory(Bytes, Option<u64>);
+
+#[async_trait]
+impl Content for Memory {
+    async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
+        let end = self.1.unwrap_or(self.0.len() as u64).min(self.0.len() as u64);
+        let bytes = self.0.slice(offset.min(end) as usize..end as usize);
+        let mut pieces: Vec<Result<Bytes, Error>> = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let step = 50_000.min(bytes.len() - at);
+            pieces.push(Ok(bytes.slice(at..at + step)));
+            at += step;
+        }
+        Ok(Box::pin(futures_util::stream::iter(pieces)))
+    }
+}
+
+fn writer(directory: &Path, contents: &Contents, limit: u64) -> Arc<Writer> {
+    let volume = Arc::new(LocalVolume::create(directory).unwrap());
+    Arc::new(Writer::open(volume, contents, options(limit)).unwrap())
+}
+
+/// Writes images, later ones first, except the blobs in `without`.
+async fn write(writer: &Arc<Writer>, images: &[Image], without: &[Digest]) {
+    let sink = ArchiveSink(Arc::clone(writer));
+    for image in images.iter().rev() {
+        let mut whole = true;
+        for (blob, bytes) in image.blobs.iter().rev() {
+            if without.contains(&blob.digest) {
+                whole = false;
+            } else if !sink.has_blob(&image.repository, blob).await.unwrap() {
+                sink.write_blob(&image.repository, blob, &Memory(bytes.clone(), None)).await.unwrap();
+            }
+        }
+        if whole {
+            sink.put_manifest(&image.repository, &image.manifest, Some(&image.tag)).await.unwrap();
+        }
+    }
+}
+
+fn some_images() -> Vec<Image> {
+    vec![
+        image("acme/one", &[100, 5_000_000, 70_000]),
+        image("acme/two", &[101, 5_000_000, 9_000_000]),
+        image(&format!("deep/{}", "n/".repeat(60).trim_end_matches('/')), &[102, 0, 511, 512, 513]),
+    ]
+}
+
+fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("mirror_"))
+        .map(|p| (p.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(p).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn what_was_written_reads_back_and_verifies() {
+    for limit in [u64::MAX, 6_000_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let images = some_images();
+        let writer = writer(directory.path(), &contents(&images), limit);
+        write(&writer, &images, &[]).await;
+        let sealed = writer.seal(true).unwrap();
+        assert!(sealed.voids.is_empty());
+        let archive = Archive::open(directory.path()).unwrap();
+        assert_eq!(archive.identity(), &sealed.identity);
+        assert_eq!(archive.parts().len(), if limit == u64::MAX { 1 } else { 3 });
+        for part in archive.parts() {
+            // One blob is larger than the small limit and has a part of its own.
+            assert!(part.len <= limit.max(9_010_000), "{}", part.len);
+        }
+        for image in &images {
+            let at = ManifestName::Tag(image.tag.clone());
+            let manifest = archive.manifest(&image.repository, &at).unwrap().unwrap();
+            assert_eq!(manifest.bytes(), image.manifest.bytes());
+            for (blob, bytes) in &image.blobs {
+                let region = archive.blob(&image.repository, &blob.digest).unwrap().unwrap();
+                let mut read = vec![0; region.len as usize];
+                std::os::unix::fs::FileExt::read_exact_at(&*region.file, &mut read, region.offset).unwrap();
+                assert_eq!(&read, bytes);
+            }
+        }
+        assert_eq!(verify::full(&archive, &|_| {}).unwrap(), []);
+        assert_eq!(verify::quick(&archive).unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn plain_tar_unpacks_registry_storage() {
+    let directory = tempfile::tempdir().unwrap();
+    let images = some_images();
+    let writer = writer(directory.path(), &contents(&images), 6_000_000);
+    write(&writer, &images, &[]).await;
+    writer.seal(true).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    for (name, _) in files(directory.path()) {
+        let status = std::process::Command::new("tar")
+            .args(["-x", "--warning=all", "-f"])
+            .arg(directory.path().join(name))
+            .arg("-C")
+            .arg(out.path())
+            .output()
+            .unwrap();
+        assert!(status.status.success() && status.stderr.is_empty(), "{status:?}");
+    }
+    let root = out.path().join("docker/registry/v2");
+    for image in &images {
+        for (blob, bytes) in &image.blobs {
+            let hex = blob.digest.hex();
+            let path = root.join(format!("blobs/sha256/{}/{hex}/data", &hex[..2]));
+            assert_eq!(&std::fs::read(path).unwrap(), bytes);
+        }
+        let link = root.join(format!("repositories/{}/_manifests/tags/v1/current/link", image.repository));
+        assert_eq!(std::fs::read_to_string(link).unwrap(), image.manifest.digest().to_string());
+    }
+    assert!(!out.path().join("airlock/void").exists());
+}
+
+#[tokio::test]
+async fn an_interrupted_run_continues_to_the_same_bytes() {
+    let images = some_images();
+    let whole = tempfile::tempdir().unwrap();
+    let first = writer(whole.path(), &contents(&images), 6_000_000);
+    write(&first, &images, &[]).await;
+    first.seal(true).unwrap();
+
+    let cut = tempfile::tempdir().unwrap();
+    let second = writer(cut.path(), &contents(&images), 6_000_000);
+    let sink = ArchiveSink(Arc::clone(&second));
+    let (blob, bytes) = &images[0].blobs[1];
+    sink.write_blob(&images[0].repository, blob, &Memory(bytes.clone(), None)).await.unwrap();
+    let (big, big_bytes) = &images[1].blobs[2];
+    let error = sink.write_blob(&images[1].repository, big, &Memory(big_bytes.clone(), Some(8_000_000))).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Content);
+    second.checkpoint().unwrap();
+    drop((sink, second));
+
+    let third = writer(cut.path(), &contents(&images), 6_000_000);
+    assert_eq!(third.reused_bytes(), 5_000_000);
+    let sink = ArchiveSink(Arc::clone(&third));
+    assert!(sink.has_blob(&images[0].repository, blob).await.unwrap());
+    write(&third, &images, &[]).await;
+    third.seal(true).unwrap();
+    assert!(files(whole.path()) == files(cut.path()), "the same bytes");
+    assert!(!cut.path().join(".airlock-journal").exists());
+}
+
+#[tokio::test]
+async fn voids_are_sealed_as_partial_and_filled_later_to_the_same_bytes() {
+    let images = some_images();
+    let whole = tempfile::tempdir().unwrap();
+    let first = writer(whole.path(), &contents(&images), 6_000_000);
+    write(&first, &images, &[]).await;
+    first.seal(true).unwrap();
+
+    let partial = tempfile::tempdir().unwrap();
+    let missing = images[1].blobs[2].0.digest.clone();
+    let second = writer(partial.path(), &contents(&images), 6_000_000);
+    write(&second, &images, std::slice::from_ref(&missing)).await;
+    assert_eq!(second.seal(false).unwrap_err().kind(), ErrorKind::Invalid);
+    let sealed = second.seal(true).unwrap();
+    assert_eq!(sealed.voids.len(), 2, "the blob and the manifest that needs it");
+    drop(second);
+    let archive = Archive::open(partial.path()).unwrap();
+    assert_eq!(verify::full(&archive, &|_| {}).unwrap(), []);
+    assert!(archive.region(&missing).is_none());
+    let at = ManifestName::Tag(images[1].tag.clone());
+    assert!(archive.manifest(&images[1].repository, &at).unwrap().is_none());
+    assert!(archive.manifest(&images[0].repository, &at).unwrap().is_some());
+    drop(archive);
+
+    let third = writer(partial.path(), &contents(&images), 6_000_000);
+    let sink = ArchiveSink(Arc::clone(&third));
+    let kept = &images[0].blobs[1].0;
+    assert!(sink.has_blob(&images[0].repository, kept).await.unwrap(), "what is there is not fetched again");
+    write(&third, &images, &[]).await;
+    third.seal(true).unwrap();
+    assert!(files(whole.path()) == files(partial.path()), "the same bytes");
+}
+
+#[tokio::test]
+async fn another_plan_keeps_complete_blobs() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let first = writer(directory.path(), &contents(&images), u64::MAX);
+    let sink = ArchiveSink(Arc::clone(&first));
+    let (blob, bytes) = &images[0].blobs[1];
+    sink.write_blob(&images[0].repository, blob, &Memory(bytes.clone(), None)).await.unwrap();
+    first.checkpoint().unwrap();
+    drop((sink, first));
+    let second = writer(directory.path(), &contents(&images[..1]), u64::MAX);
+    let sink = ArchiveSink(Arc::clone(&second));
+    // The content that is offered is empty: only what lies on the disk can satisfy it.
+    sink.write_blob(&images[0].repository, blob, &Memory(Bytes::new(), None)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_writer_is_refused_and_wrong_bytes_complete_nothing() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let first = writer(directory.path(), &contents(&images), u64::MAX);
+    let volume = Arc::new(LocalVolume::create(directory.path()).unwrap());
+    let error = Writer::open(volume, &contents(&images), options(u64::MAX)).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+
+    let sink = ArchiveSink(Arc::clone(&first));
+    let (blob, bytes) = &images[0].blobs[1];
+    let mut wrong = bytes.to_vec();
+    wrong[4_999_999] ^= 1;
+    let error = sink.write_blob(&images[0].repository, blob, &Memory(wrong.into(), None)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Content);
+    assert!(!sink.has_blob(&images[0].repository, blob).await.unwrap());
+    sink.write_blob(&images[0].repository, blob, &Memory(bytes.clone(), None)).await.unwrap();
+    write(&first, &images, &[]).await;
+    first.seal(true).unwrap();
+    let archive = Archive::open(directory.path()).unwrap();
+    assert_eq!(verify::full(&archive, &|_| {}).unwrap(), []);
+}
+
+#[tokio::test]
+async fn every_kind_of_damage_is_named() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let writer = writer(directory.path(), &contents(&images), 6_000_000);
+    write(&writer, &images, &[]).await;
+    writer.seal(true).unwrap();
+    drop(writer);
+    let good = files(directory.path());
+    let archive = Archive::open(directory.path()).unwrap();
+    let slots = archive.slots().to_vec();
+    let seal_at = archive.seal().parts.last().unwrap().length;
+    let parts = archive.parts().len();
+    drop(archive);
+    let find = |part: &str| slots.iter().find(|s| s.path.contains(part) && s.size > 0).unwrap();
+    let blob = slots.iter().find(|s| s.size == 5_000_000).unwrap();
+    let manifest_hex = images[0].manifest.digest().hex();
+    let cases: Vec<(usize, u64, &str)> = vec![
+        (blob.part, blob.offset + 10, "the header of blob"),
+        (blob.part, blob.data_offset() + 4_500_000, "blob `sha256:"),
+        (blob.part, blob.data_offset() + blob.size + 3, "the padding after blob"),
+        (find(manifest_hex).part, find(manifest_hex).data_offset() + 20, manifest_hex),
+        (find("/tags/").part, find("/tags/").data_offset() + 20, "link `docker"),
+        (0, find("airlock/table").data_offset() + 20, "table"),
+        (0, find("airlock/plan.json").data_offset(), "airlock/plan.json"),
+        (0, 600, "part"),
+        (0, 20, "does not begin as a part"),
+        (parts - 1, seal_at + 100, "seal"),
+        (parts - 1, seal_at + 700, "seal"),
+        (0, good[0].1.len() as u64 - 3, "end blocks"),
+        (parts - 1, good[parts - 1].1.len() as u64 - 3, "seal"),
+    ];
+    for (part, offset, expected) in cases {
+        let path = directory.path().join(&good[part].0);
+        let mut bytes = good[part].1.clone();
+        bytes[offset as usize] ^= 4;
+        std::fs::write(&path, &bytes).unwrap();
+        let said = match Archive::open(directory.path()) {
+            Err(error) => error.to_string(),
+            Ok(archive) => {
+                let damages = verify::full(&archive, &|_| {}).unwrap();
+                assert!(!damages.is_empty(), "{expected} at {offset} went unnoticed");
+                damages.iter().map(|d| format!("{} {}\n", d.part, d.what)).collect()
+            }
+        };
+        assert!(said.contains(expected), "{expected} at {offset}: {said}");
+        assert!(said.contains(&good[part].0), "{said}");
+        std::fs::write(&path, &good[part].1).unwrap();
+    }
+    for (part, (name, bytes)) in good.iter().enumerate() {
+        let path = directory.path().join(name);
+        std::fs::remove_file(&path).unwrap();
+        let error = Archive::open(directory.path()).err().unwrap().to_string();
+        assert!(error.contains("missing") && error.contains(name), "{part}: {error}");
+        std::fs::write(&path, &bytes[..bytes.len() - 2000]).unwrap();
+        let error = Archive::open(directory.path()).err().unwrap().to_string();
+        assert!(error.contains(name) && (error.contains("cut") || error.contains("ends")), "{part}: {error}");
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let other = tempfile::tempdir().unwrap();
+    let second = self::writer(other.path(), &contents(&images[1..]), 6_000_000);
+    write(&second, &images[1..], &[]).await;
+    second.seal(true).unwrap();
+    std::fs::copy(other.path().join(&good[1].0), directory.path().join(&good[1].0)).unwrap();
+    let error = Archive::open(directory.path()).err().unwrap().to_string();
+    assert!(error.contains(&good[1].0) && error.contains("another archive"), "{error}");
+}
+
+/// Written from docs/archive-format.md alone.
+const READER: &str = include_str!("archive_reader.py");
+
+#[tokio::test]
+async fn a_reader_written_from_the_document_alone_agrees() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let writer = writer(directory.path(), &contents(&images), 6_000_000);
+    write(&writer, &images, &[images[1].blobs[2].0.digest.clone()]).await;
+    let sealed = writer.seal(true).unwrap();
+    let output = match std::process::Command::new("python3").args(["-c", READER]).arg(directory.path()).output() {
+        Ok(output) => output,
+        Err(e) if std::env::var_os("AIRLOCK_REQUIRE_TOOLS").is_some() => panic!("python3: {e}"),
+        Err(e) => return println!("skipped: no python3 ({e})"),
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(&format!("identity {}", sealed.identity)), "{said}");
+    assert!(said.contains("void 2 blobs"), "{said}");
+    assert!(said.contains(&format!("tag acme/one:v1 {}", images[0].manifest.digest())), "{said}");
+    assert!(!said.contains("tag acme/two:v1"), "{said}");
+}

@@ -1,0 +1,150 @@
+//! Empty registries to mirror into: real programs, each with a storage folder that can be read when a test wants to know what
+//! exactly arrived.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::contents::{self, Contents};
+use crate::process::{Port, Running};
+use crate::tools;
+
+/// An empty registry. Dropping it ends it.
+#[derive(Debug)]
+pub struct Target {
+    running: Running,
+    storage: PathBuf,
+    access: Access,
+    /// After the server, so that it ends before its files go.
+    folder: TempDir,
+}
+
+/// Which program serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Debian's docker-distribution 2.8.2: no referrers API, refuses sparse indexes.
+    DockerRegistry2,
+    /// docker-distribution 3, as installed by `.ci/run`.
+    Distribution3,
+}
+
+/// Who may talk to it, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// User and password; nobody else gets in.
+    pub user: Option<(String, String)>,
+    /// HTTPS with a certificate made for this start.
+    pub tls: bool,
+}
+
+/// Makes the short-lived certificates of [`Access::tls`].
+const OPENSSL: &str = "openssl";
+/// Makes the password files of [`Access::user`]; docker-distribution reads bcrypt only.
+const HTPASSWD: &str = "htpasswd";
+
+impl Target {
+    /// Debian's `docker-registry`, open to all, with deletion on. `None`, with a printed line, where it is absent.
+    pub fn docker_registry() -> Option<Self> {
+        Self::start(Program::DockerRegistry2, Access::default())
+    }
+
+    /// Starts `program`. `None`, with a printed line, where it or what its access needs is absent.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start(program: Program, access: Access) -> Option<Self> {
+        let server = tools::need(program.name())?;
+        let folder =
+            tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry");
+        let path = folder.path().to_path_buf();
+        let mut more = String::new();
+        if let Some((user, password)) = &access.user {
+            let made = Command::new(tools::need(HTPASSWD)?)
+                .args(["-Bbn", user, password])
+                .output()
+                .expect("make a password file");
+            fs::write(path.join("htpasswd"), made.stdout).expect("write the password file");
+            more += &format!("auth:\n  htpasswd: {{realm: target, path: {}/htpasswd}}\n", path.display());
+        }
+        if access.tls {
+            certificate(&tools::need(OPENSSL)?, &path);
+        }
+        let running = Running::start(&path.join("log"), |port| {
+            fs::write(path.join("config.yml"), configuration(&path, port, &more, access.tls))
+                .expect("write the configuration");
+            let mut command = Command::new(&server);
+            command.arg("serve").arg(path.join("config.yml"));
+            // The third version would send traces to a collector that is not there.
+            command.env("OTEL_TRACES_EXPORTER", "none");
+            command
+        });
+        Some(Self { running, storage: path.join("storage"), access, folder })
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        self.running.address()
+    }
+
+    /// The certificate to trust, in PEM, of a target with TLS.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        self.access.tls.then(|| self.folder.path().join("cert.pem"))
+    }
+
+    /// The folder that holds `docker/registry/v2`.
+    pub fn storage(&self) -> &Path {
+        &self.storage
+    }
+
+    /// Everything that lies in it now.
+    pub fn contents(&self) -> Contents {
+        Contents::read(&self.storage)
+    }
+
+    /// The stored bytes of a manifest or blob; empty when there are none.
+    pub fn bytes(&self, digest: &str) -> Vec<u8> {
+        fs::read(contents::blob_path(&self.storage, digest)).unwrap_or_default()
+    }
+
+    /// What the server has logged.
+    pub fn output(&self) -> String {
+        self.running.output()
+    }
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DockerRegistry2 => "docker-registry",
+            Self::Distribution3 => "registry",
+        }
+    }
+}
+
+fn configuration(folder: &Path, port: &Port, more: &str, tls: bool) -> String {
+    let folder = folder.display();
+    let tls =
+        if tls { format!("\n  tls: {{certificate: {folder}/cert.pem, key: {folder}/key.pem}}") } else { String::new() };
+    // Without the list of allowed addresses every manifest with a foreign layer is refused.
+    format!(
+        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {folder}/storage}}\n  delete: {{enabled: \
+         true}}\n  maintenance: {{uploadpurging: {{enabled: false}}}}\nhttp:\n  addr: \"{}\"{tls}\nvalidation:\n  manifests: \
+         {{urls: {{allow: [\"^https?://\"]}}}}\n{more}",
+        port.address()
+    )
+}
+
+fn certificate(openssl: &Path, folder: &Path) {
+    let made = Command::new(openssl)
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(folder.join("key.pem"))
+        .arg("-out")
+        .arg(folder.join("cert.pem"))
+        .output()
+        .expect("make a certificate");
+    assert!(made.status.success(), "no certificate: {}", String::from_utf8_lossy(&made.stderr));
+}
