@@ -48,6 +48,11 @@ impl Wire {
         }
     }
 
+    /// Says that nothing more comes from here, while the other side may still send.
+    pub(crate) fn finish(&self) {
+        let _ = self.socket().shutdown(std::net::Shutdown::Write);
+    }
+
     /// Makes the end of the connection an RST instead of a FIN, as from a crashed peer or a firewall.
     pub(crate) fn abort(&self) {
         let _ = socket2::SockRef::from(self.socket()).set_linger(Some(std::time::Duration::ZERO));
@@ -183,7 +188,7 @@ impl Answer {
     }
 
     /// The bytes before the body.
-    pub(crate) fn head(&self, close: bool) -> Vec<u8> {
+    pub(crate) fn head(&self) -> Vec<u8> {
         let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
@@ -191,7 +196,7 @@ impl Answer {
         if self.status != 204 {
             text.push_str(&format!("Content-Length: {}\r\n", self.length.unwrap_or(self.body.len() as u64)));
         }
-        text.push_str(if close { "Connection: close\r\n\r\n" } else { "\r\n" });
+        text.push_str("\r\n");
         text.into_bytes()
     }
 }

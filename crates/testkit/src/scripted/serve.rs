@@ -103,14 +103,20 @@ fn exchange(
     let early = { refuse(&mut shared.state(), head, &path) };
     let answer = match early {
         Some(answer) => {
-            let mut left = 1024 * 1024_u64;
-            let drained = read_body(wire, head, |bytes| {
-                request.received += bytes.len() as u64;
-                left = left.saturating_sub(bytes.len() as u64);
-                left > 0
-            })?;
-            send(shared, wire, head, &answer, None, request)?;
-            return Ok(drained);
+            // As Go's server does it: a small rest of the body is read, before a large one the connection is ended.
+            let small = head.header("content-length").is_none_or(|l| l.parse().is_ok_and(|l: u64| l <= 256 * 1024));
+            if small {
+                read_body(wire, head, |bytes| {
+                    request.received += bytes.len() as u64;
+                    true
+                })?;
+                return send(shared, wire, head, &answer, None, request);
+            }
+            send(shared, wire, head, &answer.with("Connection", "close"), None, request)?;
+            wire.get_ref().finish();
+            let end = std::time::Instant::now() + std::time::Duration::from_millis(500);
+            let _ = read_body(wire, head, |_| std::time::Instant::now() < end);
+            return Ok(false);
         }
         None => {
             let mut body = Vec::new();
@@ -180,7 +186,7 @@ fn send(
     let stream = wire.get_mut();
     request.status = answer.status;
     shared.update(request);
-    stream.write_all(&answer.head(false))?;
+    stream.write_all(&answer.head())?;
     if let Some((at, end, pause)) = stop_after {
         let at = at.min(body.len());
         request.sent = at as u64;
