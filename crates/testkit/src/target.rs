@@ -7,6 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::binary::{Binary, Started};
 use crate::contents::{self, Contents};
 use crate::process::{Port, Running};
 use crate::tools;
@@ -14,11 +15,19 @@ use crate::tools;
 /// An empty registry. Dropping it ends it.
 #[derive(Debug)]
 pub struct Target {
-    running: Running,
+    server: Server,
+    address: String,
     storage: PathBuf,
     access: Access,
     /// After the server, so that it ends before its files go.
     folder: TempDir,
+}
+
+/// The process behind a target.
+#[derive(Debug)]
+enum Server {
+    Distribution(Running),
+    Airlock(Started),
 }
 
 /// Which program serves.
@@ -80,12 +89,30 @@ impl Target {
             command.env("OTEL_TRACES_EXPORTER", "none");
             command
         });
-        Some(Self { running, storage: path.join("storage"), access, folder })
+        let address = running.address();
+        Some(Self { server: Server::Distribution(running), address, storage: path.join("storage"), access, folder })
+    }
+
+    /// Our own registry, served by the program at `program`: plain HTTP, anybody may push.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn airlock(program: &Path) -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry");
+        let storage = folder.path().join("storage");
+        let (server, address) = serve(program, "--root", &storage, &["--anonymous", "push"]);
+        Self { server: Server::Airlock(server), address, storage, access: Access::default(), folder }
     }
 
     /// `127.0.0.1:PORT`.
-    pub fn address(&self) -> String {
-        self.running.address()
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether it keeps track of referrers by itself; the others need fallback tags.
+    pub fn has_referrers_api(&self) -> bool {
+        matches!(self.server, Server::Airlock(_))
     }
 
     /// The certificate to trust, in PEM, of a target with TLS.
@@ -110,8 +137,28 @@ impl Target {
 
     /// What the server has logged.
     pub fn output(&self) -> String {
-        self.running.output()
+        match &self.server {
+            Server::Distribution(running) => running.output(),
+            Server::Airlock(started) => started.stderr(),
+        }
     }
+}
+
+/// Serves a storage folder (`--root`) or an archive (`--archive`) by our own registry on plain HTTP; gives the process and its address.
+///
+/// # Panics
+/// When it does not come up.
+pub fn serve(program: &Path, what: &str, folder: &Path, more: &[&str]) -> (Started, String) {
+    let folder = folder.display().to_string();
+    let arguments = ["registry", "serve", what, &folder, "--plain-http", "--listen", "127.0.0.1:0"];
+    let mut server = Binary::new(program).start(arguments.iter().chain(more));
+    let address = server.until(|printed| {
+        let (_, after) = printed.split_once("127.0.0.1:")?;
+        let port: String = after.chars().take_while(char::is_ascii_digit).collect();
+        // The line may not be whole yet when nothing follows the number.
+        (port.len() < after.len() && port != "0").then(|| format!("127.0.0.1:{port}"))
+    });
+    (server, address)
 }
 
 impl Program {

@@ -39,7 +39,7 @@ fn a_copied_set_is_complete_and_one_image_more_is_noticed() {
         let to = format!("{}/{}", target.address(), image.dest[0]);
         copy(&skopeo, &upstream, &image.reference, &to, &["--dest-tls-verify=false"]);
     }
-    upstream.check(SET, &target.address());
+    upstream.check(SET, target.address());
     let found = wanted.differences(&target.contents(), |digest| target.bytes(digest), "", true);
     assert_eq!(found, Vec::<String>::new());
     assert_eq!(wanted.altered(&world, |digest| target.bytes(digest)), Vec::<String>::new());

@@ -39,13 +39,7 @@ struct Engine {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            parallel_images: 8,
-            parallel_layers: 5,
-            parallel_blobs: 16,
-            image_timeout: None,
-            ordered: false,
-        }
+        Self { parallel_images: 8, parallel_layers: 5, parallel_blobs: 16, image_timeout: None, ordered: false }
     }
 }
 
