@@ -1,8 +1,8 @@
 //! Image references: `host[:port]/path[:tag][@digest]`.
 //!
 //! The grammar and the normalisation are those of containers/image (mirror-rules.md 1), which is what CRI-O, podman and
-//! oc-mirror go by. [`Reference`] additionally takes IPv6 hosts in brackets, which containers/image refuses;
-//! [`parse_docker`] is the strict form.
+//! oc-mirror go by: [`parse_docker`]. [`Reference`] additionally takes IPv6 hosts in brackets, which containers/image
+//! refuses, and is always fully qualified.
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,6 +37,17 @@ pub struct Tag(Box<str>);
 pub struct Reference {
     registry: Registry,
     repository: Repository,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+}
+
+/// A name as containers/image normalises it: what CRI-O, podman and skopeo make of a text.
+///
+/// Differs from [`Reference`] in the odd forms that exist only there (see [`DockerName::domain`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DockerName {
+    domain: Option<Registry>,
+    path: Repository,
     tag: Option<Tag>,
     digest: Option<Digest>,
 }
@@ -172,6 +183,12 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
+    /// What a pull asks for: the tag is dropped where there is a digest, and `:latest` added where there is neither.
+    pub fn pulled(mut self) -> Self {
+        (self.tag, self.digest) = pulled(self.tag, self.digest);
+        self
+    }
+
     /// The same repository by digest only.
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { tag: None, digest: Some(digest), ..self.clone() }
@@ -184,59 +201,176 @@ impl Reference {
 }
 
 /// Parses and normalises exactly as containers/image does (mirror-rules 1.1, 1.2): no IPv6.
-pub fn parse_docker(text: &str) -> Result<Reference, ParseError> {
-    parse(text, false)
+pub fn parse_docker(text: &str) -> Result<DockerName, ParseError> {
+    normalize(text, false)
+}
+
+/// Whether containers/image takes `text` for a short name, which is completed from the aliases and search registries:
+/// one whose first part is no host with a dot, a port, or the name `localhost` (mirror-rules 2.7 step 1).
+pub fn is_short_name(text: &str) -> Result<bool, ParseError> {
+    Ok(parse_raw(text, false)?.is_short())
 }
 
 impl FromStr for Reference {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        parse(text, true)
+        let name = normalize(text, true)?;
+        // `reg_istry.corp/a` parses as a path without a host. Docker Hub cannot have been meant, so it is refused.
+        let registry = name.domain.ok_or(ParseError::Format)?;
+        Ok(Self { registry, repository: name.path, tag: name.tag, digest: name.digest })
     }
 }
 
-fn parse(text: &str, ipv6: bool) -> Result<Reference, ParseError> {
+impl DockerName {
+    /// The host. `None` for the one odd form that containers/image lets through: a first part with a dot which is no
+    /// legal host (`reg_istry.corp/a`); it counts as part of the path, and as a short name (mirror-rules 1.2 rule 7).
+    pub fn domain(&self) -> Option<&Registry> {
+        self.domain.as_ref()
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Repository {
+        &self.path
+    }
+
+    /// The tag, if one was written.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
+    }
+
+    /// The digest, if one was written.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The form for people: without `docker.io/`, and without `library/` below it.
+    pub fn familiar(&self) -> String {
+        let text = self.to_string();
+        let Some(hub) = text.strip_prefix("docker.io/") else { return text };
+        match self.path.as_str().strip_prefix("library/") {
+            Some(official) if !official.contains('/') => hub["library/".len()..].to_owned(),
+            _ => hub.to_owned(),
+        }
+    }
+
+    /// What a pull asks for: the tag is dropped where there is a digest, and `:latest` added where there is neither.
+    pub fn pulled(mut self) -> Self {
+        (self.tag, self.digest) = pulled(self.tag, self.digest);
+        self
+    }
+}
+
+impl fmt::Display for DockerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(domain) = &self.domain {
+            write!(f, "{domain}/")?;
+        }
+        write_parts(f, &self.path, self.tag.as_ref(), self.digest.as_ref())
+    }
+}
+
+/// The parts of a text as the grammar splits it, before normalisation.
+pub(crate) struct Raw<'a> {
+    pub(crate) domain: Option<&'a str>,
+    pub(crate) path: &'a str,
+    pub(crate) tag: Option<&'a str>,
+    pub(crate) digest: Option<Digest>,
+}
+
+impl Raw<'_> {
+    /// Whether the domain is missing or does not look like one.
+    pub(crate) fn is_short(&self) -> bool {
+        !self.domain.is_some_and(looks_like_domain)
+    }
+
+    /// Domain and path as written, without tag and digest.
+    pub(crate) fn name(&self) -> String {
+        match self.domain {
+            Some(domain) => format!("{domain}/{}", self.path),
+            None => self.path.to_owned(),
+        }
+    }
+}
+
+fn looks_like_domain(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost"
+}
+
+fn pulled(tag: Option<Tag>, digest: Option<Digest>) -> (Option<Tag>, Option<Digest>) {
+    match digest {
+        Some(digest) => (None, Some(digest)),
+        None => (Some(tag.unwrap_or_else(|| Tag("latest".into()))), None),
+    }
+}
+
+fn normalize(text: &str, ipv6: bool) -> Result<DockerName, ParseError> {
     if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
         return Err(ParseError::Identifier);
     }
     let (domain, rest) = match text.split_once('/') {
-        Some((first, rest))
-            if first.contains('.') || first.contains(':') || first == "localhost" || (ipv6 && is_ipv6_host(first)) =>
-        {
-            (first, rest)
-        }
+        Some((first, rest)) if looks_like_domain(first) => (first, rest),
         _ => ("docker.io", text),
     };
     let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
-    let library = domain == "docker.io" && !rest.contains('/');
-    let rest = if library { format!("library/{rest}") } else { rest.to_owned() };
+    let library = if domain == "docker.io" && !rest.contains('/') { "library/" } else { "" };
     let path_end = rest.find(':').unwrap_or(rest.len());
-    if rest[..path_end].bytes().any(|b| b.is_ascii_uppercase()) {
+    if rest[..path_end].to_lowercase() != rest[..path_end] {
         return Err(ParseError::Uppercase);
     }
-    let (named, digest_text) = match rest.split_once('@') {
-        Some((named, digest)) => (named, Some(digest)),
-        None => (rest.as_str(), None),
-    };
-    let (path, tag) = match named.split_once(':') {
-        Some((path, tag)) => (path, Some(Tag::new(tag)?)),
-        None => (named, None),
-    };
-    if !is_path(path) || !(is_domain(domain) || (ipv6 && is_ipv6_host(domain))) {
-        return Err(ParseError::Format);
-    }
-    if digest_text.is_some_and(|d| !is_digest_syntax(d)) {
-        return Err(ParseError::Format);
-    }
-    if domain.len() + 1 + path.len() > MAX_NAME_BYTES {
-        return Err(ParseError::TooLong);
-    }
-    let digest = digest_text.map(str::parse).transpose()?;
-    Ok(Reference { registry: Registry(domain.into()), repository: Repository(path.into()), tag, digest })
+    let full = format!("{domain}/{library}{rest}");
+    let raw = parse_raw(&full, ipv6)?;
+    Ok(DockerName {
+        domain: raw.domain.map(|d| Registry(d.into())),
+        path: Repository(raw.path.into()),
+        tag: raw.tag.map(|t| Tag(t.into())),
+        digest: raw.digest,
+    })
 }
 
-fn is_domain(text: &str) -> bool {
+/// Splits by the grammar alone (mirror-rules 1.1), adding nothing.
+pub(crate) fn parse_raw(text: &str, ipv6: bool) -> Result<Raw<'_>, ParseError> {
+    if text.is_empty() {
+        return Err(ParseError::Empty);
+    }
+    let Some((domain, path, tag, digest)) = split(text, ipv6) else {
+        let lower = text.to_lowercase();
+        let only_case = lower != text && split(&lower, ipv6).is_some();
+        return Err(if only_case { ParseError::Uppercase } else { ParseError::Format });
+    };
+    if domain.map_or(0, |d| d.len() + 1) + path.len() > MAX_NAME_BYTES {
+        return Err(ParseError::TooLong);
+    }
+    let digest = digest.map(str::parse).transpose()?;
+    Ok(Raw { domain, path, tag, digest })
+}
+
+type Parts<'a> = (Option<&'a str>, &'a str, Option<&'a str>, Option<&'a str>);
+
+fn split(text: &str, ipv6: bool) -> Option<Parts<'_>> {
+    let (named, digest) = match text.split_once('@') {
+        Some((named, digest)) => (named, Some(digest)),
+        None => (text, None),
+    };
+    // A colon before the last slash belongs to the host's port.
+    let last = named.rfind('/').map_or(0, |at| at + 1);
+    let (name, tag) = match named[last..].split_once(':') {
+        Some((component, tag)) => (&named[..last + component.len()], Some(tag)),
+        None => (named, None),
+    };
+    if !tag.is_none_or(is_tag) || !digest.is_none_or(is_digest_syntax) {
+        return None;
+    }
+    match name.split_once('/') {
+        Some((domain, path)) if (is_domain(domain) || (ipv6 && is_ipv6_host(domain))) && is_path(path) => {
+            Some((Some(domain), path, tag, digest))
+        }
+        _ => is_path(name).then_some((None, name, tag, digest)),
+    }
+}
+
+/// Whether the text is a host with or without port by the grammar of containers/image.
+pub(crate) fn is_domain(text: &str) -> bool {
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
@@ -307,15 +441,25 @@ fn is_digest_syntax(text: &str) -> bool {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.registry, self.repository)?;
-        if let Some(tag) = &self.tag {
-            write!(f, ":{tag}")?;
-        }
-        if let Some(digest) = &self.digest {
-            write!(f, "@{digest}")?;
-        }
-        Ok(())
+        write!(f, "{}/", self.registry)?;
+        write_parts(f, &self.repository, self.tag.as_ref(), self.digest.as_ref())
     }
+}
+
+fn write_parts(
+    f: &mut fmt::Formatter<'_>,
+    path: &Repository,
+    tag: Option<&Tag>,
+    digest: Option<&Digest>,
+) -> fmt::Result {
+    f.write_str(path.as_str())?;
+    if let Some(tag) = tag {
+        write!(f, ":{tag}")?;
+    }
+    if let Some(digest) = digest {
+        write!(f, "@{digest}")?;
+    }
+    Ok(())
 }
 
 macro_rules! text_form {

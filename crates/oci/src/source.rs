@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 
-use crate::{Descriptor, Digest, Error, Manifest, Reference, Tag};
+use crate::{Descriptor, Digest, Error, ErrorKind, Manifest, Reference, Tag};
 
 /// The physical place that answered: an endpoint's `host[:port]/path`, an archive's or a directory's path. For reports,
 /// and to ask the same place again first.
@@ -46,6 +46,16 @@ pub trait Source: Send + Sync {
     /// The manifest that `name` stands for: by its digest when it has one (the tag is then ignored), else by its tag. The bytes have been
     /// verified against the digest; [`crate::ErrorKind::NotFound`] when no place has it.
     async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error>;
+
+    /// The manifest at one place only, the one that served what it belongs to; `None` when that place does not have it. A source that
+    /// is a single place has nothing to restrict.
+    async fn manifest_at(&self, name: &Reference, _place: &Place) -> Result<Option<Manifest>, Error> {
+        match self.manifest(name).await {
+            Ok(found) => Ok(Some(found.value)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 
     /// The bytes of a blob of `name`'s repository from `offset` (less than or equal to the descriptor's size). They are *not*
     /// verified here, since a stream from the middle cannot be; whoever writes them does.

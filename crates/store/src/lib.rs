@@ -1,7 +1,18 @@
 //! Source and Sink for what lies on disk: registry storage, OCI layouts, archives.
+//!
+//! * [`Storage`]: the questions every place on disk answers; [`StorageSource`] makes a [`Source`](airlock_oci::Source) of any of them
+//! * [`distribution`]: docker-distribution's storage layout on a local disk
+//! * [`archive`]: registry storage in tar form, written once, read in place
+//! * [`oci_layout`]: an OCI image layout directory
 
 pub mod archive;
+mod disk;
+pub mod distribution;
+pub mod oci_layout;
+pub mod source;
+mod staged;
 pub mod storage;
 pub mod stream;
 
+pub use source::StorageSource;
 pub use storage::{Region, Storage};

@@ -1,1 +1,0 @@
-//! registries.conf version 2: text in, ordered endpoints out.

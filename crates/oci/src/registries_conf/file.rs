@@ -1,0 +1,459 @@
+//! One file: TOML to checked tables, in the order of checks of mirror-rules 2.5.
+//!
+//! The TOML is walked by hand rather than through serde: unknown keys are ignored but wrong types are errors, keys match
+//! without regard to case as in upstream's decoder, and each error has a line.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{LoadError, Mirror, PullFromMirror, ShortNameMode, Table};
+use crate::Reference;
+use crate::reference::{is_domain, parse_raw};
+
+/// What one file says; `None` where it says nothing.
+pub(super) struct File {
+    pub(super) registries: Vec<Table>,
+    pub(super) search: Option<Vec<String>>,
+    pub(super) credential_helpers: Option<Vec<String>>,
+    pub(super) short_name_mode: Option<ShortNameMode>,
+    pub(super) layer_store_auth_helper: String,
+    /// `None` erases the alias of an earlier file.
+    pub(super) aliases: Vec<(String, Option<Reference>)>,
+}
+
+/// As decoded, with the places for errors. Nothing is checked yet.
+#[derive(Default)]
+struct Decoded {
+    registries: Vec<RawTable>,
+    search: Option<Vec<Text>>,
+    credential_helpers: Option<Vec<Text>>,
+    short_name_mode: Text,
+    layer_store_auth_helper: Text,
+    aliases: Option<Vec<(String, Text)>>,
+    v1: V1,
+}
+
+/// The lists of version 1; any of them present makes the file one of version 1.
+#[derive(Default)]
+struct V1 {
+    search: Option<Vec<Text>>,
+    insecure: Option<Vec<Text>>,
+    block: Option<Vec<Text>>,
+}
+
+#[derive(Clone, Default)]
+struct Text {
+    value: String,
+    span: Range<usize>,
+}
+
+struct RawTable {
+    span: Range<usize>,
+    prefix: Text,
+    location: Text,
+    insecure: bool,
+    blocked: bool,
+    mirror_by_digest_only: bool,
+    pull_from_mirror: Text,
+    mirrors: Vec<RawMirror>,
+}
+
+struct RawMirror {
+    span: Range<usize>,
+    location: Text,
+    insecure: bool,
+    pull_from_mirror: Text,
+}
+
+/// Reads one file; `dropin` refuses version 1.
+pub(super) fn read(name: &str, text: &str, dropin: bool) -> Result<File, LoadError> {
+    let reader = Reader { name, text };
+    let mut decoded = reader.decode()?;
+    let v1 = std::mem::take(&mut decoded.v1);
+    if v1.search.is_some() || v1.insecure.is_some() || v1.block.is_some() {
+        let span = v1_span(&v1);
+        if dropin {
+            return Err(reader.error("E_V1_IN_DROPIN", &span, "a drop-in must be in version 2 format"));
+        }
+        if decoded.has_v2() {
+            return Err(reader.error("E_V1_V2_MIXED", &span, "version 1 and version 2 settings are mixed"));
+        }
+        decoded = reader.upgrade(v1)?;
+    }
+    reader.check(decoded)
+}
+
+fn v1_span(v1: &V1) -> Range<usize> {
+    let lists = [&v1.search, &v1.insecure, &v1.block];
+    lists.into_iter().flatten().flatten().map(|t| t.span.clone()).next().unwrap_or_default()
+}
+
+impl Decoded {
+    fn has_v2(&self) -> bool {
+        !self.registries.is_empty()
+            || self.search.is_some()
+            || self.credential_helpers.is_some()
+            || !self.short_name_mode.value.is_empty()
+            || !self.layer_store_auth_helper.value.is_empty()
+            || self.aliases.is_some()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn error(&self, code: &'static str, span: &Range<usize>, cause: impl Into<String>) -> LoadError {
+        let (line, column) = self.place(span);
+        LoadError { file: self.name.to_owned(), code, cause: cause.into(), line, column }
+    }
+
+    fn place(&self, span: &Range<usize>) -> (u32, u32) {
+        if *span == (0..0) {
+            return (0, 0);
+        }
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        (line as u32, column as u32)
+    }
+
+    // ---- decoding -----------------------------------------------------------------------------------------------------
+
+    fn decode(&self) -> Result<Decoded, LoadError> {
+        let root = DeTable::parse(self.text)
+            .map_err(|e| self.error("E_TOML_SYNTAX", &e.span().unwrap_or(0..0), e.message()))?;
+        let root = root.get_ref();
+        let mut decoded = Decoded {
+            search: self.strings(root, "unqualified-search-registries")?,
+            credential_helpers: self.strings(root, "credential-helpers")?,
+            short_name_mode: self.string(root, "short-name-mode")?,
+            layer_store_auth_helper: self.string(root, "additional-layer-store-auth-helper")?,
+            ..Decoded::default()
+        };
+        for (span, table) in self.tables(root, "registry")? {
+            decoded.registries.push(self.table(span, table)?);
+        }
+        if let Some((_, table)) = self.child(root, "aliases")? {
+            let mut aliases = Vec::new();
+            for (key, value) in table {
+                aliases.push((key.get_ref().to_string(), self.text_of(value, key.get_ref())?));
+            }
+            decoded.aliases = Some(aliases);
+        }
+        if let Some((_, v1)) = self.child(root, "registries")? {
+            for (key, list) in [
+                ("search", &mut decoded.v1.search),
+                ("insecure", &mut decoded.v1.insecure),
+                ("block", &mut decoded.v1.block),
+            ] {
+                if let Some((_, table)) = self.child(v1, key)? {
+                    *list = self.strings(table, "registries")?;
+                }
+            }
+        }
+        Ok(decoded)
+    }
+
+    fn table(&self, span: Range<usize>, table: &DeTable<'_>) -> Result<RawTable, LoadError> {
+        let mut mirrors = Vec::new();
+        for (span, mirror) in self.tables(table, "mirror")? {
+            mirrors.push(RawMirror {
+                span,
+                location: self.string(mirror, "location")?,
+                insecure: self.boolean(mirror, "insecure")?,
+                pull_from_mirror: self.string(mirror, "pull-from-mirror")?,
+            });
+        }
+        Ok(RawTable {
+            span,
+            prefix: self.string(table, "prefix")?,
+            location: self.string(table, "location")?,
+            insecure: self.boolean(table, "insecure")?,
+            blocked: self.boolean(table, "blocked")?,
+            mirror_by_digest_only: self.boolean(table, "mirror-by-digest-only")?,
+            pull_from_mirror: self.string(table, "pull-from-mirror")?,
+            mirrors,
+        })
+    }
+
+    fn type_error<T>(&self, value: &Spanned<DeValue<'_>>, key: &str, expected: &str) -> Result<T, LoadError> {
+        let cause = format!("`{key}` must be {expected}, found {}", value.get_ref().type_str());
+        Err(self.error("E_TOML_TYPE", &value.span(), cause))
+    }
+
+    fn text_of(&self, value: &Spanned<DeValue<'_>>, key: &str) -> Result<Text, LoadError> {
+        match value.get_ref() {
+            DeValue::String(text) => Ok(Text { value: text.to_string(), span: value.span() }),
+            _ => self.type_error(value, key, "a string"),
+        }
+    }
+
+    fn string(&self, table: &DeTable<'_>, key: &str) -> Result<Text, LoadError> {
+        field(table, key).map_or_else(|| Ok(Text::default()), |value| self.text_of(value, key))
+    }
+
+    fn boolean(&self, table: &DeTable<'_>, key: &str) -> Result<bool, LoadError> {
+        match field(table, key) {
+            None => Ok(false),
+            Some(value) => match value.get_ref() {
+                DeValue::Boolean(flag) => Ok(*flag),
+                _ => self.type_error(value, key, "true or false"),
+            },
+        }
+    }
+
+    fn strings(&self, table: &DeTable<'_>, key: &str) -> Result<Option<Vec<Text>>, LoadError> {
+        let Some(value) = field(table, key) else { return Ok(None) };
+        let DeValue::Array(array) = value.get_ref() else { return self.type_error(value, key, "a list of strings") };
+        array.iter().map(|item| self.text_of(item, key)).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn child<'t, 'i>(
+        &self,
+        table: &'t DeTable<'i>,
+        key: &str,
+    ) -> Result<Option<(Range<usize>, &'t DeTable<'i>)>, LoadError> {
+        let Some(value) = field(table, key) else { return Ok(None) };
+        match value.get_ref() {
+            DeValue::Table(child) => Ok(Some((value.span(), child))),
+            _ => self.type_error(value, key, "a table"),
+        }
+    }
+
+    fn tables<'t, 'i>(
+        &self,
+        table: &'t DeTable<'i>,
+        key: &str,
+    ) -> Result<Vec<(Range<usize>, &'t DeTable<'i>)>, LoadError> {
+        let Some(value) = field(table, key) else { return Ok(Vec::new()) };
+        let expected = "a list of tables: use double brackets";
+        let DeValue::Array(array) = value.get_ref() else { return self.type_error(value, key, expected) };
+        array
+            .iter()
+            .map(|item| match item.get_ref() {
+                DeValue::Table(child) => Ok((item.span(), child)),
+                _ => self.type_error(item, key, expected),
+            })
+            .collect()
+    }
+
+    // ---- checks -------------------------------------------------------------------------------------------------------
+
+    /// Version 1 knows hosts only: blocked ones first, then insecure ones, both flags may meet on one host.
+    fn upgrade(self, v1: V1) -> Result<Decoded, LoadError> {
+        let mut registries: Vec<RawTable> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        let blocked = v1.block.into_iter().flatten().map(|text| (text, true));
+        let insecure = v1.insecure.into_iter().flatten().map(|text| (text, false));
+        for (text, blocks) in blocked.chain(insecure) {
+            let location = Text { value: self.location(&text)?, span: text.span };
+            let at = *known.entry(location.value.clone()).or_insert_with(|| {
+                registries.push(RawTable {
+                    span: location.span.clone(),
+                    prefix: location.clone(),
+                    location,
+                    insecure: false,
+                    blocked: false,
+                    mirror_by_digest_only: false,
+                    pull_from_mirror: Text::default(),
+                    mirrors: Vec::new(),
+                });
+                registries.len() - 1
+            });
+            registries[at].blocked |= blocks;
+            registries[at].insecure |= !blocks;
+        }
+        Ok(Decoded { registries, search: v1.search, ..Decoded::default() })
+    }
+
+    fn check(self, decoded: Decoded) -> Result<File, LoadError> {
+        let mut registries = Vec::with_capacity(decoded.registries.len());
+        for raw in decoded.registries {
+            registries.push((raw.span.clone(), self.check_table(raw)?));
+        }
+        self.check_conflicts(&registries)?;
+        let search = decoded.search.map(|list| self.check_search(&list)).transpose()?;
+        // The first table of a prefix stays, without a word: upstream could no longer make it an error.
+        let mut seen = HashSet::new();
+        registries.retain(|(_, table)| seen.insert(table.prefix.clone()));
+        let short_name_mode = self.check_mode(&decoded.short_name_mode)?;
+        for (span, table) in &registries {
+            if table.prefix.strip_prefix("*.").is_some_and(|domain| domain.contains(['/', '@', ':'])) {
+                let cause =
+                    format!("wildcard prefix `{}` must be `*.` and a domain, without port or path", table.prefix);
+                return Err(self.error("E_WILDCARD_FORMAT", span, cause));
+            }
+        }
+        Ok(File {
+            registries: registries.into_iter().map(|(_, table)| table).collect(),
+            search,
+            credential_helpers: decoded.credential_helpers.map(|list| list.into_iter().map(|t| t.value).collect()),
+            short_name_mode,
+            layer_store_auth_helper: decoded.layer_store_auth_helper.value,
+            aliases: self.check_aliases(decoded.aliases.unwrap_or_default())?,
+        })
+    }
+
+    /// Without trailing slashes; `http://` and `https://` are refused, anything else is let through and never matches.
+    fn location(self, text: &Text) -> Result<String, LoadError> {
+        let trimmed = text.value.trim_end_matches('/');
+        if trimmed.starts_with("http://") || trimmed.starts_with("https://") {
+            let cause = format!("`{}`: a location is host[:port]/path, without a scheme", text.value);
+            return Err(self.error("E_SCHEME_NOT_ALLOWED", &text.span, cause));
+        }
+        Ok(trimmed.to_owned())
+    }
+
+    fn check_table(self, raw: RawTable) -> Result<Table, LoadError> {
+        let location = self.location(&raw.location)?;
+        let prefix = if raw.prefix.value.is_empty() {
+            if location.is_empty() {
+                let cause = "the table has neither `location` nor `prefix`";
+                return Err(self.error("E_NO_LOCATION_NO_PREFIX", &raw.span, cause));
+            }
+            location.clone()
+        } else {
+            let prefix = self.location(&raw.prefix)?;
+            if location.is_empty() && !prefix.starts_with("*.") {
+                let cause = format!("prefix `{prefix}` needs a `location`; only a wildcard may go without");
+                return Err(self.error("E_PREFIX_WITHOUT_LOCATION", &raw.prefix.span, cause));
+            }
+            prefix
+        };
+        if !raw.pull_from_mirror.value.is_empty() {
+            let cause = "`pull-from-mirror` belongs into [[registry.mirror]], not into [[registry]]";
+            return Err(self.error("E_PULL_FROM_MIRROR_ON_PRIMARY", &raw.pull_from_mirror.span, cause));
+        }
+        let mut mirrors = Vec::with_capacity(raw.mirrors.len());
+        for mirror in raw.mirrors {
+            mirrors.push(self.check_mirror(mirror, &prefix, raw.mirror_by_digest_only)?);
+        }
+        Ok(Table {
+            prefix,
+            location,
+            insecure: raw.insecure,
+            blocked: raw.blocked,
+            mirror_by_digest_only: raw.mirror_by_digest_only,
+            mirrors,
+        })
+    }
+
+    fn check_mirror(self, raw: RawMirror, prefix: &str, by_digest_only: bool) -> Result<Mirror, LoadError> {
+        let location = self.location(&raw.location)?;
+        if location.is_empty() {
+            let cause = format!("a mirror of `{prefix}` has no `location`");
+            return Err(self.error("E_MIRROR_LOCATION_UNSET", &raw.span, cause));
+        }
+        let wanted = &raw.pull_from_mirror;
+        if by_digest_only && !wanted.value.is_empty() {
+            let cause = format!("`pull-from-mirror` and `mirror-by-digest-only` are both set for `{prefix}`");
+            return Err(self.error("E_PULL_FROM_MIRROR_CONFLICT", &wanted.span, cause));
+        }
+        let pull_from_mirror = match wanted.value.as_str() {
+            "" => PullFromMirror::Unset,
+            "all" => PullFromMirror::All,
+            "digest-only" => PullFromMirror::DigestOnly,
+            "tag-only" => PullFromMirror::TagOnly,
+            other => {
+                let cause = format!("`pull-from-mirror` is `{other}`: expected all, digest-only or tag-only");
+                return Err(self.error("E_PULL_FROM_MIRROR_VALUE", &wanted.span, cause));
+            }
+        };
+        Ok(Mirror { location, insecure: raw.insecure, pull_from_mirror })
+    }
+
+    /// Tables that share a location must agree, since the location is what is contacted.
+    fn check_conflicts(self, registries: &[(Range<usize>, Table)]) -> Result<(), LoadError> {
+        let mut by_location: HashMap<&str, Vec<&Table>> = HashMap::new();
+        let key =
+            |table: &'_ Table| if table.location.is_empty() { table.prefix.clone() } else { table.location.clone() };
+        let keys: Vec<String> = registries.iter().map(|(_, table)| key(table)).collect();
+        for (key, (_, table)) in keys.iter().zip(registries) {
+            by_location.entry(key).or_default().push(table);
+        }
+        for (key, (span, table)) in keys.iter().zip(registries) {
+            for other in &by_location[key.as_str()] {
+                let (code, setting) = if table.insecure != other.insecure {
+                    ("E_CONFLICT_INSECURE", "insecure")
+                } else if table.blocked != other.blocked {
+                    ("E_CONFLICT_BLOCKED", "blocked")
+                } else {
+                    continue;
+                };
+                return Err(self.error(code, span, format!("two tables for `{key}` disagree about `{setting}`")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_search(self, list: &[Text]) -> Result<Vec<String>, LoadError> {
+        list.iter()
+            .map(|entry| {
+                let host = self.location(entry)?;
+                if is_domain(&host) {
+                    return Ok(host);
+                }
+                let cause = format!("search registry `{}` must be a host with or without port", entry.value);
+                Err(self.error("E_SEARCH_ENTRY", &entry.span, cause))
+            })
+            .collect()
+    }
+
+    fn check_mode(self, mode: &Text) -> Result<Option<ShortNameMode>, LoadError> {
+        match mode.value.as_str() {
+            "" => Ok(None),
+            "enforcing" => Ok(Some(ShortNameMode::Enforcing)),
+            "permissive" => Ok(Some(ShortNameMode::Permissive)),
+            "disabled" => Ok(Some(ShortNameMode::Disabled)),
+            other => {
+                let cause = format!("`short-name-mode` is `{other}`: expected enforcing, permissive or disabled");
+                Err(self.error("E_SHORT_NAME_MODE", &mode.span, cause))
+            }
+        }
+    }
+
+    /// All bad aliases are reported together, at the place of the first.
+    fn check_aliases(self, aliases: Vec<(String, Text)>) -> Result<Vec<(String, Option<Reference>)>, LoadError> {
+        let mut checked = Vec::with_capacity(aliases.len());
+        let mut bad: Vec<(Range<usize>, String)> = Vec::new();
+        for (key, value) in aliases {
+            let short = parse_raw(&key, false);
+            if !short.is_ok_and(|raw| raw.is_short() && raw.tag.is_none() && raw.digest.is_none()) {
+                bad.push((value.span, format!("alias `{key}` is not a short name (no host, tag or digest)")));
+                continue;
+            }
+            if value.value.is_empty() {
+                checked.push((key, None));
+                continue;
+            }
+            let full = parse_raw(&value.value, false);
+            let qualified = full.is_ok_and(|raw| !raw.is_short() && raw.tag.is_none() && raw.digest.is_none());
+            match value.value.parse::<Reference>() {
+                Ok(reference) if qualified => checked.push((key, Some(reference))),
+                _ => bad.push((
+                    value.span,
+                    format!("alias `{key}` = `{}`: the value must be host/path without tag and digest", value.value),
+                )),
+            }
+        }
+        match bad.first() {
+            None => Ok(checked),
+            Some((first, _)) => {
+                let causes: Vec<&str> = bad.iter().map(|(_, cause)| cause.as_str()).collect();
+                Err(self.error("E_ALIAS", first, causes.join("; ")))
+            }
+        }
+    }
+}
+
+/// The value of a key, by its exact name or else without regard to case.
+fn field<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> Option<&'t Spanned<DeValue<'i>>> {
+    table.get(key).or_else(|| table.iter().find(|(k, _)| k.get_ref().eq_ignore_ascii_case(key)).map(|(_, v)| v))
+}

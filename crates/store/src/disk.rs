@@ -1,0 +1,197 @@
+//! Local files with errors that carry the path, and directory changes that survive a power cut.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use airlock_oci::{Error, ErrorKind};
+
+/// The directories whose entries were changed and not yet synced.
+///
+/// A rename or a new file is durable only once its directory is. Changes are collected so that one sync covers many.
+#[derive(Debug, Default)]
+pub(crate) struct DirectorySyncs(BTreeSet<PathBuf>);
+
+/// Whether an error only says that there is nothing at a path (a file in the place of a directory included).
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Bytes that may still be written to a path's file system.
+pub(crate) fn available(path: &Path) -> io::Result<u64> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// An error about a path.
+pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
+    Error::io(format!("{doing} `{}`", path.display()), error)
+}
+
+/// Opens a regular file for reading; `None` when there is none.
+pub(crate) fn open(path: &Path) -> Result<Option<(File, u64)>, Error> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if is_absent(&e) => return Ok(None),
+        Err(e) => return Err(failed("open", path, &e)),
+    };
+    let metadata = file.metadata().map_err(|e| failed("read", path, &e))?;
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    Ok(Some((file, metadata.len())))
+}
+
+/// The whole of a small file, `None` when there is none. More than `most` bytes are an error.
+pub(crate) fn read_small(path: &Path, most: usize) -> Result<Option<Vec<u8>>, Error> {
+    let Some((file, len)) = open(path)? else { return Ok(None) };
+    let too_long = || {
+        Error::new(
+            ErrorKind::Invalid,
+            format!("read `{}`", path.display()),
+            format!("it has {len} bytes, more than the {most} that such a file may have"),
+        )
+    };
+    if len > most as u64 {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(|e| failed("read", path, &e))?;
+    if bytes.len() > most {
+        return Err(too_long());
+    }
+    Ok(Some(bytes))
+}
+
+/// The names in a directory, sorted; empty when there is no such directory. Names that are not UTF-8 are no names of ours.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if is_absent(&e) => return Ok(Vec::new()),
+        Err(e) => return Err(failed("read directory", path, &e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| failed("read directory", path, &e))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes a file; `false` when there was none.
+pub(crate) fn remove_file(path: &Path) -> Result<bool, Error> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if is_absent(&e) => Ok(false),
+        Err(e) => Err(failed("remove", path, &e)),
+    }
+}
+
+/// Removes a directory with everything below it; `false` when there was none.
+pub(crate) fn remove_tree(path: &Path) -> Result<bool, Error> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(true),
+        Err(e) if is_absent(&e) => Ok(false),
+        Err(e) => Err(failed("remove", path, &e)),
+    }
+}
+
+impl DirectorySyncs {
+    /// Makes a directory and the missing ones above it.
+    pub(crate) fn create(&mut self, path: &Path) -> Result<(), Error> {
+        match fs::create_dir(path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(|p| p != path) => {
+                self.create(path.parent().unwrap_or(path))?;
+                match fs::create_dir(path) {
+                    Ok(()) => {}
+                    // Another task made it in between; it also syncs it, but perhaps later than we must.
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(e) => return Err(failed("create directory", path, &e)),
+                }
+            }
+            Err(e) => return Err(failed("create directory", path, &e)),
+        }
+        self.changed(path);
+        Ok(())
+    }
+
+    /// Moves a complete file to its place, whose directory is made first.
+    pub(crate) fn publish(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
+        let parent = to.parent().unwrap_or(to);
+        self.create(parent)?;
+        match fs::rename(from, to) {
+            Ok(()) => {}
+            // A deletion may have taken the directory away in between; once is enough, both sides hold locks otherwise.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && from.exists() => {
+                self.create(parent)?;
+                fs::rename(from, to).map_err(|e| failed("move into place", to, &e))?;
+            }
+            Err(e) => return Err(failed("move into place", to, &e)),
+        }
+        self.changed(to);
+        Ok(())
+    }
+
+    /// Notes that the entry at `path` was added, replaced or removed.
+    pub(crate) fn changed(&mut self, path: &Path) {
+        if let Some(parent) = path.parent() {
+            self.0.insert(parent.to_owned());
+        }
+    }
+
+    /// Makes everything noted so far durable.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        for path in std::mem::take(&mut self.0) {
+            match File::open(&path).and_then(|d| d.sync_all()) {
+                Ok(()) => {}
+                // Removed in the meantime; then its parent was noted by whoever removed it.
+                Err(e) if is_absent(&e) => {}
+                Err(e) => return Err(failed("sync directory", &path, &e)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a small file so that it is there whole or not at all: beside, synced, renamed. The directory still has to be synced.
+pub(crate) fn write_beside(
+    temporary: &Path,
+    path: &Path,
+    bytes: &[u8],
+    syncs: &mut DirectorySyncs,
+) -> Result<(), Error> {
+    let written = File::create_new(temporary).and_then(|file| {
+        io::Write::write_all(&mut &file, bytes)?;
+        file.sync_data()
+    });
+    let published = written.map_err(|e| failed("write", temporary, &e)).and_then(|()| syncs.publish(temporary, path));
+    if published.is_err() {
+        // What is left is no content; it would be cleaned up at the next start anyway.
+        let _ = fs::remove_file(temporary);
+    }
+    published
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_into_directories_that_are_made_for_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b/c/link");
+        let mut syncs = DirectorySyncs::default();
+        write_beside(&root.path().join("t"), &path, b"x", &mut syncs).unwrap();
+        assert_eq!(syncs.0.len(), 4, "root, a, b and c changed: {syncs:?}");
+        syncs.sync().unwrap();
+        assert_eq!(read_small(&path, 1).unwrap().unwrap(), b"x");
+        assert!(read_small(&path, 0).is_err());
+        assert!(read_small(&path.join("below-a-file"), 9).unwrap().is_none());
+    }
+}

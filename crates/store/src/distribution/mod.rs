@@ -1,0 +1,225 @@
+//! docker-distribution's storage layout on a local disk (drawn in `paths.rs`).
+//!
+//! * [`Directory`] reads it, whoever wrote it: docker-registry 2.x or 3.x, oc-mirror's cache, an unpacked archive, us.
+//! * [`Writer`] also writes it, so that docker-registry can serve what we wrote.
+//!
+//! What is read is judged with mistrust, since docker-registry writes in place and leaves empty or short files behind when
+//! it is interrupted: a manifest is hashed at every reading; a link that says nothing sensible stands for the digest that its
+//! directory names; a tag that points nowhere is no tag; names that could not have been written by a registry are passed over.
+
+mod paths;
+mod publish;
+mod referrers;
+mod sink;
+mod uploads;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{Algorithm, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
+use bytes::Bytes;
+
+pub use publish::Durability;
+pub use uploads::{Upload, UploadId, UploadStatus};
+pub use writer::Writer;
+
+use crate::disk;
+use crate::storage::{Region, Storage};
+use paths::{Link, Paths};
+
+/// Most bytes that a link file may have: a sha512 digest, and the newline that an editor may have added.
+const MAX_LINK_BYTES: usize = 256;
+/// Fewest bytes that name a digest: `sha256:` and 64 hex digits.
+const MIN_LINK_BYTES: u64 = 71;
+
+/// Registry storage on a local disk, for reading. Another process may write to it meanwhile.
+#[derive(Debug)]
+pub struct Directory {
+    paths: Paths,
+    referrers: referrers::Index,
+}
+
+impl Directory {
+    /// Opens the storage below `root` (the directory that holds `docker/registry/v2`).
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let directory = Self::at(root);
+        if !directory.paths.registry().is_dir() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("open registry storage `{}`", root.display()),
+                "there is no `docker/registry/v2` below it",
+            )
+            .hint("give the directory that a registry is configured with as `rootdirectory`"));
+        }
+        Ok(directory)
+    }
+
+    fn at(root: &Path) -> Self {
+        Self { paths: Paths::new(root), referrers: referrers::Index::default() }
+    }
+
+    /// The root.
+    pub fn root(&self) -> &Path {
+        self.paths.root()
+    }
+
+    /// The digest under whose name the content lies, if the repository has a link to `digest`.
+    ///
+    /// docker-registry keeps content that was pushed by sha512 under its sha256 name and says so in the link; any other
+    /// disagreement between a link and its directory's name is damage, and the name, which was written first, is right.
+    fn linked(&self, repository: &Repository, kind: Link, digest: &Digest) -> Result<Option<Digest>, Error> {
+        let path = self.paths.link(repository, kind, digest);
+        let Some(text) = read_link(&path)? else { return Ok(None) };
+        Ok(Some(match text {
+            Some(target) if target.algorithm() != digest.algorithm() => target,
+            _ => digest.clone(),
+        }))
+    }
+
+    /// What a tag points at. A damaged link is made good from the tag's history where that leaves no doubt.
+    fn current(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, Error> {
+        match read_link(&self.paths.current(repository, tag))? {
+            Some(Some(digest)) => Ok(Some(digest)),
+            None => Ok(None),
+            Some(None) => {
+                let mut past = digests_below(&self.paths.history(repository, tag))?;
+                Ok(if past.len() == 1 { past.pop() } else { None })
+            }
+        }
+    }
+
+    /// The digests of all manifests of a repository.
+    fn revisions(&self, repository: &Repository) -> Result<Vec<Digest>, Error> {
+        digests_below(&self.paths.links(repository, Link::Revision))
+    }
+
+    fn manifest_by_digest(&self, repository: &Repository, digest: &Digest) -> Result<Option<Manifest>, Error> {
+        let Some(place) = self.linked(repository, Link::Revision, digest)? else { return Ok(None) };
+        let damaged = |e: Error| {
+            Error::new(ErrorKind::Content, format!("read manifest `{repository}@{digest}`"), e)
+                .hint("its copy in the storage is damaged; push or mirror the image again")
+        };
+        let bytes = match disk::read_small(&self.paths.data(&place), MAX_MANIFEST_BYTES) {
+            Ok(Some(bytes)) => Bytes::from(bytes),
+            Ok(None) => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::Invalid => return Err(damaged(e)),
+            Err(e) => return Err(e),
+        };
+        match Manifest::parse_expecting(bytes, None, digest) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(e) if e.kind() == ErrorKind::Content => Err(damaged(e)),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn blob_at(&self, digest: &Digest) -> Result<Option<Region>, Error> {
+        open_region(&self.paths.data(digest))
+    }
+
+    fn collect_repositories(&self, path: &Path, name: &str, found: &mut Vec<Repository>) -> Result<(), Error> {
+        for entry in disk::names(path)? {
+            // No component of a name begins with an underscore, so that the walk ends at the storage's own folders.
+            if entry == "_manifests" {
+                if let Ok(repository) = Repository::new(name)
+                    && !self.revisions(&repository)?.is_empty()
+                {
+                    found.push(repository);
+                }
+            } else if Repository::new(&entry).is_ok() {
+                let below = if name.is_empty() { entry.clone() } else { format!("{name}/{entry}") };
+                if below.len() <= airlock_oci::reference::MAX_NAME_BYTES {
+                    self.collect_repositories(&path.join(&entry), &below, found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Storage for Directory {
+    fn describe(&self) -> String {
+        self.root().display().to_string()
+    }
+
+    fn repositories(&self) -> Result<Vec<Repository>, Error> {
+        let mut found = Vec::new();
+        self.collect_repositories(&self.paths.repositories(), "", &mut found)?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
+        if !self.paths.repository(repository).join("_manifests").is_dir() {
+            return Ok(None);
+        }
+        let mut tags = Vec::new();
+        for name in disk::names(&self.paths.tags(repository))? {
+            let Ok(tag) = Tag::new(&name) else { continue };
+            // The length alone tells a whole link from an empty or short one, so that thousands of tags need no reading.
+            let whole = std::fs::metadata(self.paths.current(repository, &tag))
+                .is_ok_and(|m| m.is_file() && m.len() >= MIN_LINK_BYTES);
+            if whole || self.current(repository, &tag)?.is_some() {
+                tags.push(tag);
+            }
+        }
+        Ok(Some(tags))
+    }
+
+    fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
+        match at {
+            ManifestName::Digest(digest) => self.manifest_by_digest(repository, digest),
+            ManifestName::Tag(tag) => match self.current(repository, tag)? {
+                Some(digest) => self.manifest_by_digest(repository, &digest),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
+        match self.linked(repository, Link::Layer, digest)? {
+            Some(place) => self.blob_at(&place),
+            None => Ok(None),
+        }
+    }
+
+    fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        self.referrers.of(self, repository, subject)
+    }
+}
+
+/// Opens a file as a region; `None` when there is none.
+fn open_region(path: &Path) -> Result<Option<Region>, Error> {
+    Ok(disk::open(path)?.map(|(file, len)| Region { file: Arc::new(file), offset: 0, len }))
+}
+
+/// A link's digest: outer `None` when there is no link, inner `None` when it is damaged.
+fn read_link(path: &Path) -> Result<Option<Option<Digest>>, Error> {
+    let bytes = match disk::read_small(path, MAX_LINK_BYTES) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::Invalid => return Ok(Some(None)),
+        Err(e) => return Err(e),
+    };
+    Ok(Some(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok())))
+}
+
+/// The digests that the directories `ALG/HEX` below `path` name, where they hold a link.
+fn digests_below(path: &Path) -> Result<Vec<Digest>, Error> {
+    let mut digests = Vec::new();
+    for algorithm in disk::names(path)? {
+        if algorithm.parse::<Algorithm>().is_err() {
+            continue;
+        }
+        let folder = path.join(&algorithm);
+        for hex in disk::names(&folder)? {
+            if let Ok(digest) = format!("{algorithm}:{hex}").parse()
+                && folder.join(&hex).join("link").is_file()
+            {
+                digests.push(digest);
+            }
+        }
+    }
+    Ok(digests)
+}

@@ -1,0 +1,298 @@
+//! Writes registry storage: blobs, links, manifests, tags; and takes them away again.
+//!
+//! The order is blobs, then the manifest's bytes, then its revision link, then tags, each step durable before the next, so
+//! that after a crash no name leads to something incomplete. Deletion goes the other way round.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{self, File, TryLockError};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
+
+use super::paths::Link;
+use super::publish::{Durability, MAX_PENDING_AGE, Pending, Readable, write_link};
+use super::uploads::{self, Sessions, UploadId};
+use super::{Directory, open_region, read_link};
+use crate::disk::{self, DirectorySyncs};
+use crate::storage::{Region, Storage};
+
+/// Locks among which the repositories are shared out, so that changes to one repository's names happen one after the other.
+const REPOSITORY_LOCKS: usize = 64;
+
+/// Registry storage on a local disk, for reading and writing. Cheap to clone; all clones are the same writer.
+#[derive(Clone, Debug)]
+pub struct Writer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: Directory,
+    durability: Durability,
+    pending: Pending,
+    sessions: Sessions,
+    locks: Vec<Mutex<()>>,
+    /// Held for as long as the writer lives.
+    _lock: File,
+}
+
+impl Writer {
+    /// Opens the storage below `root` for writing, and makes it where there is none. [`ErrorKind::Locked`] when another process of ours
+    /// writes there. What an earlier process left without a name is removed.
+    pub fn open(root: &Path, durability: Durability) -> Result<Self, Error> {
+        fs::create_dir_all(root).map_err(|e| disk::failed("create directory", root, &e))?;
+        let directory = Directory::at(root);
+        let paths = &directory.paths;
+        let mut syncs = DirectorySyncs::default();
+        syncs.create(&paths.own())?;
+        let lock = take_lock(&paths.lock(), root)?;
+        disk::remove_tree(&paths.uploads())?;
+        syncs.create(&paths.uploads())?;
+        syncs.create(&paths.repositories())?;
+        syncs.sync()?;
+        let locks = (0..REPOSITORY_LOCKS).map(|_| Mutex::new(())).collect();
+        Ok(Self(Arc::new(Inner {
+            directory,
+            durability,
+            pending: Pending::default(),
+            sessions: Sessions::default(),
+            locks,
+            _lock: lock,
+        })))
+    }
+
+    /// The reading side. It does not see blobs that wait for their manifest; the writer's own [`Storage`] does.
+    pub fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+
+    /// Bytes that can still be written.
+    pub fn available(&self) -> Result<u64, Error> {
+        let root = self.directory().root();
+        disk::available(root).map_err(|e| disk::failed("find the free space of", root, &e))
+    }
+
+    /// Publishes every blob that waits for its manifest. To be called before the program ends.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.publish_older_than(std::time::Duration::ZERO)
+    }
+
+    /// What has to be done now and then: removes upload sessions whose time is over (their number is returned) and publishes blobs that
+    /// have waited long for their manifest.
+    pub fn maintain(&self) -> Result<usize, Error> {
+        let expired = self.0.sessions.expire(uploads::MAX_IDLE, uploads::MAX_AGE);
+        self.publish_older_than(MAX_PENDING_AGE)?;
+        Ok(expired)
+    }
+
+    fn publish_older_than(&self, age: std::time::Duration) -> Result<(), Error> {
+        self.0.pending.publish(&self.0.pending.older_than(age), &self.0.directory.paths)
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    pub(super) fn upload_path(&self, id: &UploadId) -> PathBuf {
+        self.0.directory.paths.uploads().join(id.to_string())
+    }
+
+    fn lock_repository(&self, repository: &Repository) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        repository.hash(&mut hasher);
+        let lock = &self.0.locks[hasher.finish() as usize % REPOSITORY_LOCKS];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over a complete file whose digest was checked.
+    pub(super) fn accept_blob(&self, repository: &Repository, digest: &Digest, staged: PathBuf) -> Result<(), Error> {
+        self.settle(digest, self.0.pending.add(digest, Some(staged), repository)?)
+    }
+
+    fn settle(&self, digest: &Digest, many: bool) -> Result<(), Error> {
+        match self.0.durability {
+            Durability::Each => self.0.pending.publish(std::slice::from_ref(digest), &self.0.directory.paths),
+            Durability::Image if many => self.flush(),
+            Durability::Image => Ok(()),
+        }
+    }
+
+    /// Makes a blob of another repository (`None`: of any) available in this one. `false` when it is not there.
+    pub fn mount_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: Option<&Repository>,
+    ) -> Result<bool, Error> {
+        if self.blob(repository, digest)?.is_some() {
+            return Ok(true);
+        }
+        let there = match from {
+            Some(from) => self.blob(from, digest)?.is_some(),
+            None => self.0.pending.find(digest, None).is_some() || self.0.directory.blob_at(digest)?.is_some(),
+        };
+        if there {
+            self.settle(digest, self.0.pending.add(digest, None, repository)?)?;
+        }
+        Ok(there)
+    }
+
+    /// Writes a manifest and points tags at it. What is there already and whole is left alone, so that doing it again costs little.
+    pub fn put_manifest(&self, repository: &Repository, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
+        let blobs: Vec<Digest> = manifest.blobs().map(|blob| blob.digest.clone()).collect();
+        let paths = &self.0.directory.paths;
+        self.0.pending.publish(&blobs, paths)?;
+        let _names = self.lock_repository(repository);
+        let digest = manifest.digest();
+        let link = paths.link(repository, Link::Revision, digest);
+        let mut syncs = DirectorySyncs::default();
+        let data_is_whole = self.data_is(manifest)?;
+        let link_is_whole = read_link(&link)?.flatten().as_ref() == Some(digest);
+        if !data_is_whole || !link_is_whole {
+            let data = paths.data(digest);
+            if data_is_whole {
+                // Another repository's push may have put it there just now and not have synced it yet.
+                for path in data.ancestors().take(3) {
+                    syncs.changed(path);
+                }
+            } else {
+                let temporary = paths.uploads().join(format!("manifest-{}", UploadId::random()?));
+                disk::write_beside(&temporary, &data, manifest.bytes(), &mut syncs)?;
+            }
+            syncs.sync()?;
+            write_link(&link, digest, paths, &mut syncs)?;
+            syncs.sync()?;
+            self.0.directory.referrers.changed(repository, digest);
+        }
+        for tag in tags {
+            let current = paths.current(repository, tag);
+            if read_link(&current)?.flatten().as_ref() == Some(digest) {
+                continue;
+            }
+            write_link(&paths.past(repository, tag, digest), digest, paths, &mut syncs)?;
+            write_link(&current, digest, paths, &mut syncs)?;
+        }
+        syncs.sync()
+    }
+
+    /// Whether the bytes under the manifest's digest are the manifest's.
+    fn data_is(&self, manifest: &Manifest) -> Result<bool, Error> {
+        match disk::read_small(&self.0.directory.paths.data(manifest.digest()), MAX_MANIFEST_BYTES) {
+            Ok(bytes) => Ok(bytes.as_deref() == Some(&manifest.bytes()[..])),
+            Err(e) if e.kind() == ErrorKind::Invalid => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes a tag and leaves its manifest. `false` when there was none.
+    pub fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, Error> {
+        let _names = self.lock_repository(repository);
+        let mut syncs = DirectorySyncs::default();
+        let there = self.remove_tag(repository, tag, &mut syncs)?;
+        syncs.sync()?;
+        Ok(there)
+    }
+
+    fn remove_tag(&self, repository: &Repository, tag: &Tag, syncs: &mut DirectorySyncs) -> Result<bool, Error> {
+        let paths = &self.0.directory.paths;
+        // The name goes first, then its history.
+        let there = disk::remove_file(&paths.current(repository, tag))?;
+        let folder = paths.tag(repository, tag);
+        if disk::remove_tree(&folder)? {
+            syncs.changed(&folder);
+        }
+        Ok(there)
+    }
+
+    /// Removes a manifest from a repository, with every tag that points at it. Its blobs stay. `false` when there was none.
+    pub fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
+        let _names = self.lock_repository(repository);
+        let directory = &self.0.directory;
+        let mut syncs = DirectorySyncs::default();
+        for tag in directory.tags(repository)?.unwrap_or_default() {
+            if directory.current(repository, &tag)?.as_ref() == Some(digest) {
+                self.remove_tag(repository, &tag, &mut syncs)?;
+            }
+        }
+        syncs.sync()?;
+        let link = directory.paths.link(repository, Link::Revision, digest);
+        let there = disk::remove_file(&link)?;
+        if let Some(folder) = link.parent()
+            && disk::remove_tree(folder)?
+        {
+            syncs.changed(folder);
+        }
+        syncs.sync()?;
+        directory.referrers.changed(repository, digest);
+        Ok(there)
+    }
+
+    /// Removes a blob from a repository; its bytes stay in the storage. `false` when it was not there.
+    pub fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
+        let was_pending = self.0.pending.disown(digest, repository)?;
+        let link = self.0.directory.paths.link(repository, Link::Layer, digest);
+        let there = disk::remove_file(&link)?;
+        if there {
+            let mut syncs = DirectorySyncs::default();
+            syncs.changed(&link);
+            syncs.sync()?;
+        }
+        Ok(there || was_pending)
+    }
+}
+
+impl Storage for Writer {
+    fn describe(&self) -> String {
+        self.0.directory.describe()
+    }
+
+    fn repositories(&self) -> Result<Vec<Repository>, Error> {
+        self.0.directory.repositories()
+    }
+
+    fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
+        self.0.directory.tags(repository)
+    }
+
+    fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
+        self.0.directory.manifest(repository, at)
+    }
+
+    fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
+        match self.0.pending.find(digest, Some(repository)) {
+            Some(Readable::Staged(path)) => {
+                if let Some(region) = open_region(&path)? {
+                    return Ok(Some(region));
+                }
+                // Published between the two lines above.
+                self.0.directory.blob_at(digest)
+            }
+            Some(Readable::InPlace) => self.0.directory.blob_at(digest),
+            None => self.0.directory.blob(repository, digest),
+        }
+    }
+
+    fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        self.0.directory.referrers(repository, subject)
+    }
+}
+
+fn take_lock(path: &Path, root: &Path) -> Result<File, Error> {
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|e| disk::failed("open", path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Locked,
+            format!("open registry storage `{}` for writing", root.display()),
+            "another process is writing to it",
+        )
+        .hint("stop the registry that serves this directory, or choose another directory")),
+        Err(TryLockError::Error(e)) => Err(disk::failed("lock", path, &e)),
+    }
+}

@@ -1,0 +1,120 @@
+//! A file being written: hashed on the way, in nobody's way until it is renamed into place.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use airlock_oci::{Algorithm, Digest, Error, ErrorKind, Hasher};
+use bytes::Bytes;
+
+use crate::disk;
+
+/// The size of the buffer with which a file is read again (bytes).
+const READ_AGAIN_BYTES: usize = 256 * 1024;
+
+/// Bytes on their way to a name. Dropped without [`Staged::keep`], the file is removed.
+///
+/// * The hasher has seen exactly the first `len` bytes of the file.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    path: PathBuf,
+    file: Option<File>,
+    hasher: Hasher,
+    len: u64,
+    kept: bool,
+}
+
+impl Staged {
+    /// A file that will lie at `path`. Nothing touches the disk before the first byte.
+    pub(crate) fn new(path: PathBuf, algorithm: Algorithm) -> Self {
+        Self { path, file: None, hasher: Hasher::new(algorithm), len: 0, kept: false }
+    }
+
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn file(&mut self) -> Result<&File, Error> {
+        if self.file.is_none() {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&self.path)
+                .map_err(|e| disk::failed("create", &self.path, &e))?;
+            self.file = Some(file);
+        }
+        self.file.as_ref().ok_or_else(|| Error::new(ErrorKind::Io, "write", "no file"))
+    }
+
+    /// Appends. After an error the file is as long as before as far as anybody is concerned: the next write starts there.
+    pub(crate) fn write(&mut self, chunks: &[Bytes]) -> Result<(), Error> {
+        for chunk in chunks {
+            let at = self.len;
+            let written = self.file()?.write_all_at(chunk, at);
+            written.map_err(|e| disk::failed("write", &self.path, &e))?;
+            self.hasher.update(chunk);
+            self.len += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The digest of everything written, by the algorithm of `expected`: the one hashed on the way costs nothing, another one a second read.
+    pub(crate) fn digest(&mut self, algorithm: Algorithm, hashed: Algorithm) -> Result<Digest, Error> {
+        if algorithm == hashed {
+            return Ok(self.hasher.clone().finish());
+        }
+        let (mut hasher, mut at, end) = (Hasher::new(algorithm), 0, self.len);
+        let mut buffer = vec![0; READ_AGAIN_BYTES];
+        while at < end {
+            let want = buffer.len().min((end - at) as usize);
+            let read = self.file()?.read_exact_at(&mut buffer[..want], at);
+            read.map_err(|e| disk::failed("read", &self.path, &e))?;
+            hasher.update(&buffer[..want]);
+            at += want as u64;
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Cuts off what a failed write may have left, and closes the file: it is complete, and whoever has the path now owns it.
+    pub(crate) fn keep(mut self) -> Result<PathBuf, Error> {
+        let len = self.len;
+        let file = self.file()?;
+        let cut = file.metadata().and_then(|m| if m.len() == len { Ok(()) } else { file.set_len(len) });
+        cut.map_err(|e| disk::failed("write", &self.path, &e))?;
+        self.kept = true;
+        Ok(std::mem::take(&mut self.path))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.kept && self.file.is_some() {
+            // Best effort: the folder is emptied at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_disappears() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("s");
+        let mut staged = Staged::new(path.clone(), Algorithm::Sha256);
+        assert!(!path.exists());
+        staged.write(&[Bytes::from_static(b"ab"), Bytes::from_static(b"c")]).unwrap();
+        assert_eq!(staged.digest(Algorithm::Sha256, Algorithm::Sha256).unwrap(), Digest::of(b"abc"));
+        assert_eq!(
+            staged.digest(Algorithm::Sha512, Algorithm::Sha256).unwrap(),
+            Digest::of_with(Algorithm::Sha512, b"abc")
+        );
+        drop(staged);
+        assert!(!path.exists());
+        assert!(Staged::new(path.clone(), Algorithm::Sha256).keep().unwrap().exists(), "an empty blob is a file too");
+    }
+}
