@@ -5,7 +5,7 @@ use std::path::Path;
 
 use airlock_testkit::binary::Binary;
 use airlock_testkit::contents::altered;
-use airlock_testkit::target::Target;
+use airlock_testkit::target::{Access, Target};
 use airlock_testkit::wanted::Wanted;
 use airlock_testkit::world::{Scale, Serving, Upstream, World};
 
@@ -35,7 +35,8 @@ impl Journey {
     }
 
     fn targets() -> Vec<Target> {
-        Target::docker_registry().into_iter().chain([Target::airlock(Path::new(AIRLOCK))]).collect()
+        let ours = Target::airlock(Path::new(AIRLOCK), Access::default());
+        Target::docker_registry().into_iter().chain(ours).collect()
     }
 
     /// registry -> archive -> every target. The second half knows nothing of the upstream.

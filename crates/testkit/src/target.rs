@@ -69,19 +69,15 @@ impl Target {
             tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry");
         let path = folder.path().to_path_buf();
         let mut more = String::new();
-        if let Some((user, password)) = &access.user {
-            let made = Command::new(tools::need(HTPASSWD)?)
-                .args(["-Bbn", user, password])
-                .output()
-                .expect("make a password file");
-            fs::write(path.join("htpasswd"), made.stdout).expect("write the password file");
+        if let Some(user) = &access.user {
+            passwords(user, &path)?;
             more += &format!("auth:\n  htpasswd: {{realm: target, path: {}/htpasswd}}\n", path.display());
         }
         if access.tls {
             certificate(&tools::need(OPENSSL)?, &path);
         }
         let running = Running::start(&path.join("log"), |port| {
-            fs::write(path.join("config.yml"), configuration(&path, port, &more, access.tls))
+            fs::write(path.join("config.yml"), configuration(&path, &storage, port, &more, access.tls))
                 .expect("write the configuration");
             let mut command = Command::new(&server);
             command.arg("serve").arg(path.join("config.yml"));
@@ -90,19 +86,35 @@ impl Target {
             command
         });
         let address = running.address();
-        Some(Self { server: Server::Distribution(running), address, storage: path.join("storage"), access, folder })
+        Some(Self { server: Server::Distribution(running), address, storage, access, folder })
     }
 
-    /// Our own registry, served by the program at `program`: plain HTTP, anybody may push.
+    /// Our own registry, served by the program at `program`; without a user anybody may push. `None`, with a printed line, where what its
+    /// access needs is absent.
     ///
     /// # Panics
     /// When it does not come up.
-    pub fn airlock(program: &Path) -> Self {
+    pub fn airlock(program: &Path, access: Access) -> Option<Self> {
         let folder =
             tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry");
-        let storage = folder.path().join("storage");
-        let (server, address) = serve(program, "--root", &storage, &["--anonymous", "push"]);
-        Self { server: Server::Airlock(server), address, storage, access: Access::default(), folder }
+        let path = folder.path();
+        let file = |name: &str| path.join(name).display().to_string();
+        let mut more = Vec::new();
+        if let Some(user) = &access.user {
+            passwords(user, path)?;
+            more.extend(["--htpasswd".to_owned(), file("htpasswd")]);
+        } else {
+            more.extend(["--anonymous", "push"].map(str::to_owned));
+        }
+        if access.tls {
+            certificate(&tools::need(OPENSSL)?, path);
+            more.extend(["--tls-cert".to_owned(), file("cert.pem"), "--tls-key".to_owned(), file("key.pem")]);
+        } else {
+            more.push("--plain-http".to_owned());
+        }
+        let storage = path.join("storage");
+        let (server, address) = serve(program, "--root", &storage, &more);
+        Some(Self { server: Server::Airlock(server), address, storage, access, folder })
     }
 
     /// `127.0.0.1:PORT`.
@@ -144,13 +156,13 @@ impl Target {
     }
 }
 
-/// Serves a storage folder (`--root`) or an archive (`--archive`) by our own registry on plain HTTP; gives the process and its address.
+/// Serves a storage folder (`--root`) or an archive (`--archive`) by our own registry; gives the process and its address.
 ///
 /// # Panics
 /// When it does not come up.
-pub fn serve(program: &Path, what: &str, folder: &Path, more: &[&str]) -> (Started, String) {
+pub fn serve(program: &Path, what: &str, folder: &Path, more: &[String]) -> (Started, String) {
     let folder = folder.display().to_string();
-    let arguments = ["registry", "serve", what, &folder, "--plain-http", "--listen", "127.0.0.1:0"];
+    let arguments = ["registry", "serve", what, &folder, "--listen", "127.0.0.1:0"].map(str::to_owned);
     let mut server = Binary::new(program).start(arguments.iter().chain(more));
     let address = server.until(|printed| {
         let (_, after) = printed.split_once("127.0.0.1:")?;
@@ -170,17 +182,27 @@ impl Program {
     }
 }
 
-fn configuration(folder: &Path, port: &Port, more: &str, tls: bool) -> String {
+fn configuration(folder: &Path, storage: &Path, port: &Port, more: &str, tls: bool) -> String {
     let folder = folder.display();
     let tls =
         if tls { format!("\n  tls: {{certificate: {folder}/cert.pem, key: {folder}/key.pem}}") } else { String::new() };
     // Without the list of allowed addresses every manifest with a foreign layer is refused.
     format!(
-        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {folder}/storage}}\n  delete: {{enabled: \
+        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: \
          true}}\n  maintenance: {{uploadpurging: {{enabled: false}}}}\nhttp:\n  addr: \"{}\"{tls}\nvalidation:\n  manifests: \
          {{urls: {{allow: [\"^https?://\"]}}}}\n{more}",
+        storage.display(),
         port.address()
     )
+}
+
+/// Writes a password file with one user.
+fn passwords((user, password): &(String, String), folder: &Path) -> Option<()> {
+    let made =
+        Command::new(tools::need(HTPASSWD)?).args(["-Bbn", user, password]).output().expect("make a password file");
+    assert!(made.status.success(), "no password file: {}", String::from_utf8_lossy(&made.stderr));
+    fs::write(folder.join("htpasswd"), made.stdout).expect("write the password file");
+    Some(())
 }
 
 fn certificate(openssl: &Path, folder: &Path) {
