@@ -64,9 +64,21 @@ impl Target {
     /// # Panics
     /// When it does not come up.
     pub fn start(program: Program, access: Access) -> Option<Self> {
+        let folder = folder();
+        let storage = folder.path().join("storage");
+        Self::distribution(program, access, folder, storage)
+    }
+
+    /// As [`Target::start`], open to all, over a storage folder that is there already and stays.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_over(program: Program, storage: &Path) -> Option<Self> {
+        Self::distribution(program, Access::default(), folder(), storage.to_path_buf())
+    }
+
+    fn distribution(program: Program, access: Access, folder: TempDir, storage: PathBuf) -> Option<Self> {
         let server = tools::need(program.name())?;
-        let folder =
-            tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry");
         let path = folder.path().to_path_buf();
         let mut more = String::new();
         if let Some(user) = &access.user {
@@ -95,8 +107,7 @@ impl Target {
     /// # Panics
     /// When it does not come up.
     pub fn airlock(program: &Path, access: Access) -> Option<Self> {
-        let folder =
-            tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry");
+        let folder = folder();
         let path = folder.path();
         let file = |name: &str| path.join(name).display().to_string();
         let mut more = Vec::new();
@@ -194,6 +205,11 @@ fn configuration(folder: &Path, storage: &Path, port: &Port, more: &str, tls: bo
         storage.display(),
         port.address()
     )
+}
+
+/// A folder for a registry's files.
+fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry")
 }
 
 /// Writes a password file with one user.
