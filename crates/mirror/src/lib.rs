@@ -1,1 +1,4 @@
 //! Configuration to plan to transfer to outputs.
+
+pub mod config;
+pub mod plan;

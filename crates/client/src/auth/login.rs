@@ -1,0 +1,1 @@
+//! Keeping credentials: `login` and `logout`.

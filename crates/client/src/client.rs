@@ -1,0 +1,494 @@
+//! The client: one request to one host, done properly - scheme, authentication, redirects, limits, retries - and nothing about images.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use airlock_oci::{Error, ErrorKind};
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WARNING};
+use reqwest::{Body, Method, StatusCode, Url};
+
+use crate::auth::{self, Credential, Credentials, Grant, Scope, Tokens};
+use crate::endpoint::Endpoints;
+use crate::failure::{self, Failure};
+use crate::host::{Host, name_of, same_origin};
+use crate::limits::Permit;
+use crate::retry::Policy;
+use crate::surroundings::Surroundings;
+use crate::{Notice, Options, tls};
+
+/// Most redirects that are followed for one request.
+const MAX_REDIRECTS: usize = 10;
+/// Most bytes of an error's body that are read.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// Speaks with registries. Cheap to clone; all clones share connections, tokens, limits and findings.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    certs_d: Vec<PathBuf>,
+    endpoints: Endpoints,
+    credentials: Credentials,
+    tokens: Tokens,
+    hosts: Mutex<HashMap<(String, bool), Arc<Host>>>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// A path of the host.
+    Path(String),
+    /// An address that the host gave (upload session, next page).
+    Url(Url),
+}
+
+/// A request whose body is small enough to be sent again.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) to: Target,
+    pub(crate) scope: Scope,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// For notices: `GET quay.io/a/b blobs/sha256:…`.
+    pub(crate) what: String,
+    /// The answer's body is a blob.
+    pub(crate) bulk: bool,
+    /// Fail at once when the host cannot be reached: another endpoint comes next.
+    pub(crate) impatient: bool,
+}
+
+/// An answer, with its place in the host's limit.
+pub(crate) struct Answer {
+    response: reqwest::Response,
+    host: String,
+    stall: Duration,
+    permit: Option<Permit>,
+}
+
+impl Client {
+    /// Builds a client; reads `registries.conf` now, credential files when they are needed.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        Self::with_surroundings(options, &Surroundings::process())
+    }
+
+    pub(crate) fn with_surroundings(options: Options, env: &Surroundings) -> Result<Self, Error> {
+        let certs_d = options.certs_d.clone().unwrap_or_else(|| tls::certs_d(env));
+        let endpoints = Endpoints::load(&options.registries_conf, env)?;
+        let credentials = Credentials::new(&options, env);
+        let deprecated = credentials.deprecated();
+        let client = Self(Arc::new(Inner {
+            options,
+            certs_d,
+            endpoints,
+            credentials,
+            tokens: Tokens::default(),
+            hosts: Mutex::default(),
+        }));
+        if let Some(text) = deprecated {
+            client.notify(|| Notice::Warning { host: "environment".into(), text: text.into() });
+        }
+        Ok(client)
+    }
+
+    /// What it was built with.
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.0.endpoints
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.0.credentials
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        let options = self.options();
+        Policy { times: options.retry_times, delay: options.retry_delay, max_retry_after: options.max_retry_after }
+    }
+
+    /// Tells the caller something, if it listens.
+    pub(crate) fn notify(&self, notice: impl FnOnce() -> Notice) {
+        if let Some(listener) = &self.options().notices {
+            listener(notice());
+        }
+    }
+
+    pub(crate) fn credential_used(&self, host: &Host, credential: &Credential) {
+        let text = credential.origin.to_string();
+        if host.first_time(&text) {
+            self.notify(|| Notice::CredentialUsed { host: host.name.clone(), credential: text });
+        }
+    }
+
+    /// The state kept for a host.
+    pub(crate) fn host(&self, name: &str, insecure: bool) -> Result<Arc<Host>, Error> {
+        let insecure = insecure || !self.options().tls_verify;
+        let key = (name.to_owned(), insecure);
+        let mut hosts = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = hosts.get(&key) {
+            return Ok(Arc::clone(host));
+        }
+        let options = self.options();
+        let tls = tls::config(crate::host::contact_name(name), !insecure, &options.cert_dirs, &self.0.certs_d)?;
+        let host = Arc::new(Host::new(name, insecure, tls, &options.timeouts, options.requests_per_host)?);
+        hosts.insert(key, Arc::clone(&host));
+        Ok(host)
+    }
+
+    /// Sends a request until it succeeds or cannot: transient failures are tried again.
+    pub(crate) async fn send(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
+        let policy = self.policy();
+        let mut attempt = 1;
+        loop {
+            let failure = match self.send_once(host, call).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let hopeless = !failure.transient || (failure.unreachable && call.impatient);
+            if hopeless || attempt > policy.times {
+                return Err(failure);
+            }
+            let delay = policy.delay(attempt, failure.retry_after);
+            self.pause(&call.what, &failure, attempt, delay).await;
+            attempt += 1;
+        }
+    }
+
+    /// Tells that something is tried again, and waits.
+    pub(crate) async fn pause(&self, what: &str, failure: &Failure, attempt: u32, delay: Duration) {
+        let of = self.policy().times + 1;
+        self.notify(|| Notice::Retrying { request: what.to_owned(), cause: failure.cause.clone(), attempt, of, delay });
+        tokio::time::sleep(delay).await;
+    }
+
+    /// Sends a request once, with authentication. An answer that is not a success is a failure.
+    pub(crate) async fn send_once(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
+        let write = !matches!(call.method, Method::GET | Method::HEAD);
+        let permit = if write { host.writes.acquire().await } else { host.reads.acquire().await };
+        let mut grant = auth::authorize(self, host, &call.scope).await?;
+        let mut response = self.exchange(host, call, grant.as_ref().map(|g| g.header.clone())).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(again) =
+                auth::challenged(self, host, &call.scope, grant.as_ref(), response.headers(), response.url()).await?
+        {
+            response = self.exchange(host, call, Some(again.header.clone())).await?;
+            grant = Some(again);
+        }
+        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: Some(permit) };
+        self.judge(host, &call.scope, grant.as_ref(), answer).await
+    }
+
+    /// Sends a request whose body is a stream, once: it cannot be sent again here. The session was begun just before, so scheme and
+    /// authentication are known.
+    pub(crate) async fn send_stream(&self, host: &Arc<Host>, call: &Call, body: Body) -> Result<Answer, Failure> {
+        let Target::Url(url) = &call.to else {
+            return Err(Failure::new(ErrorKind::Invalid, "a stream needs an address"));
+        };
+        let grant = match same_host(host, url) {
+            true => auth::authorize(self, host, &call.scope).await?,
+            false => None,
+        };
+        let mut request = self.connections_for(host, url, true)?.request(call.method.clone(), url.clone());
+        request = request.headers(call.headers.clone()).body(body);
+        if let Some(grant) = &grant {
+            request = request.header(AUTHORIZATION, grant.header.clone());
+        }
+        // The sender watches the progress; a fixed time-out would cut a large blob.
+        let response = request.send().await.map_err(|e| failure::from_transport(&host.name, &e))?;
+        if response.status() == StatusCode::UNAUTHORIZED && same_host(host, url) {
+            // The header is renewed now, so that the caller's next try carries a good one.
+            auth::challenged(self, host, &call.scope, grant.as_ref(), response.headers(), response.url()).await?;
+        }
+        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: None };
+        self.judge(host, &call.scope, grant.as_ref(), answer).await
+    }
+
+    /// Sends a request without authentication of ours (token servers).
+    pub(crate) async fn send_unauthorized(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
+        let response = self.exchange(host, call, None).await?;
+        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: None };
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(answer.into_failure().await)
+    }
+
+    /// Success, or a failure that says who was shown to the registry.
+    async fn judge(
+        &self,
+        host: &Arc<Host>,
+        scope: &Scope,
+        grant: Option<&Grant>,
+        answer: Answer,
+    ) -> Result<Answer, Failure> {
+        for warning in answer.headers().get_all(WARNING) {
+            // `299 - "text"`
+            let Some(text) = warning.to_str().ok().and_then(|w| w.split('"').nth(1)) else { continue };
+            if host.first_time(text) {
+                self.notify(|| Notice::Warning { host: host.name.clone(), text: text.to_owned() });
+            }
+        }
+        let limiter = if answer.permit.is_none() { &host.writes } else { &host.reads };
+        if answer.status().is_success() {
+            host.reads.succeeded();
+            host.writes.succeeded();
+            return Ok(answer);
+        }
+        let mut failure = answer.into_failure().await;
+        if matches!(failure.kind, ErrorKind::TooManyRequests | ErrorKind::Server) {
+            let wait = failure.retry_after.map(|d| d.min(self.options().max_retry_after));
+            limiter.overloaded(wait);
+            if let Some(delay) = wait {
+                self.notify(|| Notice::Waiting { host: host.name.clone(), delay });
+            }
+        }
+        match grant.and_then(|g| g.credential.as_ref()) {
+            Some(credential) => failure.cause.push_str(&format!(" (with {})", credential.origin)),
+            None if matches!(failure.kind, ErrorKind::Unauthorized | ErrorKind::Denied) => {
+                let found = self.credentials().find(&host.name, &scope.repository).await?;
+                let name = if scope.repository.is_empty() {
+                    host.name.clone()
+                } else {
+                    format!("{}/{}", host.name, scope.repository)
+                };
+                failure.cause.push_str(&format!(" (anonymously: no credential for `{name}`; {}", self.credentials().places()));
+                for note in found.notes.iter() {
+                    failure.cause.push_str(&format!("; {note}"));
+                }
+                failure.cause.push(')');
+                failure.hint.get_or_insert_with(|| format!("log in with `airlock login {}`, or name the file with --authfile", host.name));
+            }
+            None => {}
+        }
+        Err(failure)
+    }
+
+    /// The raw exchange: finds the scheme, follows redirects of reads.
+    async fn exchange(
+        &self,
+        host: &Arc<Host>,
+        call: &Call,
+        header: Option<HeaderValue>,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut response = match &call.to {
+            Target::Url(url) => {
+                let header = header.clone().filter(|_| same_host(host, url));
+                self.one(host, call, url.clone(), header).await?
+            }
+            Target::Path(path) => self.find_scheme(host, call, path, header.as_ref()).await?,
+        };
+        let follows = matches!(call.method, Method::GET | Method::HEAD);
+        let mut hops = 0;
+        while follows && matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            let from = response.url().clone();
+            let broken = |text: String| Failure::new(ErrorKind::Server, format!("`{}` redirects {text}", name_of(&from)));
+            hops += 1;
+            if hops > MAX_REDIRECTS {
+                return Err(broken(format!("more than {MAX_REDIRECTS} times")));
+            }
+            let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
+            let to = location
+                .and_then(|l| from.join(l).ok())
+                .filter(|to| matches!(to.scheme(), "http" | "https"))
+                .ok_or_else(|| broken("to no usable address".into()))?;
+            if from.scheme() == "https" && to.scheme() == "http" && !host.insecure {
+                return Err(broken(format!("from HTTPS to plain HTTP at `{}`, which is refused", name_of(&to))));
+            }
+            // Whoever stores the bytes for a registry has no business with its users' credentials.
+            let header = header.clone().filter(|_| same_origin(&from, &to) && same_host(host, &to));
+            response = self.one(host, call, to, header).await?;
+        }
+        Ok(response)
+    }
+
+    async fn find_scheme(
+        &self,
+        host: &Arc<Host>,
+        call: &Call,
+        path: &str,
+        header: Option<&HeaderValue>,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut first: Option<Failure> = None;
+        for scheme in host.schemes() {
+            let url = host.url(scheme, path).map_err(|e| {
+                Failure::new(ErrorKind::Invalid, format!("`{}{path}` is not an address: {e}", host.name))
+            })?;
+            match self.one(host, call, url, header.cloned()).await {
+                Ok(response) => {
+                    if host.answered(scheme) {
+                        let text = "plain HTTP is used: nothing protects what is sent and received".to_owned();
+                        if host.first_time(&text) {
+                            self.notify(|| Notice::Warning { host: host.name.clone(), text });
+                        }
+                    }
+                    return Ok(response);
+                }
+                Err(failure) if failure.unreachable => {
+                    first = Some(match first {
+                        // Both ways failed: the second says what is new.
+                        Some(https) if https.cause != failure.cause => {
+                            Failure { cause: format!("{}; over plain HTTP: {}", https.cause, failure.cause), ..failure }
+                        }
+                        _ => failure,
+                    });
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(first.unwrap_or_else(|| Failure::new(ErrorKind::Network, format!("`{}` cannot be contacted", host.name))))
+    }
+
+    /// One HTTP request to one address.
+    async fn one(
+        &self,
+        host: &Arc<Host>,
+        call: &Call,
+        url: Url,
+        header: Option<HeaderValue>,
+    ) -> Result<reqwest::Response, Failure> {
+        let name = name_of(&url);
+        let mut request = self.connections_for(host, &url, call.bulk)?.request(call.method.clone(), url);
+        request = request.headers(call.headers.clone());
+        if let Some(header) = header {
+            request = request.header(AUTHORIZATION, header);
+        }
+        if !call.body.is_empty() {
+            request = request.body(call.body.clone());
+        } else if !matches!(call.method, Method::GET | Method::HEAD) {
+            // Some servers and proxies refuse a POST without a length.
+            request = request.header(reqwest::header::CONTENT_LENGTH, 0);
+        }
+        let timeouts = &self.options().timeouts;
+        match tokio::time::timeout(timeouts.connect + timeouts.first_byte, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failure::from_transport(&name, &error)),
+            Err(_) => Err(Failure::new(
+                ErrorKind::Network,
+                format!("`{name}` gave no answer within {} s", (timeouts.connect + timeouts.first_byte).as_secs()),
+            )),
+        }
+    }
+
+    fn connections_for(&self, host: &Arc<Host>, url: &Url, bulk: bool) -> Result<reqwest::Client, Failure> {
+        let name = name_of(url);
+        if name == host.name || same_host(host, url) {
+            return Ok(host.connections(bulk).clone());
+        }
+        // Another host has other certificates; what the user said about checking them holds for this one's content.
+        Ok(self.host(&name, host.insecure)?.connections(bulk).clone())
+    }
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, to: Target, scope: Scope) -> Self {
+        Self {
+            method,
+            to,
+            scope,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            what: String::new(),
+            bulk: false,
+            impatient: false,
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// A header as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers().get(name).and_then(|v| v.to_str().ok())
+    }
+
+    /// `Content-Length`, also of an answer to HEAD.
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.header("content-length").and_then(|l| l.parse().ok())
+    }
+
+    /// The address that answered, after redirects.
+    pub(crate) fn url(&self) -> &Url {
+        self.response.url()
+    }
+
+    /// The next bytes; `None` at the end. Fails when nothing comes for the stall time.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        match tokio::time::timeout(self.stall, self.response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => {
+                let mut failure = failure::from_transport(&self.host, &error);
+                failure.cause = failure.cause.replacen("cannot talk to", "the connection broke while reading from", 1);
+                Err(failure)
+            }
+            Err(_) => Err(Failure::new(
+                ErrorKind::Network,
+                format!("`{}` stalled: no byte for {} s", self.host, self.stall.as_secs_f64()),
+            )),
+        }
+    }
+
+    /// The whole body, at most `limit` bytes; more is an error before it is in memory.
+    pub(crate) async fn read_all(&mut self, limit: usize) -> Result<Bytes, Failure> {
+        let too_long = || {
+            Failure::new(ErrorKind::Unsupported, format!("`{}` answers more than {limit} bytes", self.host))
+        };
+        if self.content_length().is_some_and(|l| l > limit as u64) {
+            return Err(too_long());
+        }
+        let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
+        let mut all = BytesMut::new();
+        let mut next = Some(first);
+        while let Some(bytes) = next {
+            if all.len() + bytes.len() > limit {
+                return Err(Failure::new(
+                    ErrorKind::Unsupported,
+                    format!("`{}` answers more than {limit} bytes", self.host),
+                ));
+            }
+            all.extend_from_slice(&bytes);
+            next = self.chunk().await?;
+        }
+        Ok(all.freeze())
+    }
+
+    /// What a refusal says.
+    async fn into_failure(mut self) -> Failure {
+        let mut body = BytesMut::new();
+        while let Ok(Some(chunk)) = self.chunk().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BYTES - body.len())]);
+            if body.len() >= MAX_ERROR_BYTES {
+                break;
+            }
+        }
+        Failure::from_answer(self.status(), self.headers(), &body)
+    }
+}
+
+/// Whether an address is of this host (and may get its credentials).
+fn same_host(host: &Host, url: &Url) -> bool {
+    name_of(url) == crate::host::normal_name(&host.name, url.scheme()) && host.schemes().contains(&url.scheme())
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Client").field(&self.0.options).finish()
+    }
+}
