@@ -1,5 +1,6 @@
 //! The promise: the disk is looked at before anything is written to it. One that is too small is refused, and one without cheap holes
-//! (vfat) gets the same archive. Needs the right to mount; without it the tests say so and pass.
+//! (vfat) gets the same archive. Needs the right to mount and a kernel that knows vfat; without
+//! them a test says so and passes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,13 @@ const NO_SPACE: i32 = 6;
 struct Mounted(PathBuf);
 
 impl Mounted {
-    /// `None`, with a printed line, where mounting is not allowed: a right, not a tool that could be installed.
+    /// `None`, with a printed line, where the right to mount or the kernel's support is absent.
     fn new(arguments: &[&str], folder: &Path) -> Option<Self> {
         fs::create_dir_all(folder).expect("create a folder to mount at");
         let mount = tools::need("mount")?;
         let done = Command::new(mount).args(arguments).arg(folder).output().expect("run mount");
         if !done.status.success() {
-            println!("skipped: mounting is not allowed here: {}", String::from_utf8_lossy(&done.stderr).trim());
+            tools::skipped(&format!("cannot mount here: {}", String::from_utf8_lossy(&done.stderr).trim()));
             return None;
         }
         Some(Self(folder.to_path_buf()))
