@@ -14,7 +14,7 @@ use airlock_oci::Digest;
 
 /// Most inputs that a target's corpus is filled up to, and their largest size: it is read by people too.
 const MAX_KEPT: usize = 32;
-const MAX_KEPT_BYTES: usize = 4 * 1024;
+const MAX_KEPT_BYTES: usize = 2 * 1024;
 
 struct Arguments {
     targets: Vec<Target>,
@@ -91,8 +91,9 @@ fn fuzz(target: &Target, arguments: &Arguments) -> std::io::Result<bool> {
     }
     if arguments.keep {
         report.discovered.retain(|input| input.len() <= MAX_KEPT_BYTES);
-        report.discovered.sort_by_key(Vec::len);
-        for input in report.discovered.iter().take(MAX_KEPT.saturating_sub(known.len())) {
+        // The latest came furthest: each grew out of earlier ones.
+        let room = MAX_KEPT.saturating_sub(known.len());
+        for input in report.discovered.iter().rev().take(room) {
             save(&folder, "found", input)?;
         }
     }

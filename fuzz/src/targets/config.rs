@@ -46,7 +46,8 @@ fn check(problems: &[Problem], text: &str, features: &mut Features) {
         assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "nothing for a terminal to obey");
         assert!(shown.len() < 8 * 1024, "messages stay short");
         // The words before the first value are the kind of the message.
-        features.note((problem.code, problem.message.split(['`', '"']).next(), problem.hint.is_some()));
+        let kind: Vec<&str> = problem.message.split([' ', '`', '"']).take_while(|w| !w.is_empty()).take(5).collect();
+        features.note((problem.code, kind.join(" ").replace(char::is_numeric, ""), problem.hint.is_some()));
     }
     features.note(("problems", magnitude(problems.len())));
 }
