@@ -92,7 +92,12 @@ struct Feed {
 }
 
 impl<'a> Upload<'a> {
-    pub(crate) fn new(spot: &'a Spot, blob: &'a Descriptor, content: &'a dyn Content, session: Option<Session>) -> Self {
+    pub(crate) fn new(
+        spot: &'a Spot,
+        blob: &'a Descriptor,
+        content: &'a dyn Content,
+        session: Option<Session>,
+    ) -> Self {
         let progress = Progress {
             sent: AtomicU64::new(0),
             finished: AtomicBool::new(false),
@@ -409,7 +414,9 @@ impl Feed {
         self.progress.starved.store(false, Ordering::Relaxed);
         let Some(bytes) = next? else { return Ok(None) };
         if bytes.len() as u64 > self.blob.size.saturating_sub(self.hashed) {
-            return Err(self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size)));
+            return Err(
+                self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size))
+            );
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&bytes);
@@ -459,7 +466,9 @@ impl Feed {
     async fn verify(&mut self) -> Result<(), Error> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         if self.stream.next().await.transpose()?.is_some_and(|extra| !extra.is_empty()) {
-            return Err(self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size)));
+            return Err(
+                self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size))
+            );
         }
         let actual = hasher.finish();
         if actual != self.blob.digest {
@@ -522,7 +531,10 @@ mod tests {
         let blob = Descriptor::new("a/b", airlock_oci::Digest::of(b""), 0);
         let url = |text: &str| with_digest(&Url::parse(text).unwrap(), &blob).to_string();
         let end = format!("digest={}", blob.digest);
-        assert_eq!(url("http://r/v2/a/u/1?_state=a%2Fb%3D%3D&x"), format!("http://r/v2/a/u/1?_state=a%2Fb%3D%3D&x&{end}"));
+        assert_eq!(
+            url("http://r/v2/a/u/1?_state=a%2Fb%3D%3D&x"),
+            format!("http://r/v2/a/u/1?_state=a%2Fb%3D%3D&x&{end}")
+        );
         assert_eq!(url("http://r/v2/a/u/1"), format!("http://r/v2/a/u/1?{end}"));
     }
 

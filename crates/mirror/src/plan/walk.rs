@@ -178,9 +178,10 @@ impl Walk {
             }
             let below: Vec<(Digest, Graph)> = futures_util::stream::iter(children)
                 .map(|child| async move {
-                    let manifest = self.by_digest(name, &child).await.map_err(|e| {
-                        e.context(format!("read a child of the index `{name}`"))
-                    })?;
+                    let manifest = self
+                        .by_digest(name, &child)
+                        .await
+                        .map_err(|e| e.context(format!("read a child of the index `{name}`")))?;
                     Ok::<_, Error>((child.digest, self.follow(name, &manifest, platforms, depth + 1).await?))
                 })
                 .buffered(PARALLEL_LOOKUPS)
@@ -331,5 +332,7 @@ fn check_platforms(name: &Reference, graph: &Graph, platforms: &[Platform]) -> R
         format!("plan `{name}`"),
         format!("no instances found for platform {}", absent.join(", ")),
     )
-    .hint("take the platform out of `platforms`, or ask for one that the image has: `airlock image inspect` lists them"))
+    .hint(
+        "take the platform out of `platforms`, or ask for one that the image has: `airlock image inspect` lists them",
+    ))
 }
