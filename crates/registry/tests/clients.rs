@@ -128,6 +128,31 @@ async fn skopeo_copies_over_tls_with_a_password_and_not_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_versions_of_http_are_spoken_over_tls() {
+    let work = tempfile::tempdir().unwrap();
+    let tls = Tls::SelfMade { folder: work.path().join("made"), names: vec!["mirror.example".into()] };
+    let registry = Registry::with(|builder| builder.anonymous(Anonymous::Push).tls(tls)).await;
+    let ca = reqwest::Certificate::from_pem(registry.ca_pem().as_bytes()).unwrap();
+    let bytes: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 239) as u8).collect();
+    let digest = Digest::of(&bytes);
+    for (only_http1, version) in [(false, reqwest::Version::HTTP_2), (true, reqwest::Version::HTTP_11)] {
+        // The certificate is also for the names that were given, not only for this machine.
+        let mut client = reqwest::Client::builder().no_proxy().tls_certs_only([ca.clone()]);
+        client = client.resolve("mirror.example", registry.addr);
+        if only_http1 {
+            client = client.http1_only();
+        }
+        let client = client.build().unwrap();
+        let base = format!("https://mirror.example:{}/v2/a", registry.addr.port());
+        let url = format!("{base}/blobs/uploads/?digest={digest}");
+        let response = client.post(url).body(bytes.clone()).send().await.unwrap();
+        assert_eq!((response.status().as_u16(), response.version()), (201, version));
+        let got = client.get(format!("{base}/blobs/{digest}")).send().await.unwrap();
+        assert!(got.bytes().await.unwrap() == bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn podman_pulls_and_pushes() {
     let (Some(podman), Some(skopeo)) = (tool("podman"), tool("skopeo")) else { return };
     let (registry, work) = (Registry::start().await, tempfile::tempdir().unwrap());
