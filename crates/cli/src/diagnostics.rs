@@ -5,7 +5,7 @@ use airlock_oci::Error;
 use crate::exit::Failure;
 
 /// Prints a failure to stderr.
-pub fn print(failure: &Failure) {
+pub(crate) fn print(failure: &Failure) {
     match failure {
         Failure::Config(problems) => eprintln!("{problems}"),
         Failure::Usage { message, hint } => {
@@ -19,7 +19,7 @@ pub fn print(failure: &Failure) {
 }
 
 /// Prints one error with its attempts and hint.
-pub fn print_error(error: &Error) {
+pub(crate) fn print_error(error: &Error) {
     eprintln!("error: cannot {}: {}", error.what(), error.cause());
     for attempt in error.tried() {
         eprintln!("  tried {}: {}", attempt.endpoint, attempt.outcome);

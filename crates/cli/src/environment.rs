@@ -11,11 +11,11 @@ fn xdg(variable: &str, fallback: &str) -> PathBuf {
 }
 
 /// Manifests at hand.
-pub fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     xdg("XDG_CACHE_HOME", ".cache")
 }
 
 /// Receipts.
-pub fn state() -> PathBuf {
+pub(crate) fn state() -> PathBuf {
     xdg("XDG_STATE_HOME", ".local/state")
 }

@@ -5,7 +5,7 @@ use airlock_oci::Error;
 
 /// The stable exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Usage or configuration.
     Usage = 2,
     /// Something is missing or damaged.
@@ -14,7 +14,7 @@ pub enum Exit {
 
 /// Why a command ended without doing what it was asked.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The configuration has problems, each with its place.
     Config(Problems),
     /// Flags that contradict one another, with what to type instead.
@@ -32,19 +32,19 @@ pub enum Failure {
 
 impl Exit {
     /// The number.
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         self as u8
     }
 }
 
 impl Failure {
     /// A usage error with a hint.
-    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), hint: Some(hint.into()) }
     }
 
     /// The exit code.
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage { .. } => Exit::Usage.code(),
             Self::Error(error) => airlock_mirror::report::exit_code(error),

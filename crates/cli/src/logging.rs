@@ -3,7 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 /// `-v` shows decisions, `-vv` requests, `-vvv` everything; `AIRLOCK_LOG` overrides.
-pub fn init(verbose: u8, quiet: bool) {
+pub(crate) fn init(verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
         (true, _) => "error",
         (false, 0) => "warn",

@@ -9,7 +9,7 @@ use crate::exit::Failure;
 
 /// The forms in which data is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Table,
@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 /// Writes text to stdout. A reader that has gone (`| head`) ends the output without an error.
-pub fn text(text: &str) -> Result<(), Failure> {
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("write to stdout", &e).into()),
@@ -29,7 +29,7 @@ pub fn text(text: &str) -> Result<(), Failure> {
 }
 
 /// Writes a value as JSON or YAML; `false` for [`Format::Table`], which the caller makes.
-pub fn value(format: Format, value: &impl Serialize) -> Result<bool, Failure> {
+pub(crate) fn value(format: Format, value: &impl Serialize) -> Result<bool, Failure> {
     let failed = |e: String| Failure::from(Error::new(ErrorKind::Invalid, "write the result", e));
     match format {
         Format::Table => return Ok(false),
@@ -43,7 +43,7 @@ pub fn value(format: Format, value: &impl Serialize) -> Result<bool, Failure> {
 }
 
 /// Columns of text, two spaces apart.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -70,7 +70,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// A size for people, in binary units.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn sizes_and_tables() {
-        assert_eq!((size(0), size(1023), size(1024), size(5 << 30)), ("0 B".into(), "1023 B".into(), "1.0 KiB".into(), "5.0 GiB".into()));
+        assert_eq!(
+            (size(0), size(1023), size(1024), size(5 << 30)),
+            ("0 B".into(), "1023 B".into(), "1.0 KiB".into(), "5.0 GiB".into())
+        );
         let rows = vec![vec!["a".into(), "long cell".into(), "x".into()], vec!["bb".into(), "c".into(), String::new()]];
         assert_eq!(table(&["A", "B", "C"], &rows), "A   B          C\na   long cell  x\nbb  c\n");
     }

@@ -16,7 +16,7 @@ const QUIET_PERIOD: Duration = Duration::from_secs(5);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Style {
+pub(crate) enum Style {
     /// A bar on a terminal, lines elsewhere.
     #[default]
     Auto,
@@ -32,7 +32,7 @@ pub enum Style {
 
 /// What the user asked to see.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub(crate) struct Look {
     /// Only errors.
     pub quiet: bool,
     /// Level of detail.
@@ -42,7 +42,7 @@ pub struct Look {
 }
 
 /// Shows the progress of one run.
-pub struct Progress {
+pub(crate) struct Progress {
     style: Style,
     verbose: u8,
     quiet: bool,
@@ -59,7 +59,7 @@ pub struct Progress {
 
 impl Progress {
     /// Begins to show.
-    pub fn start(look: Look) -> Arc<Self> {
+    pub(crate) fn start(look: Look) -> Arc<Self> {
         let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
         let style = match look.style {
             _ if look.quiet => Style::None,
@@ -103,13 +103,13 @@ impl Progress {
     }
 
     /// Where the run's events go.
-    pub fn events(self: &Arc<Self>) -> Events {
+    pub(crate) fn events(self: &Arc<Self>) -> Events {
         let this = Arc::clone(self);
         Arc::new(move |event| this.on(&event))
     }
 
     /// Stops showing and clears the bar.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -117,7 +117,7 @@ impl Progress {
     }
 
     /// Prints a line above the bar.
-    pub fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
@@ -264,7 +264,7 @@ fn template(pattern: &str) -> ProgressStyle {
 }
 
 /// A duration for people.
-pub fn time(seconds: u64) -> String {
+pub(crate) fn time(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),

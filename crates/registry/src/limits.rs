@@ -24,6 +24,10 @@ pub(crate) const MAX_DRAINED_BYTES: usize = 256 * 1024;
 pub(crate) const BODY_DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Tags that one manifest may be pushed with.
 pub(crate) const MAX_TAGS_PER_PUSH: usize = 64;
+/// How deep the JSON of a manifest may be nested; deeper is no manifest but an attack on whoever reads it.
+pub(crate) const MAX_JSON_DEPTH: usize = 64;
+/// Descriptors that a manifest may hold.
+pub(crate) const MAX_DESCRIPTORS: usize = 100_000;
 /// Names on a page of the catalog when the client names no number.
 pub(crate) const CATALOG_PAGE: usize = 1000;
 /// Names on a page that a client may ask for.

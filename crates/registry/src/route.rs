@@ -177,4 +177,64 @@ mod tests {
         let long = format!("/v2/{}/tags/list", "a".repeat(256));
         assert_eq!(parse(&long), Err(RouteError::Name(reference::ParseError::TooLong)));
     }
+    /// Pieces of paths put together at random: nothing panics, and what is accepted is what its parts say.
+    #[test]
+    fn whatever_is_asked_is_understood_or_refused() {
+        let digest = Digest::of(b"abc").to_string();
+        let pieces = [
+            "/v2/",
+            "/",
+            "a",
+            "b-c",
+            "_catalog",
+            "tags",
+            "list",
+            "manifests",
+            "blobs",
+            "uploads",
+            "referrers",
+            "..",
+            "%2e",
+            "%2F",
+            "%",
+            "A",
+            "__",
+            "latest",
+            "0123456789abcdef0123456789abcdef",
+            &digest,
+            "sha256:",
+            "\u{e9}",
+            "%c3%a9",
+            "?",
+            "",
+        ];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let (mut accepted, mut refused) = (0, 0);
+        for _ in 0..50_000 {
+            let mut path = String::from("/v2/");
+            loop {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                path.push_str(pieces[(state % pieces.len() as u64) as usize]);
+                if state >> 32 & 1 == 1 {
+                    path.push('/');
+                }
+                if state >> 40 & 3 == 0 {
+                    break;
+                }
+            }
+            match parse(&path) {
+                Ok(route) => {
+                    accepted += 1;
+                    if let Some(name) = route.repository() {
+                        assert!(Repository::new(name.as_str()).is_ok());
+                        assert!(path.starts_with(&format!("/v2/{name}/")), "{path}");
+                    }
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(accepted > 100 && refused > 100, "{accepted} {refused}");
+    }
 }

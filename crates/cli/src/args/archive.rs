@@ -8,7 +8,7 @@ use crate::output::Format;
 
 /// `airlock archive`.
 #[derive(Debug, Args)]
-pub struct ArchiveArgs {
+pub(crate) struct ArchiveArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: ArchiveCommand,
@@ -16,7 +16,7 @@ pub struct ArchiveArgs {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum ArchiveCommand {
+pub(crate) enum ArchiveCommand {
     /// What an archive holds.
     Ls {
         /// Its directory (file:// is accepted).

@@ -7,7 +7,7 @@ use crate::output::Format;
 
 /// `airlock image`.
 #[derive(Debug, Args)]
-pub struct ImageArgs {
+pub(crate) struct ImageArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: ImageCommand,
@@ -15,7 +15,7 @@ pub struct ImageArgs {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum ImageCommand {
+pub(crate) enum ImageCommand {
     /// Copy one image with all its platforms and attachments, byte for byte.
     Copy(CopyArgs),
     /// Show an image: digest, platforms, layers, labels.
@@ -84,7 +84,7 @@ pub enum ImageCommand {
 
 /// `image copy`.
 #[derive(Debug, Args)]
-pub struct CopyArgs {
+pub(crate) struct CopyArgs {
     /// docker://HOST/NAME[:TAG][@DIGEST] or oci:DIR[:TAG].
     pub source: String,
     /// docker://HOST/NAME[:TAG] or oci:DIR[:TAG].

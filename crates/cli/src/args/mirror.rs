@@ -17,7 +17,7 @@ Examples:
 
 /// Which attachments of an image are carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum AttachmentsArg {
+pub(crate) enum AttachmentsArg {
     /// cosign signatures and referrers.
     #[default]
     Signatures,
@@ -27,7 +27,7 @@ pub enum AttachmentsArg {
 
 /// How thoroughly an archive is read before anything is pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum VerifyArg {
+pub(crate) enum VerifyArg {
     /// Every byte once; a receipt saves the next load from doing it again.
     #[default]
     Full,
@@ -38,7 +38,7 @@ pub enum VerifyArg {
 /// `airlock mirror`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub struct MirrorArgs {
+pub(crate) struct MirrorArgs {
     /// The image set.
     #[arg(long, short, value_name = "FILE", required_unless_present = "retry")]
     pub config: Option<PathBuf>,
@@ -109,7 +109,7 @@ pub struct MirrorArgs {
 
 /// `airlock plan`.
 #[derive(Debug, Args)]
-pub struct PlanArgs {
+pub(crate) struct PlanArgs {
     /// The image set.
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
@@ -138,7 +138,7 @@ pub struct PlanArgs {
 
 /// `airlock verify`.
 #[derive(Debug, Args)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// The image set.
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,

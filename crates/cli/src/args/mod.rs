@@ -1,11 +1,11 @@
 //! What may be typed. Structs only; what they mean is the commands' business.
 
-pub mod archive;
-pub mod image;
-pub mod mirror;
-pub mod oc_mirror;
-pub mod registries;
-pub mod registry;
+pub(crate) mod archive;
+pub(crate) mod image;
+pub(crate) mod mirror;
+pub(crate) mod oc_mirror;
+pub(crate) mod registries;
+pub(crate) mod registry;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -13,14 +13,14 @@ use crate::output::Format;
 use crate::progress::Style;
 
 /// Exit codes, for every `--help`.
-pub const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 failed · 2 usage or configuration · 3 partial, the report lists what is missing · 4 verification failed
 5 not authorised · 6 no space · 7 network · 8 a gap was found · 9 refused for safety or locked · 130 interrupted, resumable";
 
 /// Moves container images across an air gap and keeps disconnected OpenShift clusters running.
 #[derive(Debug, Parser)]
 #[command(name = "airlock", version, about, after_help = EXIT_CODES, max_term_width = 120)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Only errors.
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -37,7 +37,7 @@ pub struct Arguments {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Mirror an image set: registry to archive, archive to registry, or registry to registry.
     Mirror(Box<mirror::MirrorArgs>),
     /// Show what would be mirrored, why, and how many bytes.
@@ -64,7 +64,7 @@ pub enum Command {
 
 /// `quickstart`.
 #[derive(Debug, Args)]
-pub struct QuickstartArgs {
+pub(crate) struct QuickstartArgs {
     /// Where everything is left.
     #[arg(long, default_value = "airlock-quickstart")]
     pub directory: std::path::PathBuf,
@@ -72,14 +72,14 @@ pub struct QuickstartArgs {
 
 /// `completion`.
 #[derive(Debug, Args)]
-pub struct CompletionArgs {
+pub(crate) struct CompletionArgs {
     /// For which shell.
     pub shell: clap_complete::Shell,
 }
 
 /// `version`.
 #[derive(Debug, Args)]
-pub struct VersionArgs {
+pub(crate) struct VersionArgs {
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,

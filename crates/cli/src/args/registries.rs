@@ -10,7 +10,7 @@ use crate::exit::Failure;
 
 /// For both sides.
 #[derive(Clone, Debug, Default, Args)]
-pub struct CommonArgs {
+pub(crate) struct CommonArgs {
     /// Credential file (else the lookup order of podman and docker).
     #[arg(long, short = 'a', visible_alias = "registry-config", env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
     pub authfile: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct CommonArgs {
 
 /// For one side.
 #[derive(Clone, Debug, Default)]
-pub struct Side {
+pub(crate) struct Side {
     /// `user:password`, for the host that is written on the command line.
     pub creds: Option<String>,
     /// Check certificates.
@@ -48,7 +48,7 @@ pub struct Side {
 
 /// Where images come from.
 #[derive(Clone, Debug, Default, Args)]
-pub struct SourceArgs {
+pub(crate) struct SourceArgs {
     /// Credentials for the source (visible in the process list; prefer `airlock login`).
     #[arg(long, visible_alias = "screds", value_name = "USER:PASSWORD")]
     pub src_creds: Option<String>,
@@ -68,7 +68,7 @@ pub struct SourceArgs {
 
 /// Where images go.
 #[derive(Clone, Debug, Default, Args)]
-pub struct TargetArgs {
+pub(crate) struct TargetArgs {
     /// Credentials for the target (visible in the process list; prefer `airlock login`).
     #[arg(long, visible_alias = "dcreds", value_name = "USER:PASSWORD")]
     pub dest_creds: Option<String>,
@@ -88,7 +88,7 @@ pub struct TargetArgs {
 
 /// For commands with one side.
 #[derive(Clone, Debug, Default, Args)]
-pub struct OneSideArgs {
+pub(crate) struct OneSideArgs {
     /// Credentials (visible in the process list; prefer `airlock login`).
     #[arg(long, value_name = "USER:PASSWORD")]
     pub creds: Option<String>,
@@ -102,7 +102,7 @@ pub struct OneSideArgs {
 
 /// `login`.
 #[derive(Debug, Args)]
-pub struct LoginArgs {
+pub(crate) struct LoginArgs {
     /// `host[:port]` or `host[:port]/namespace`.
     pub registry: String,
     /// The user.
@@ -124,7 +124,7 @@ pub struct LoginArgs {
 
 /// `logout`.
 #[derive(Debug, Args)]
-pub struct LogoutArgs {
+pub(crate) struct LogoutArgs {
     /// `host[:port]` or `host[:port]/namespace`.
     #[arg(required_unless_present = "all")]
     pub registry: Option<String>,
@@ -138,7 +138,7 @@ pub struct LogoutArgs {
 
 impl SourceArgs {
     /// As one side.
-    pub fn side(&self) -> Side {
+    pub(crate) fn side(&self) -> Side {
         Side {
             creds: self.src_creds.clone(),
             tls_verify: self.src_tls_verify,
@@ -151,7 +151,7 @@ impl SourceArgs {
 
 impl TargetArgs {
     /// As one side.
-    pub fn side(&self) -> Side {
+    pub(crate) fn side(&self) -> Side {
         Side {
             creds: self.dest_creds.clone(),
             tls_verify: self.dest_tls_verify,
@@ -164,7 +164,7 @@ impl TargetArgs {
 
 impl OneSideArgs {
     /// As one side.
-    pub fn side(&self) -> Side {
+    pub(crate) fn side(&self) -> Side {
         Side {
             creds: self.creds.clone(),
             tls_verify: None,
@@ -177,7 +177,7 @@ impl OneSideArgs {
 
 impl CommonArgs {
     /// The client's options for one side; `hosts` are the hosts that explicit credentials are for.
-    pub fn options(&self, side: &Side, hosts: &[String]) -> Result<Options, Failure> {
+    pub(crate) fn options(&self, side: &Side, hosts: &[String]) -> Result<Options, Failure> {
         let mut credentials = Vec::new();
         if let Some(creds) = &side.creds {
             let Some((username, password)) = creds.split_once(':') else {
@@ -210,7 +210,7 @@ impl CommonArgs {
 }
 
 /// `90`, `90s`, `500ms`, `10m`, `1h`, `1h30m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("`{text}` is not a time; expected such as 30s, 500ms, 10m or 1h30m");
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));

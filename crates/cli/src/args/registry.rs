@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 /// `airlock registry`.
 #[derive(Debug, Args)]
-pub struct RegistryArgs {
+pub(crate) struct RegistryArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: RegistryCommand,
@@ -14,14 +14,14 @@ pub struct RegistryArgs {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum RegistryCommand {
+pub(crate) enum RegistryCommand {
     /// Serve a directory as a registry, or an archive as a read-only one.
     Serve(ServeArgs),
 }
 
 /// What may be done without credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AnonymousArg {
+pub(crate) enum AnonymousArg {
     /// Pull.
     Pull,
     /// Pull and push.
@@ -31,7 +31,7 @@ pub enum AnonymousArg {
 /// `registry serve`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["root", "archive"]))]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Serve this directory (docker-distribution's layout; made if it does not exist).
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,

@@ -9,7 +9,7 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, LOCATION};
 use hyper::{Response, StatusCode};
 
 use crate::body::{self, Body};
-use crate::limits::MAX_TAGS_PER_PUSH;
+use crate::limits::{MAX_DESCRIPTORS, MAX_JSON_DEPTH, MAX_TAGS_PER_PUSH};
 use crate::refusal::{Code, Refusal};
 use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, is_unchanged, set};
 
@@ -125,6 +125,9 @@ fn tags(asked: &Asked<'_>, at: &ManifestName) -> Result<Vec<Tag>, Refusal> {
 fn parse(bytes: Bytes, declared: Option<&str>, at: &ManifestName) -> Result<Manifest, Refusal> {
     let invalid = |text: String| Refusal::new(StatusCode::BAD_REQUEST, Code::ManifestInvalid, text);
     let declared = declared.map(|d| d.split(';').next().unwrap_or(d).trim()).filter(|d| !d.is_empty());
+    if json_depth(&bytes) > MAX_JSON_DEPTH {
+        return Err(invalid(format!("its JSON is nested more than {MAX_JSON_DEPTH} deep")));
+    }
     let parsed = match at {
         ManifestName::Tag(_) => Manifest::parse(bytes, declared),
         ManifestName::Digest(expected) => {
@@ -140,6 +143,9 @@ fn parse(bytes: Bytes, declared: Option<&str>, at: &ManifestName) -> Result<Mani
         let hint = e.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();
         invalid(format!("{}{hint}", e.cause()))
     })?;
+    if manifest.blobs().count() + manifest.children().len() > MAX_DESCRIPTORS {
+        return Err(invalid(format!("it holds more than {MAX_DESCRIPTORS} descriptors")));
+    }
     let own = manifest.media_type();
     if let Some(declared) = declared
         && declared != own
@@ -150,6 +156,25 @@ fn parse(bytes: Bytes, declared: Option<&str>, at: &ManifestName) -> Result<Mani
         return Err(invalid(format!("its content is not that of `{own}`")));
     }
     Ok(manifest)
+}
+
+/// How deep objects and arrays are nested. Text that is not JSON gives some number; parsing it fails anyway.
+fn json_depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
 }
 
 /// Whether what the manifest names is there: its blobs, except those that lie elsewhere by their nature; its children only where
@@ -201,4 +226,16 @@ pub(crate) async fn delete(writer: &Writer, name: Repository, at: ManifestName) 
         ManifestName::Digest(digest) => writer.delete_manifest(&name, digest),
     });
     if there.await? { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(&at)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_in_strings_are_no_depth() {
+        for (text, depth) in [("1", 0), ("{}", 1), (r#"{"a":[[],{}]}"#, 3), (r#"["[[[","\"[[",[]]"#, 2), ("]]][", 1)] {
+            assert_eq!(json_depth(text.as_bytes()), depth, "{text}");
+        }
+    }
 }

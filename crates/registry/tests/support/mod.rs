@@ -199,6 +199,7 @@ pub(crate) async fn run(program: &str, args: &[&str], folder: &Path) -> Result<S
     let (program, folder) = (program.to_owned(), folder.to_owned());
     let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
     tokio::task::spawn_blocking(move || {
+        std::fs::write(folder.join("auth.json"), "{}").unwrap();
         let output = Command::new(&program)
             .args(&args)
             .current_dir(&folder)
