@@ -135,8 +135,9 @@ impl Reader {
     }
 
     fn wrong<T>(&mut self, cause: String) -> Result<T, Error> {
-        let failure = Failure::new(ErrorKind::Content, cause)
-            .hint("the registry's storage or a proxy before it is damaged; ask its administrator to push the image again");
+        let failure = Failure::new(ErrorKind::Content, cause).hint(
+            "the registry's storage or a proxy before it is damaged; ask its administrator to push the image again",
+        );
         if let Some(spot) = self.spots.front().cloned() {
             self.round.next(&spot, failure)?;
         }
@@ -173,7 +174,9 @@ impl Reader {
                 ErrorKind::Content,
                 format!("the registry has {size} bytes of it, the manifest names {}", self.blob.size),
             )
-            .hint("the registry's storage is damaged or the image was published wrong; ask whoever runs or publishes it")
+            .hint(
+                "the registry's storage is damaged or the image was published wrong; ask whoever runs or publishes it",
+            )
         };
         let mut skip = 0;
         if answer.status().as_u16() == 206 {

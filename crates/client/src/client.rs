@@ -185,7 +185,8 @@ impl Client {
             response = self.exchange(host, call, Some(again.header.clone())).await?;
             grant = Some(again);
         }
-        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: Some(permit) };
+        let answer =
+            Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: Some(permit) };
         self.judge(host, &call.scope, grant.as_ref(), answer).await
     }
 
@@ -262,12 +263,16 @@ impl Client {
                 } else {
                     format!("{}/{}", host.name, scope.repository)
                 };
-                failure.cause.push_str(&format!(" (anonymously: no credential for `{name}`; {}", self.credentials().places()));
+                failure
+                    .cause
+                    .push_str(&format!(" (anonymously: no credential for `{name}`; {}", self.credentials().places()));
                 for note in found.notes.iter() {
                     failure.cause.push_str(&format!("; {note}"));
                 }
                 failure.cause.push(')');
-                failure.hint.get_or_insert_with(|| format!("log in with `airlock login {}`, or name the file with --authfile", host.name));
+                failure.hint.get_or_insert_with(|| {
+                    format!("log in with `airlock login {}`, or name the file with --authfile", host.name)
+                });
             }
             None => {}
         }
@@ -292,7 +297,8 @@ impl Client {
         let mut hops = 0;
         while follows && matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             let from = response.url().clone();
-            let broken = |text: String| Failure::new(ErrorKind::Server, format!("`{}` redirects {text}", name_of(&from)));
+            let broken =
+                |text: String| Failure::new(ErrorKind::Server, format!("`{}` redirects {text}", name_of(&from)));
             hops += 1;
             if hops > MAX_REDIRECTS {
                 return Err(broken(format!("more than {MAX_REDIRECTS} times")));
@@ -447,9 +453,8 @@ impl Answer {
 
     /// The whole body, at most `limit` bytes; more is an error before it is in memory.
     pub(crate) async fn read_all(&mut self, limit: usize) -> Result<Bytes, Failure> {
-        let too_long = || {
-            Failure::new(ErrorKind::Unsupported, format!("`{}` answers more than {limit} bytes", self.host))
-        };
+        let too_long =
+            || Failure::new(ErrorKind::Unsupported, format!("`{}` answers more than {limit} bytes", self.host));
         if self.content_length().is_some_and(|l| l > limit as u64) {
             return Err(too_long());
         }

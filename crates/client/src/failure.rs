@@ -103,18 +103,21 @@ impl Failure {
                 413 => "the registry or a proxy before it limits the size of a request; raise that limit (nginx: \
                         `client_max_body_size 0`)"
                     .into(),
-                _ => "free or add space at the registry, or raise its quota, and run again; what is there is kept".into(),
+                _ => {
+                    "free or add space at the registry, or raise its quota, and run again; what is there is kept".into()
+                }
             }),
-            ErrorKind::TooManyRequests => {
-                Some("the registry limits the rate; log in, wait, or lower --parallel-images and --parallel-layers".into())
-            }
+            ErrorKind::TooManyRequests => Some(
+                "the registry limits the rate; log in, wait, or lower --parallel-images and --parallel-layers".into(),
+            ),
             _ => None,
         };
         // 501 and 505 say that the request will never be understood; the other 5xx pass (oc-mirror 8.2).
         failure.transient = kind == ErrorKind::TooManyRequests
             || (kind == ErrorKind::Server && !matches!(status.as_u16(), 501 | 505..))
             || matches!(status.as_u16(), 408 | 425);
-        failure.retry_after = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(crate::retry::retry_after);
+        failure.retry_after =
+            headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(crate::retry::retry_after);
         failure.status = Some(status);
         failure.codes = codes;
         failure
@@ -190,11 +193,7 @@ fn registry_message(body: &[u8]) -> (Vec<String>, String) {
 }
 
 fn one_line(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_MESSAGE_CHARS)
-        .collect();
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_CHARS).collect();
     if text.chars().count() > MAX_MESSAGE_CHARS {
         line.push('…');
     }
@@ -221,9 +220,8 @@ pub(crate) fn from_transport(host: &str, error: &reqwest::Error) -> Failure {
     let lower = text.to_ascii_lowercase();
     let mut failure = Failure::new(ErrorKind::Network, format!("cannot talk to `{host}`: {text}"));
     failure.unreachable = error.is_connect();
-    let certificate = |reason: &str| {
-        Failure::new(ErrorKind::Network, format!("cannot trust `{host}`: x509: {reason} ({text})"))
-    };
+    let certificate =
+        |reason: &str| Failure::new(ErrorKind::Network, format!("cannot trust `{host}`: x509: {reason} ({text})"));
     if lower.contains("invalidcontenttype") || lower.contains("corrupt message") {
         failure.cause = format!("`{host}`: server gave HTTP response to HTTPS client");
         failure.hint = Some(format!(
@@ -232,7 +230,10 @@ pub(crate) fn from_transport(host: &str, error: &reqwest::Error) -> Failure {
         ));
         failure.transient = false;
         failure.unreachable = true;
-    } else if lower.contains("unknownissuer") || lower.contains("caused as end entity") || lower.contains("causedasendentity") {
+    } else if lower.contains("unknownissuer")
+        || lower.contains("caused as end entity")
+        || lower.contains("causedasendentity")
+    {
         failure = certificate("certificate signed by unknown authority").hint(format!(
             "put the registry's CA certificate into /etc/containers/certs.d/{host}/ca.crt (or \
              ~/.config/containers/certs.d/{host}/ca.crt), or add it to the system's trust"
@@ -257,10 +258,13 @@ pub(crate) fn from_transport(host: &str, error: &reqwest::Error) -> Failure {
             "the registry wants a client certificate: put it as client.cert and client.key into /etc/containers/certs.d/{host}/"
         ));
         failure.transient = false;
-    } else if error.is_connect() && (lower.contains("dns") || lower.contains("lookup") || lower.contains("name or service")) {
+    } else if error.is_connect()
+        && (lower.contains("dns") || lower.contains("lookup") || lower.contains("name or service"))
+    {
         failure.hint = Some(format!("the name `{host}` is not known here; check its spelling, DNS and proxy settings"));
     } else if lower.contains("connection refused") {
-        failure.hint = Some(format!("nothing listens at `{host}`; check that the registry runs, its port and the firewall"));
+        failure.hint =
+            Some(format!("nothing listens at `{host}`; check that the registry runs, its port and the firewall"));
     }
     if error.is_builder() {
         failure.transient = false;

@@ -155,7 +155,6 @@ impl Host {
     }
 }
 
-
 /// The name that is contacted for a host in a reference: Docker Hub's registry has another than its images.
 pub(crate) fn contact_name(host: &str) -> &str {
     if host == "docker.io" { "registry-1.docker.io" } else { host }

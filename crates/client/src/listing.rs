@@ -56,7 +56,12 @@ impl Client {
 }
 
 /// The names that are legal; others are told and left out.
-fn known<T: Ord, E>(client: &Client, host: &Host, names: BTreeSet<String>, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+fn known<T: Ord, E>(
+    client: &Client,
+    host: &Host,
+    names: BTreeSet<String>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Vec<T> {
     let mut list = Vec::with_capacity(names.len());
     for name in names {
         match parse(&name) {

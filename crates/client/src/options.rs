@@ -155,11 +155,7 @@ impl Default for Options {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(20),
-            first_byte: Duration::from_secs(60),
-            stall: Duration::from_secs(60),
-        }
+        Self { connect: Duration::from_secs(20), first_byte: Duration::from_secs(60), stall: Duration::from_secs(60) }
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{
-    Abilities, Content, Descriptor, Digest, Error, ErrorKind, Manifest, Registry, Repository, Shape, Sink, Tag, media_type,
+    Abilities, Content, Descriptor, Digest, Error, ErrorKind, Manifest, Registry, Repository, Shape, Sink, Tag,
+    media_type,
 };
 use async_trait::async_trait;
 use reqwest::Method;
@@ -67,7 +68,8 @@ impl RegistrySink {
     pub fn full_name(&self, repository: &Repository) -> Result<Repository, Error> {
         let Some(namespace) = &self.namespace else { return Ok(repository.clone()) };
         let text = format!("{namespace}/{repository}");
-        Repository::new(&text).map_err(|e| Error::new(ErrorKind::Refused, format!("name `{text}` at `{}`", self.registry), e))
+        Repository::new(&text)
+            .map_err(|e| Error::new(ErrorKind::Refused, format!("name `{text}` at `{}`", self.registry), e))
     }
 
     pub(crate) fn spot(&self, repository: &Repository) -> Result<Spot, Error> {
@@ -129,7 +131,9 @@ impl RegistrySink {
             );
         } else if missing {
             failure.kind = ErrorKind::Refused;
-            failure.hint = Some("a blob of this image got lost at the registry, or its garbage collection runs now; run again".into());
+            failure.hint = Some(
+                "a blob of this image got lost at the registry, or its garbage collection runs now; run again".into(),
+            );
         } else if invalid {
             failure.kind = ErrorKind::Refused;
             let foreign = manifest.blobs().any(Descriptor::is_foreign);
@@ -145,12 +149,14 @@ impl RegistrySink {
     /// Enters a referrer into the index at its subject's fallback tag, where the registry does not keep track itself.
     async fn update_fallback_tag(&self, spot: &Spot, manifest: &Manifest, subject: &Digest) -> Result<(), Failure> {
         let key = (spot.repository.clone(), subject.clone());
-        let lock = Arc::clone(self.state.subjects.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        let lock =
+            Arc::clone(self.state.subjects.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         let _alone = lock.lock().await;
         let tag = subject.fallback_tag();
         let mut index = match spot.manifest(&tag, None).await {
-            Ok(old) => serde_json::from_slice::<serde_json::Value>(old.bytes())
-                .map_err(|e| Failure::new(ErrorKind::Content, format!("the index at tag `{tag}` is unreadable: {e}")))?,
+            Ok(old) => serde_json::from_slice::<serde_json::Value>(old.bytes()).map_err(|e| {
+                Failure::new(ErrorKind::Content, format!("the index at tag `{tag}` is unreadable: {e}"))
+            })?,
             Err(failure) if failure.kind == ErrorKind::NotFound => serde_json::json!({
                 "schemaVersion": 2,
                 "mediaType": media_type::OCI_INDEX,
@@ -283,13 +289,13 @@ impl Sink for RegistrySink {
         if let Some(subject) = manifest.subject() {
             self.host.note(Finding::Referrers, tracked);
             if !tracked {
-                self.update_fallback_tag(&spot, manifest, &subject.digest)
-                    .await
-                    .map_err(|failure| failure.into_error(what).context(format!(
+                self.update_fallback_tag(&spot, manifest, &subject.digest).await.map_err(|failure| {
+                    failure.into_error(what).context(format!(
                         "enter `{digest}` at tag `{}` of `{}`",
                         subject.digest.fallback_tag(),
                         spot.place()
-                    )))?;
+                    ))
+                })?;
             }
         }
         Ok(())

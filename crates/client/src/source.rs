@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use airlock_oci::{
-    Attempt, BlobStream, Descriptor, Digest, Error, ErrorKind, Found, MAX_MANIFEST_BYTES, Manifest, Place, Reference, Source,
-    Tag, media_type,
+    Attempt, BlobStream, Descriptor, Digest, Error, ErrorKind, Found, MAX_MANIFEST_BYTES, Manifest, Place, Reference,
+    Source, Tag, media_type,
 };
 use async_trait::async_trait;
 use reqwest::Method;
@@ -12,6 +12,7 @@ use reqwest::header::{ACCEPT, HeaderValue};
 
 use crate::auth::Scope;
 use crate::client::{Call, Client, Target};
+use crate::endpoint::Wanted;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::{Notice, blob, listing, referrers};
@@ -146,11 +147,11 @@ impl Round {
         client: &Client,
         what: String,
         name: &Reference,
+        wanted: Wanted<'_>,
         near: Option<&Place>,
     ) -> Result<Self, Error> {
-        let mut round =
-            Self { what, spots: Vec::new(), attempts: Vec::new(), primary: None, transient: false };
-        for endpoint in client.endpoints().of(name)? {
+        let mut round = Self { what, spots: Vec::new(), attempts: Vec::new(), primary: None, transient: false };
+        for endpoint in client.endpoints().of(name, wanted)? {
             let host = endpoint.reference.registry().as_str();
             let repository = endpoint.reference.repository().as_str();
             if let Some(table) = endpoint.blocked_by {
@@ -173,6 +174,16 @@ impl Round {
         Ok(round)
     }
 
+    /// Only the spot at this place; it is then the last that is asked.
+    fn only(mut self, place: &Place) -> Self {
+        self.spots.retain(|spot| spot.place() == place.0);
+        self.spots.truncate(1);
+        for spot in &mut self.spots {
+            spot.others = false;
+        }
+        self
+    }
+
     /// The spots in the order in which they are to be asked.
     pub(crate) fn spots(&self) -> Vec<Spot> {
         self.spots.clone()
@@ -192,7 +203,10 @@ impl Round {
 
     /// Takes in a spot's failure. `Err`: the next spot must not be asked.
     pub(crate) fn next(&mut self, spot: &Spot, failure: Failure) -> Result<(), Error> {
-        let stop = matches!(failure.kind, ErrorKind::Content | ErrorKind::Unsupported | ErrorKind::Invalid | ErrorKind::Interrupted);
+        let stop = matches!(
+            failure.kind,
+            ErrorKind::Content | ErrorKind::Unsupported | ErrorKind::Invalid | ErrorKind::Interrupted
+        );
         if spot.others && !stop {
             self.skip(&spot.client, &spot.place(), failure);
             return Ok(());
@@ -203,7 +217,8 @@ impl Round {
 
     /// The error after the last spot.
     pub(crate) fn error(&mut self) -> Error {
-        let failure = self.primary.take().unwrap_or_else(|| Failure::new(ErrorKind::NotFound, "there is no endpoint to ask"));
+        let failure =
+            self.primary.take().unwrap_or_else(|| Failure::new(ErrorKind::NotFound, "there is no endpoint to ask"));
         let attempts = std::mem::take(&mut self.attempts);
         let hint = failure.hint.clone();
         let several = attempts.len() > 1 && failure.kind != ErrorKind::Content;
@@ -268,19 +283,41 @@ impl Source for RegistrySource {
     }
 
     async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        let round = Round::new(&self.client, format!("look up `{name}`"), name, None)?;
+        let round = Round::new(&self.client, format!("look up `{name}`"), name, Wanted::Reference, None)?;
         let at = manifest_name(name);
         first_of!(round, |spot| async {
-            spot.head_manifest(&at, "pull").await?.ok_or_else(|| {
-                Failure::new(ErrorKind::NotFound, "registry answered 404 Not Found: manifest unknown")
-            })
+            spot.head_manifest(&at, "pull")
+                .await?
+                .ok_or_else(|| Failure::new(ErrorKind::NotFound, "registry answered 404 Not Found: manifest unknown"))
         })
     }
 
     async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
-        let round = Round::new(&self.client, format!("pull manifest `{name}`"), name, None)?;
+        let round = Round::new(&self.client, format!("pull manifest `{name}`"), name, Wanted::Reference, None)?;
         let at = manifest_name(name);
         first_of!(round, |spot| spot.manifest(&at, name.digest()))
+    }
+
+    async fn manifest_at(&self, name: &Reference, place: &Place) -> Result<Option<Manifest>, Error> {
+        let what = format!("pull manifest `{name}` from `{place}`");
+        // The place is known from a pull of something else, perhaps by digest where this is by tag.
+        let round = Round::new(&self.client, what, name, Wanted::Content(&Digest::of(b"")), Some(place))?;
+        let mut round = round.only(place);
+        let Some(spot) = round.spots().into_iter().next() else {
+            return match self.manifest(name).await {
+                Ok(found) => Ok(Some(found.value)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            };
+        };
+        match spot.manifest(&manifest_name(name), name.digest()).await {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(None),
+            Err(failure) => {
+                round.next(&spot, failure)?;
+                Err(round.error())
+            }
+        }
     }
 
     async fn blob(
@@ -291,15 +328,19 @@ impl Source for RegistrySource {
         near: Option<&Place>,
     ) -> Result<BlobStream, Error> {
         let what = format!("pull blob `{}` of `{}`", blob.digest, name.name());
-        let round = Round::new(&self.client, what, name, near)?;
+        let round = Round::new(&self.client, what, name, Wanted::Content(&blob.digest), near)?;
         blob::open(round, blob, offset).await
     }
 
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
         let what = format!("look up blob `{}` of `{}`", blob.digest, name.name());
-        let round = Round::new(&self.client, what, name, near)?;
+        let round = Round::new(&self.client, what, name, Wanted::Content(&blob.digest), near)?;
         let found = first_of!(round, |spot| async {
-            if spot.has_blob(blob, "pull").await? { Ok(()) } else { Err(Failure::new(ErrorKind::NotFound, "blob unknown")) }
+            if spot.has_blob(blob, "pull").await? {
+                Ok(())
+            } else {
+                Err(Failure::new(ErrorKind::NotFound, "blob unknown"))
+            }
         });
         match found {
             Ok(_) => Ok(true),
@@ -315,12 +356,12 @@ impl Source for RegistrySource {
         near: Option<&Place>,
     ) -> Result<Vec<Descriptor>, Error> {
         let what = format!("list referrers of `{}@{subject}`", name.name());
-        let round = Round::new(&self.client, what, name, near)?;
+        let round = Round::new(&self.client, what, name, Wanted::Content(subject), near)?;
         first_of!(round, |spot| referrers::list(&spot, subject)).map(|found| found.value)
     }
 
     async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        let round = Round::new(&self.client, format!("list tags of `{}`", name.name()), name, None)?;
+        let round = Round::new(&self.client, format!("list tags of `{}`", name.name()), name, Wanted::List, None)?;
         first_of!(round, |spot| listing::tags(&spot)).map(|found| found.value)
     }
 }

@@ -59,8 +59,9 @@ pub(crate) fn config(
     let Some((cert, key)) = files.client else { return Ok(builder.with_no_client_auth()) };
     let chain = read_certificates(&cert)?;
     let bad_key = |e: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::Invalid, format!("read client key `{}`", key.display()), e)
-            .hint("it must be an unencrypted PEM key (PKCS#8, PKCS#1 or SEC1) that belongs to the `.cert` of the same name")
+        Error::new(ErrorKind::Invalid, format!("read client key `{}`", key.display()), e).hint(
+            "it must be an unencrypted PEM key (PKCS#8, PKCS#1 or SEC1) that belongs to the `.cert` of the same name",
+        )
     };
     let key_der = PrivateKeyDer::from_pem_file(&key).map_err(|e| bad_key(&e))?;
     builder.with_client_auth_cert(chain, key_der).map_err(|e| bad_key(&e))
@@ -92,7 +93,9 @@ impl HostFiles {
                             what(),
                             format!("`{}` has no `{}` beside it", path.display(), key.display()),
                         )
-                        .hint("a CA certificate must end in `.crt`; `.cert` is a client certificate and needs its key"));
+                        .hint(
+                            "a CA certificate must end in `.crt`; `.cert` is a client certificate and needs its key",
+                        ));
                     }
                     // The first pair wins, as the directories are read from the most to the least specific.
                     self.client.get_or_insert((path, key));

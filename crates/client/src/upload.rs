@@ -30,7 +30,7 @@ const SNAPSHOT_BYTES: u64 = 16 << 20;
 const MAX_SNAPSHOTS: u64 = 256;
 /// After the last byte a registry may hash and move the whole blob before it answers; slower than this it is taken for dead.
 const SLOWEST_COMMIT_BYTES_PER_SECOND: u64 = 20 << 20;
-/// An attempt that sent this much counts as a new beginning for the number of tries.
+/// An attempt after which the registry has this much more counts as a new beginning for the number of tries.
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// How often the progress of an upload is looked at.
 const WATCH: Duration = Duration::from_millis(250);
@@ -92,7 +92,12 @@ struct Feed {
 }
 
 impl<'a> Upload<'a> {
-    pub(crate) fn new(spot: &'a Spot, blob: &'a Descriptor, content: &'a dyn Content, session: Option<Session>) -> Self {
+    pub(crate) fn new(
+        spot: &'a Spot,
+        blob: &'a Descriptor,
+        content: &'a dyn Content,
+        session: Option<Session>,
+    ) -> Self {
         let progress = Progress {
             sent: AtomicU64::new(0),
             finished: AtomicBool::new(false),
@@ -139,9 +144,6 @@ impl<'a> Upload<'a> {
                 self.cancel().await;
                 return Err(failure.into_error(self.what()));
             }
-            if self.progress.sent.load(Ordering::Relaxed) >= PROGRESS_BYTES && failure.transient {
-                tries = 0;
-            }
             tries += 1;
             if failure.transient {
                 let delay = policy.delay(tries, failure.retry_after);
@@ -157,6 +159,10 @@ impl<'a> Upload<'a> {
                 return Ok(());
             }
             if let Some(session) = self.session.as_ref().filter(|s| s.offset > 0 || from > 0) {
+                // Only what the registry keeps is progress.
+                if session.offset >= from + PROGRESS_BYTES {
+                    tries = 0;
+                }
                 let (what, offset, cause) = (self.what(), session.offset, failure.cause);
                 self.spot.client.notify(|| Notice::Resuming { what, offset, cause });
             }
@@ -409,7 +415,9 @@ impl Feed {
         self.progress.starved.store(false, Ordering::Relaxed);
         let Some(bytes) = next? else { return Ok(None) };
         if bytes.len() as u64 > self.blob.size.saturating_sub(self.hashed) {
-            return Err(self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size)));
+            return Err(
+                self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size))
+            );
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&bytes);
@@ -459,7 +467,9 @@ impl Feed {
     async fn verify(&mut self) -> Result<(), Error> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         if self.stream.next().await.transpose()?.is_some_and(|extra| !extra.is_empty()) {
-            return Err(self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size)));
+            return Err(
+                self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size))
+            );
         }
         let actual = hasher.finish();
         if actual != self.blob.digest {
@@ -522,7 +532,10 @@ mod tests {
         let blob = Descriptor::new("a/b", airlock_oci::Digest::of(b""), 0);
         let url = |text: &str| with_digest(&Url::parse(text).unwrap(), &blob).to_string();
         let end = format!("digest={}", blob.digest);
-        assert_eq!(url("http://r/v2/a/u/1?_state=a%2Fb%3D%3D&x"), format!("http://r/v2/a/u/1?_state=a%2Fb%3D%3D&x&{end}"));
+        assert_eq!(
+            url("http://r/v2/a/u/1?_state=a%2Fb%3D%3D&x"),
+            format!("http://r/v2/a/u/1?_state=a%2Fb%3D%3D&x&{end}")
+        );
         assert_eq!(url("http://r/v2/a/u/1"), format!("http://r/v2/a/u/1?{end}"));
     }
 

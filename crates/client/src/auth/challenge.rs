@@ -83,7 +83,9 @@ mod tests {
     #[test]
     fn the_usual_forms_are_read() {
         assert_eq!(
-            parse(r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#),
+            parse(
+                r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#
+            ),
             [challenge(
                 "bearer",
                 &[

@@ -177,8 +177,7 @@ impl Entry {
             // Docker pads with NUL bytes.
             password = secret.trim_matches('\0').to_owned();
         }
-        let identity_token =
-            self.identitytoken.as_ref().filter(|t| !t.0.is_empty()).map(|t| Secret::new(t.0.clone()));
+        let identity_token = self.identitytoken.as_ref().filter(|t| !t.0.is_empty()).map(|t| Secret::new(t.0.clone()));
         if username.is_empty() && password.is_empty() && identity_token.is_none() {
             return Ok(None);
         }
@@ -243,7 +242,8 @@ mod tests {
     fn a_malformed_file_is_named_by_line_and_column_without_its_secrets() {
         let error = AuthFile::parse("{\n \"auths\": {\n  \"a\": {\"auth\": \"hunter2\"\n }", false).unwrap_err();
         assert!(error.contains("line 4 column 2"), "{error}");
-        let error = AuthFile::parse(r#"{"auths":{"a":{"auth":"!hunter2"}}}"#, false).unwrap().find("a", "").unwrap_err();
+        let error =
+            AuthFile::parse(r#"{"auths":{"a":{"auth":"!hunter2"}}}"#, false).unwrap().find("a", "").unwrap_err();
         assert!(error.contains("`a`") && !error.contains("hunter2"), "{error}");
         let error = AuthFile::parse("{\"auths\": \"hunter2\"}", false).unwrap_err();
         assert!(error.contains("wrong type at line 1") && !error.contains("hunter2"), "{error}");

@@ -20,8 +20,8 @@ use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::host::Host;
-pub use credentials::{Credential, Origin};
 pub(crate) use credentials::Credentials;
+pub use credentials::{Credential, Origin};
 pub(crate) use token::Tokens;
 
 /// How a host wants to be shown who asks.
@@ -91,12 +91,8 @@ pub(crate) async fn challenged(
     headers: &HeaderMap,
     request_url: &Url,
 ) -> Result<Option<Grant>, Failure> {
-    let offers: Vec<challenge::Challenge> = headers
-        .get_all(WWW_AUTHENTICATE)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(challenge::parse)
-        .collect();
+    let offers: Vec<challenge::Challenge> =
+        headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok()).flat_map(challenge::parse).collect();
     let insufficient = offers.iter().any(|c| c.param("error") == Some("insufficient_scope"));
     let Some(scheme) = choose(&offers, request_url)? else {
         if offers.is_empty() {
@@ -165,10 +161,12 @@ async fn grant(client: &Client, host: &Host, scope: &Scope, scheme: &Scheme) -> 
             Ok(Some(Grant { header, fresh: false, credential: Some(credential) }))
         }
         Scheme::Bearer { realm, service } => {
-            let wanted = token::Wanted { realm, service: service.as_deref(), scope, credential: found.credential.as_ref() };
+            let wanted =
+                token::Wanted { realm, service: service.as_deref(), scope, credential: found.credential.as_ref() };
             let (token, fresh) = client.tokens().get(client, host, &wanted).await?;
-            let mut header = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))
-                .map_err(|_| Failure::new(ErrorKind::Server, format!("token server `{}` gave an unusable token", realm)))?;
+            let mut header = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|_| {
+                Failure::new(ErrorKind::Server, format!("token server `{}` gave an unusable token", realm))
+            })?;
             header.set_sensitive(true);
             Ok(Some(Grant { header, fresh, credential: found.credential }))
         }

@@ -59,7 +59,12 @@ struct Answer {
 
 impl Tokens {
     /// A token that is good for a while, and whether it was fetched just now. Requests that want the same token at once wait for one fetch.
-    pub(crate) async fn get(&self, client: &Client, host: &Host, wanted: &Wanted<'_>) -> Result<(Secret, bool), Failure> {
+    pub(crate) async fn get(
+        &self,
+        client: &Client,
+        host: &Host,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Secret, bool), Failure> {
         let key = Key {
             host: host.name.clone(),
             realm: wanted.realm.to_string(),

@@ -6,7 +6,7 @@ pub mod explain;
 pub mod jobs;
 pub mod model;
 pub mod naming;
-mod walk;
+pub(crate) mod walk;
 mod wanted;
 
 pub use cache::ManifestCache;
@@ -14,6 +14,7 @@ pub use discover::{Discovered, Request, discover};
 pub use model::{Attachment, AttachmentKind, BlobNode, Bytes, Image, Kind, ManifestNode, Missing, Plan, Reason};
 pub use naming::Target;
 pub use walk::Attachments;
+pub(crate) use wanted::layout_reference;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -29,7 +29,7 @@ pub enum Attachments {
     None,
 }
 
-pub(super) struct Walk {
+pub(crate) struct Walk {
     pub source: Arc<dyn Source>,
     pub cache: Arc<ManifestCache>,
     pub attachments: Attachments,
@@ -37,7 +37,7 @@ pub(super) struct Walk {
 
 /// What a name turned out to be.
 #[derive(Debug, Default)]
-pub(super) struct Graph {
+pub(crate) struct Graph {
     pub place: Option<Place>,
     /// Children first; the last is the root.
     pub nodes: Vec<Digest>,
@@ -88,7 +88,7 @@ pub(super) fn two_sizes(digest: &Digest, one: u64, other: u64) -> Error {
 
 impl Walk {
     /// Looks a name up and follows everything it names.
-    pub(super) async fn image(&self, name: &Reference, platforms: &[Platform]) -> Result<Graph, Error> {
+    pub(crate) async fn image(&self, name: &Reference, platforms: &[Platform]) -> Result<Graph, Error> {
         let (root, place) = self.root(name).await?;
         let mut graph = self.follow(name, &root, platforms, 0).await?;
         graph.place = Some(place);
@@ -178,9 +178,10 @@ impl Walk {
             }
             let below: Vec<(Digest, Graph)> = futures_util::stream::iter(children)
                 .map(|child| async move {
-                    let manifest = self.by_digest(name, &child).await.map_err(|e| {
-                        e.context(format!("read a child of the index `{name}`"))
-                    })?;
+                    let manifest = self
+                        .by_digest(name, &child)
+                        .await
+                        .map_err(|e| e.context(format!("read a child of the index `{name}`")))?;
                     Ok::<_, Error>((child.digest, self.follow(name, &manifest, platforms, depth + 1).await?))
                 })
                 .buffered(PARALLEL_LOOKUPS)
@@ -331,5 +332,7 @@ fn check_platforms(name: &Reference, graph: &Graph, platforms: &[Platform]) -> R
         format!("plan `{name}`"),
         format!("no instances found for platform {}", absent.join(", ")),
     )
-    .hint("take the platform out of `platforms`, or ask for one that the image has: `airlock image inspect` lists them"))
+    .hint(
+        "take the platform out of `platforms`, or ask for one that the image has: `airlock image inspect` lists them",
+    ))
 }

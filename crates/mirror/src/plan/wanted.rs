@@ -4,7 +4,7 @@ use airlock_oci::{Error, ErrorKind, Platform, Reference, Registry, Repository, T
 
 use super::model::{Kind, Reason};
 use super::naming::{LAYOUT_REGISTRY, repository_of};
-use crate::config::{ImageLocation, Loaded};
+use crate::config::{AdditionalImage, ImageLocation, Loaded};
 
 /// An image that is asked for.
 #[derive(Clone, Debug)]
@@ -38,7 +38,9 @@ pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
                 format!("plan {}:{line}", loaded.path.display()),
                 format!("`{section}` is not yet supported by this version; only `mirror.additionalImages` is"),
             )
-            .hint(format!("take `{section}` out of this configuration, or mirror it with another tool until a later version")));
+            .hint(format!(
+                "take `{section}` out of this configuration, or mirror it with another tool until a later version"
+            )));
         }
     }
     let mut all = Vec::new();
@@ -49,7 +51,7 @@ pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
         };
         let source = match &image.name.location {
             ImageLocation::Registry(reference) => reference.clone(),
-            ImageLocation::Layout(_) => layout_reference(&image.name.text, &repository)?,
+            ImageLocation::Layout(_) => layout_reference(image)?,
         };
         all.push(Wanted {
             name: image.name.text.clone(),
@@ -65,10 +67,15 @@ pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
 }
 
 /// A layout on disk has no registry; inside a plan it is known as `oci-layout.localhost/<path>:latest`.
-fn layout_reference(text: &str, fallback: &Repository) -> Result<Reference, Error> {
-    let registry = Registry::new(LAYOUT_REGISTRY)
-        .map_err(|e| Error::new(ErrorKind::Invalid, format!("name `{text}`"), e))?;
+pub(crate) fn layout_reference(image: &AdditionalImage) -> Result<Reference, Error> {
+    let text = &image.name.text;
+    let registry =
+        Registry::new(LAYOUT_REGISTRY).map_err(|e| Error::new(ErrorKind::Invalid, format!("name `{text}`"), e))?;
     let path = text.trim_start_matches("oci://").trim_start_matches("./").trim_matches('/').to_ascii_lowercase();
-    let repository = Repository::new(&path).unwrap_or_else(|_| fallback.clone());
+    let repository = match (Repository::new(&path), &image.target_repo) {
+        (Ok(repository), _) => repository,
+        (Err(_), Some(target)) => target.clone(),
+        (Err(_), None) => repository_of(&image.name)?,
+    };
     Ok(Reference::new(registry, repository, Tag::new("latest").ok(), None))
 }
