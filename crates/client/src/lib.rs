@@ -13,6 +13,7 @@ mod host;
 mod limits;
 mod listing;
 mod options;
+mod probe;
 mod referrers;
 mod retry;
 mod secret;
@@ -24,6 +25,7 @@ mod upload;
 
 pub use client::Client;
 pub use options::{HostCredentials, Notice, Options, RegistriesConf, Timeouts};
+pub use probe::{Check, Probe};
 pub use secret::Secret;
 pub use sink::RegistrySink;
 pub use source::RegistrySource;

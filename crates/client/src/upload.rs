@@ -30,7 +30,7 @@ const SNAPSHOT_BYTES: u64 = 16 << 20;
 const MAX_SNAPSHOTS: u64 = 256;
 /// After the last byte a registry may hash and move the whole blob before it answers; slower than this it is taken for dead.
 const SLOWEST_COMMIT_BYTES_PER_SECOND: u64 = 20 << 20;
-/// An attempt that sent this much counts as a new beginning for the number of tries.
+/// An attempt after which the registry has this much more counts as a new beginning for the number of tries.
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// How often the progress of an upload is looked at.
 const WATCH: Duration = Duration::from_millis(250);
@@ -144,9 +144,6 @@ impl<'a> Upload<'a> {
                 self.cancel().await;
                 return Err(failure.into_error(self.what()));
             }
-            if self.progress.sent.load(Ordering::Relaxed) >= PROGRESS_BYTES && failure.transient {
-                tries = 0;
-            }
             tries += 1;
             if failure.transient {
                 let delay = policy.delay(tries, failure.retry_after);
@@ -162,6 +159,10 @@ impl<'a> Upload<'a> {
                 return Ok(());
             }
             if let Some(session) = self.session.as_ref().filter(|s| s.offset > 0 || from > 0) {
+                // Only what the registry keeps is progress.
+                if session.offset >= from + PROGRESS_BYTES {
+                    tries = 0;
+                }
                 let (what, offset, cause) = (self.what(), session.offset, failure.cause);
                 self.spot.client.notify(|| Notice::Resuming { what, offset, cause });
             }

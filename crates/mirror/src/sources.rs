@@ -15,14 +15,14 @@ use crate::plan::naming::LAYOUT_REGISTRY;
 use crate::plan::{ManifestCache, locked};
 
 /// References to layouts on disk go to the layout, all others to the registries.
-pub struct Router {
+pub(crate) struct Router {
     registries: Arc<dyn Source>,
     layouts: HashMap<Repository, PathBuf>,
     opened: Mutex<HashMap<Repository, Layout>>,
 }
 
 /// Manifests by digest come from the cache where it has them.
-pub struct Cached {
+pub(crate) struct Cached {
     /// Manifests at hand.
     pub cache: Arc<ManifestCache>,
     /// Everything else.
@@ -31,7 +31,7 @@ pub struct Cached {
 
 /// Blobs that the first source does not have are read from the second, under another name: an increment is loaded into a registry that
 /// has the rest already.
-pub struct Backed {
+pub(crate) struct Backed {
     /// The archives.
     pub archives: Arc<crate::archives::Archives>,
     /// The archives as a source.
@@ -44,7 +44,7 @@ pub struct Backed {
 
 impl Router {
     /// Knows the layouts that a configuration names, by the path under which the plan knows them.
-    pub fn new(registries: Arc<dyn Source>, loaded: &Loaded) -> Self {
+    pub(crate) fn new(registries: Arc<dyn Source>, loaded: &Loaded) -> Self {
         let mut layouts = HashMap::new();
         for image in &loaded.config.mirror.additional_images {
             if let ImageLocation::Layout(path) = &image.name.location

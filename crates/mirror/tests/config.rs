@@ -637,6 +637,16 @@ fn thousands_of_problems_are_cut_but_never_lost() {
 }
 
 #[test]
+fn a_value_as_long_as_the_file_is_not_repeated_in_full() {
+    let long = "x".repeat(100_000);
+    for text in
+        [format!("additionalImages:\n- name: quay.io/{long}"), format!("{long}: 1"), format!("samples:\n- {long}")]
+    {
+        assert!(bad(&isc(&text)).to_string().len() < 4_000);
+    }
+}
+
+#[test]
 fn deep_nesting_is_refused_and_not_walked() {
     let deep = |n: usize| isc(&format!("samples: {}{}", "[".repeat(n), "]".repeat(n)));
     assert_eq!(one(&deep(200)).code, code::SYNTAX);

@@ -2,7 +2,9 @@
 
 pub mod binary;
 pub mod contents;
+pub mod fixture;
 pub mod process;
+pub mod scripted;
 pub mod target;
 pub mod tools;
 pub mod wanted;

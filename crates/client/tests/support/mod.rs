@@ -1,13 +1,13 @@
-//! What the client's tests share: a real docker-registry, content in memory, short time-outs.
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! What the client's tests share: options that wait for nothing, content in memory, and a listener for notices.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
-use std::io::Write as _;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use airlock_client::{Options, RegistriesConf, Timeouts};
-use airlock_oci::{BlobStream, Content, Error, Registry};
+use airlock_client::{Client, Notice, Options, RegistriesConf, RegistrySink, RegistrySource, Timeouts};
+use airlock_oci::{BlobStream, Content, Descriptor, Error, Repository};
+use airlock_testkit::fixture::{Blob, Built};
+use airlock_testkit::scripted::Registry;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -16,17 +16,24 @@ use futures_util::StreamExt;
 pub struct Memory {
     bytes: Bytes,
     piece: usize,
+    /// Offsets at which it was opened.
+    pub opened: Mutex<Vec<u64>>,
 }
 
 impl Memory {
     pub fn new(bytes: Bytes, piece: usize) -> Self {
-        Self { bytes, piece }
+        Self { bytes, piece, opened: Mutex::default() }
+    }
+
+    pub fn of(blob: &Blob) -> Self {
+        Self::new(blob.bytes.clone(), 64 * 1024)
     }
 }
 
 #[async_trait]
 impl Content for Memory {
     async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
+        self.opened.lock().unwrap().push(offset);
         let rest = self.bytes.slice(offset as usize..);
         let piece = self.piece;
         let pieces: Vec<Result<Bytes, Error>> =
@@ -50,73 +57,61 @@ pub fn options() -> Options {
         registries_conf: RegistriesConf::Ignore,
         certs_d: Some(Vec::new()),
         anonymous: true,
+        tls_verify: false,
         retry_times: 3,
         retry_delay: Duration::from_millis(10),
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(5),
-            stall: Duration::from_secs(2),
+            stall: Duration::from_millis(400),
         },
         ..Options::default()
     }
 }
 
-/// A running docker-registry; ends with the value.
-pub struct DockerRegistry {
-    child: Child,
-    port: u16,
-    pub dir: tempfile::TempDir,
-}
+/// What a client told, in its own words.
+#[derive(Clone, Default)]
+pub struct Told(Arc<Mutex<Vec<Notice>>>);
 
-impl DockerRegistry {
-    pub fn name(&self) -> Registry {
-        Registry::new(&format!("localhost:{}", self.port)).unwrap()
+impl Told {
+    pub fn listen(&self, mut options: Options) -> Options {
+        let told = self.clone();
+        options.notices = Some(Arc::new(move |notice| told.0.lock().unwrap().push(notice)));
+        options
+    }
+
+    pub fn all(&self) -> Vec<Notice> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Whether any notice contains this text.
+    pub fn says(&self, text: &str) -> bool {
+        self.all().iter().any(|n| n.to_string().contains(text))
     }
 }
 
-impl Drop for DockerRegistry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+pub fn client() -> Client {
+    Client::new(options()).unwrap()
 }
 
-/// Starts docker-registry with more lines of configuration, or says why not.
-pub fn docker_registry(more: &str) -> Option<DockerRegistry> {
-    docker_registry_in(tempfile::tempdir().unwrap(), "", more)
+pub fn source() -> RegistrySource {
+    RegistrySource::new(client())
 }
 
-/// The same in a directory that was prepared; `http` are more lines of its `http` section.
-pub fn docker_registry_in(dir: tempfile::TempDir, http: &str, more: &str) -> Option<DockerRegistry> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {root}}}\n  delete: {{enabled: true}}\n\
-         http:\n  addr: 127.0.0.1:{port}\n{http}\n{more}\n",
-        root = dir.path().join("data").display()
-    );
-    let path = dir.path().join("config.yml");
-    std::fs::File::create(&path).unwrap().write_all(config.as_bytes()).unwrap();
-    let started = Command::new("docker-registry")
-        .arg("serve")
-        .arg(&path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let child = match started {
-        Ok(child) => child,
-        Err(e) => {
-            assert!(std::env::var_os("AIRLOCK_REQUIRE_TOOLS").is_none(), "docker-registry is required: {e}");
-            println!("skipped: docker-registry cannot be started: {e}");
-            return None;
-        }
-    };
-    let registry = DockerRegistry { child, port, dir };
-    for _ in 0..200 {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return Some(registry);
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    panic!("docker-registry does not listen on port {port}");
+pub fn sink(registry: &Registry) -> RegistrySink {
+    RegistrySink::new(client(), registry.registry(), None).unwrap()
+}
+
+pub fn repo(name: &str) -> Repository {
+    Repository::new(name).unwrap()
+}
+
+/// The layers of an image.
+pub fn layers(built: &Built) -> &[Blob] {
+    &built.blobs[1..]
+}
+
+/// A descriptor of bytes that are not what it says.
+pub fn lying(blob: &Blob, size: u64) -> Descriptor {
+    Descriptor { size, ..blob.descriptor.clone() }
 }

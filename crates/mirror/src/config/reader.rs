@@ -7,7 +7,7 @@ use super::yaml::{Key, Looks, Mark, Node, Value, looks};
 
 /// Most errors, and most warnings, that are kept. A warning never takes the place of an error.
 const MAX_PROBLEMS: usize = 500;
-/// Most characters of a message; a value may be as long as the file.
+/// Most characters of a message or a hint; a value in it may be as long as the file.
 const MAX_MESSAGE: usize = 500;
 
 /// Collects what is wrong while a tree is read.
@@ -78,7 +78,11 @@ impl<'t> Reader<'t> {
                 let message = format!("there are {dropped} {word}s more; only the first {MAX_PROBLEMS} are shown");
                 rests.push(Problem { severity, ..Problem::of_file(last.code, self.file, message) });
             }
-            problems.extend(kept.problems);
+            problems.extend(kept.problems.into_iter().map(|problem| Problem {
+                message: clip(problem.message),
+                hint: problem.hint.map(clip),
+                ..problem
+            }));
         }
         problems.sort_by_key(|p| (p.line, p.column));
         problems.extend(rests);
@@ -94,11 +98,6 @@ impl<'t> Reader<'t> {
     }
 
     fn report(&mut self, severity: Severity, code: &'static str, mark: Mark, message: String) -> &mut Problem {
-        let message = if message.chars().count() > MAX_MESSAGE {
-            message.chars().take(MAX_MESSAGE).chain(['…']).collect()
-        } else {
-            message
-        };
         let mut problem = Problem { severity, ..Problem::of_file(code, self.file, message) };
         (problem.line, problem.column, problem.length) = (mark.line, mark.column, mark.length);
         problem.show(self.lines.get((mark.line as usize).saturating_sub(1)).copied().unwrap_or_default());
@@ -294,6 +293,13 @@ impl<'t> Reader<'t> {
         }
         parsed.map(|value| (value, node.mark))
     }
+}
+
+fn clip(text: String) -> String {
+    if text.chars().nth(MAX_MESSAGE).is_none() {
+        return text;
+    }
+    text.chars().take(MAX_MESSAGE).chain(['…']).collect()
 }
 
 fn parse_integer(text: &str) -> Option<i64> {

@@ -6,7 +6,7 @@ pub mod explain;
 pub mod jobs;
 pub mod model;
 pub mod naming;
-mod walk;
+pub(crate) mod walk;
 mod wanted;
 
 pub use cache::ManifestCache;

@@ -29,7 +29,7 @@ pub enum Attachments {
     None,
 }
 
-pub(super) struct Walk {
+pub(crate) struct Walk {
     pub source: Arc<dyn Source>,
     pub cache: Arc<ManifestCache>,
     pub attachments: Attachments,
@@ -37,7 +37,7 @@ pub(super) struct Walk {
 
 /// What a name turned out to be.
 #[derive(Debug, Default)]
-pub(super) struct Graph {
+pub(crate) struct Graph {
     pub place: Option<Place>,
     /// Children first; the last is the root.
     pub nodes: Vec<Digest>,
@@ -88,7 +88,7 @@ pub(super) fn two_sizes(digest: &Digest, one: u64, other: u64) -> Error {
 
 impl Walk {
     /// Looks a name up and follows everything it names.
-    pub(super) async fn image(&self, name: &Reference, platforms: &[Platform]) -> Result<Graph, Error> {
+    pub(crate) async fn image(&self, name: &Reference, platforms: &[Platform]) -> Result<Graph, Error> {
         let (root, place) = self.root(name).await?;
         let mut graph = self.follow(name, &root, platforms, 0).await?;
         graph.place = Some(place);

@@ -118,7 +118,7 @@ fn check(archives: &Archives, quick: bool, state: &Path, events: &Events) -> Res
 }
 
 /// The error that names what is altered.
-pub fn damaged(place: &str, damages: &[verify::Damage]) -> Error {
+pub(super) fn damaged(place: &str, damages: &[verify::Damage]) -> Error {
     let mut named: Vec<String> = damages
         .iter()
         .take(MAX_NAMED_DAMAGES)

@@ -3,6 +3,7 @@
 mod check;
 mod from_disk;
 mod outcome;
+mod single;
 mod to_disk;
 mod to_registry;
 
@@ -15,6 +16,7 @@ use airlock_transfer::Stop;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Absence, VerifyReport, verify_target};
+pub use single::{OneImage, one_image};
 
 use crate::config::Loaded;
 use crate::event::{Event, Events, Phase};
@@ -184,7 +186,8 @@ fn registries(loaded: &Loaded, client: &Client) -> Arc<dyn Source> {
     Arc::new(Router::new(Arc::new(RegistrySource::new(client.clone())), loaded))
 }
 
-async fn plan_from(
+/// The plan of a configuration, read from a source.
+pub async fn plan_from(
     loaded: &Loaded,
     source: Arc<dyn Source>,
     settings: &Settings,
