@@ -34,6 +34,11 @@ fn archived() -> (Gap, String) {
     (gap, isc)
 }
 
+/// From the archive when `load` says so, otherwise from the upstream.
+fn move_into(gap: &Gap, isc: &str, load: bool, target: &Registry, more: &[&str]) -> Outcome {
+    if load { gap.load(isc, &[&gap.archive()], target, more) } else { gap.copy(isc, target, more) }
+}
+
 /// A target like this.
 fn target(change: impl FnOnce(&mut Behaviour)) -> Registry {
     let mut behaviour = Behaviour::default();
@@ -72,11 +77,7 @@ fn costs_one_image(fault: Fault, words: &[&str]) {
     for load in [true, false] {
         let target = Registry::start();
         target.fault(fault.clone());
-        let run = |more: &[&str]| match load {
-            true => gap.load(&isc, &[&gap.archive()], &target, more),
-            false => gap.copy(&isc, &target, more),
-        };
-        let outcome = run(&[]).expect_code(PARTIAL);
+        let outcome = move_into(&gap, &isc, load, &target, &[]).expect_code(PARTIAL);
         says(&outcome, &["partial: 1 of 2 images", "team/bad", &target.address(), "--retry"]);
         says(&outcome, words);
         assert!(target.has(GOOD, &gap.good), "the other image did not arrive");
@@ -96,11 +97,7 @@ fn refuses(make: impl Fn() -> Registry, more: &[&str], code: i32, words: &[&str]
     let (gap, isc) = archived();
     for load in [true, false] {
         let target = make();
-        let outcome = match load {
-            true => gap.load(&isc, &[&gap.archive()], &target, more),
-            false => gap.copy(&isc, &target, more),
-        };
-        let outcome = outcome.expect_code(code);
+        let outcome = move_into(&gap, &isc, load, &target, more).expect_code(code);
         says(&outcome, &[&target.address(), "hint: "]);
         says(&outcome, words);
         let sent: u64 = target.log().iter().filter(|r| r.method != "GET").map(|r| r.received).sum();
@@ -249,10 +246,7 @@ fn a_target_without_room_says_so() {
     let (gap, isc) = archived();
     for load in [true, false] {
         let target = target(|b| b.full = true);
-        let run = || match load {
-            true => gap.load(&isc, &[&gap.archive()], &target, &[]),
-            false => gap.copy(&isc, &target, &[]),
-        };
+        let run = || move_into(&gap, &isc, load, &target, &[]);
         let outcome = run().expect_code(NO_SPACE);
         says(&outcome, &[&target.address(), "507", "no space left on device", "hint: free or add space"]);
         assert!(target.content(|c| c.manifest(GOOD, "v1").is_none() && c.manifest(BAD, "v1").is_none()));
