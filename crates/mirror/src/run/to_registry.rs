@@ -112,7 +112,10 @@ pub(super) async fn load(
         .await
     };
     events(Event::Phase(Phase::Outputs));
-    write_resources(&request, plan, &present(plan, &outcomes), target, workspace, ledger)?;
+    // What an earlier, complete run wrote stays when this one was stopped half-way.
+    if !outcomes.iter().any(|o| matches!(o, Outcome::Stopped)) {
+        write_resources(&request, plan, &present(plan, &outcomes), target, workspace, ledger)?;
+    }
     let mut report = ledger.report(&request, plan, Some(target), Some(&outcomes), None)?;
     ledger.write_report(&mut report, workspace, false)?;
     Ok(report)

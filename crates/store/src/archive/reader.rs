@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
@@ -17,7 +17,7 @@ use super::layout::{
 use super::seal::Seal;
 use super::table::{self, Table};
 use super::tar::{self, END_BYTES, Walk, padded};
-use crate::storage::{Region, Storage};
+use crate::storage::{ReferrerIndex, Region, Storage, referrer_index};
 
 /// The largest table or seal that is read into memory (bytes).
 const MAX_TABLE_BYTES: u64 = 512 * 1024 * 1024;
@@ -32,6 +32,8 @@ pub struct Archive {
     identity: Digest,
     by_digest: HashMap<Digest, usize>,
     repositories: BTreeMap<Repository, RepositoryContents>,
+    /// Made when it is asked for first: it takes reading every manifest.
+    referrers: OnceLock<ReferrerIndex>,
 }
 
 /// One tar file of it.
@@ -226,7 +228,17 @@ impl Archive {
         }
         let voids: HashSet<usize> = seal.voids.iter().copied().collect();
         let (by_digest, repositories) = index(&table.slots, &voids);
-        Ok(Self { directory: directory.to_owned(), parts, table, set, seal, identity, by_digest, repositories })
+        Ok(Self {
+            directory: directory.to_owned(),
+            parts,
+            table,
+            set,
+            seal,
+            identity,
+            by_digest,
+            repositories,
+            referrers: OnceLock::new(),
+        })
     }
 
     /// The directory.
@@ -486,17 +498,13 @@ impl Storage for Archive {
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let Some(contents) = self.repositories.get(repository) else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for digest in &contents.manifests {
-            let Some(manifest) = self.manifest(repository, &ManifestName::Digest(digest.clone()))? else { continue };
-            if manifest.subject().is_some_and(|s| s.digest == *subject) {
-                let mut descriptor = manifest.descriptor();
-                descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
-                descriptor.annotations = manifest.annotations().clone();
-                found.push(descriptor);
+        let index = match self.referrers.get() {
+            Some(index) => index,
+            None => {
+                let made = referrer_index(self.repositories.iter().map(|(r, c)| (r, &c.manifests)), self)?;
+                self.referrers.get_or_init(|| made)
             }
-        }
-        Ok(found)
+        };
+        Ok(index.get(&(repository.clone(), subject.clone())).cloned().unwrap_or_default())
     }
 }
