@@ -21,6 +21,7 @@ mod sink;
 mod source;
 mod surroundings;
 mod tls;
+mod trust;
 mod upload;
 
 pub use client::Client;

@@ -151,7 +151,8 @@ impl<'a> Upload<'a> {
             }
             if astray || lost {
                 self.session = None;
-            } else {
+            } else if !token {
+                // Who is not let in has sent nothing: the session is where it was.
                 self.session = self.status().await;
             }
             // The session is gone after everything was sent: perhaps because the blob was completed and only the answer was lost.
