@@ -60,6 +60,8 @@ pub(crate) struct Call {
     pub(crate) bulk: bool,
     /// Fail at once when the host cannot be reached: another endpoint comes next.
     pub(crate) impatient: bool,
+    /// The caller holds a place in the host's limit already.
+    pub(crate) seated: bool,
 }
 
 /// An answer, with its place in the host's limit.
@@ -67,7 +69,8 @@ pub(crate) struct Answer {
     response: reqwest::Response,
     host: String,
     stall: Duration,
-    permit: Option<Permit>,
+    /// Held for as long as the body is read.
+    _permit: Option<Permit>,
 }
 
 impl Client {
@@ -149,12 +152,21 @@ impl Client {
     /// Sends a request until it succeeds or cannot: transient failures are tried again.
     pub(crate) async fn send(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
         let policy = self.policy();
+        // A mirror that is down would cost every pull its time-out.
+        if call.impatient
+            && let Some(cause) = host.down()
+        {
+            return Err(Failure { unreachable: true, ..Failure::new(ErrorKind::Network, cause) });
+        }
         let mut attempt = 1;
         loop {
             let failure = match self.send_once(host, call).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
+            if failure.unreachable && call.impatient {
+                host.went_down(&failure.cause);
+            }
             let hopeless = !failure.transient || (failure.unreachable && call.impatient);
             if hopeless || attempt > policy.times {
                 return Err(failure);
@@ -175,7 +187,11 @@ impl Client {
     /// Sends a request once, with authentication. An answer that is not a success is a failure.
     pub(crate) async fn send_once(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
         let write = !matches!(call.method, Method::GET | Method::HEAD);
-        let permit = if write { host.writes.acquire().await } else { host.reads.acquire().await };
+        let permit = match (call.seated, write) {
+            (true, _) => None,
+            (false, true) => Some(host.writes.acquire().await),
+            (false, false) => Some(host.reads.acquire().await),
+        };
         let mut grant = auth::authorize(self, host, &call.scope).await?;
         let mut response = self.exchange(host, call, grant.as_ref().map(|g| g.header.clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED
@@ -185,8 +201,7 @@ impl Client {
             response = self.exchange(host, call, Some(again.header.clone())).await?;
             grant = Some(again);
         }
-        let answer =
-            Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: Some(permit) };
+        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, _permit: permit };
         self.judge(host, &call.scope, grant.as_ref(), answer).await
     }
 
@@ -196,10 +211,8 @@ impl Client {
         let Target::Url(url) = &call.to else {
             return Err(Failure::new(ErrorKind::Invalid, "a stream needs an address"));
         };
-        let grant = match same_host(host, url) {
-            true => auth::authorize(self, host, &call.scope).await?,
-            false => None,
-        };
+        let ours = same_host(host, url);
+        let grant = if ours { auth::authorize(self, host, &call.scope).await? } else { None };
         let mut request = self.connections_for(host, url, true)?.request(call.method.clone(), url.clone());
         request = request.headers(call.headers.clone()).body(body);
         if let Some(grant) = &grant {
@@ -207,18 +220,18 @@ impl Client {
         }
         // The sender watches the progress; a fixed time-out would cut a large blob.
         let response = request.send().await.map_err(|e| failure::from_transport(&host.name, &e))?;
-        if response.status() == StatusCode::UNAUTHORIZED && same_host(host, url) {
+        if response.status() == StatusCode::UNAUTHORIZED && ours {
             // The header is renewed now, so that the caller's next try carries a good one.
             auth::challenged(self, host, &call.scope, grant.as_ref(), response.headers(), response.url()).await?;
         }
-        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: None };
+        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, _permit: None };
         self.judge(host, &call.scope, grant.as_ref(), answer).await
     }
 
     /// Sends a request without authentication of ours (token servers).
     pub(crate) async fn send_unauthorized(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
         let response = self.exchange(host, call, None).await?;
-        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: None };
+        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, _permit: None };
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -240,7 +253,6 @@ impl Client {
                 self.notify(|| Notice::Warning { host: host.name.clone(), text: text.to_owned() });
             }
         }
-        let limiter = if answer.permit.is_none() { &host.writes } else { &host.reads };
         if answer.status().is_success() {
             host.reads.succeeded();
             host.writes.succeeded();
@@ -249,7 +261,8 @@ impl Client {
         let mut failure = answer.into_failure().await;
         if matches!(failure.kind, ErrorKind::TooManyRequests | ErrorKind::Server) {
             let wait = failure.retry_after.map(|d| d.min(self.options().max_retry_after));
-            limiter.overloaded(wait);
+            host.reads.overloaded(wait);
+            host.writes.overloaded(wait);
             if let Some(delay) = wait {
                 self.notify(|| Notice::Waiting { host: host.name.clone(), delay });
             }
@@ -407,6 +420,7 @@ impl Call {
             what: String::new(),
             bulk: false,
             impatient: false,
+            seated: false,
         }
     }
 }

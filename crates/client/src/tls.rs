@@ -54,8 +54,7 @@ pub(crate) fn config(
             roots.add(der.clone()).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
         }
         let listed = system().certificates.iter().cloned().chain(files.roots).collect();
-        let verifier =
-            Listed::new(roots, listed, provider).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
+        let verifier = Listed::new(roots, listed, provider).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))

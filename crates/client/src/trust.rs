@@ -63,8 +63,8 @@ impl ServerCertVerifier for Listed {
         if !self.listed.contains(&end_entity.clone().into_owned()) {
             return Err(refused);
         }
-        let (from, to) = validity(end_entity)
-            .ok_or(rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let (from, to) =
+            validity(end_entity).ok_or(rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
         if now.as_secs() < from {
             return Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYet));
         }

@@ -255,6 +255,7 @@ impl<'a> Upload<'a> {
         let mut call = self.spot.call(method, "", "pull,push");
         call.to = to;
         call.what = self.what();
+        call.seated = true;
         call
     }
 
@@ -495,10 +496,11 @@ pub(crate) fn session_of(spot: &Spot, answer: &Answer) -> Result<Session, Failur
     Ok(Session { url: location, offset: 0, min_chunk })
 }
 
-/// Cancels a session; the registry forgets it by itself later if this does not reach it.
+/// Cancels a session, at once; the registry forgets it by itself later if this does not reach it.
 pub(crate) async fn cancel(spot: &Spot, session: &Session) {
     let mut call = spot.call(Method::DELETE, "", "pull,push");
     call.to = Target::Url(session.url.clone());
+    call.seated = true;
     if let Err(failure) = spot.client.send_once(&spot.host, &call).await {
         tracing::debug!("cancelling an upload at {}: {}", spot.place(), failure.cause);
     }

@@ -1,4 +1,5 @@
 //! Showing a registry who asks: Basic, Bearer with tokens that expire, credentials that go only where they belong.
+#![allow(clippy::unwrap_used, reason = "a test fails by unwrapping")]
 
 mod support;
 
@@ -38,7 +39,10 @@ async fn basic_credentials_are_sent_after_the_first_challenge_only() {
     let image = fixture::image(1).build();
     registry.put("team/app", &image, Some("v1"));
     let dir = tempfile::tempdir().unwrap();
-    let file = authfile(dir.path(), &[(&registry.address(), "no", "no"), (&format!("{}/team", registry.address()), "me", "pw")]);
+    let file = authfile(
+        dir.path(),
+        &[(&registry.address(), "no", "no"), (&format!("{}/team", registry.address()), "me", "pw")],
+    );
     let told = Told::default();
     let source = RegistrySource::new(Client::new(told.listen(with_file(&file))).unwrap());
     let name = registry.reference("team/app:v1");
@@ -46,7 +50,11 @@ async fn basic_credentials_are_sent_after_the_first_challenge_only() {
     source.manifest(&name).await.unwrap();
     let sent: Vec<bool> = registry.log().iter().map(|r| r.authorization().is_some()).collect();
     assert_eq!(sent, [false, true, true]);
-    assert!(told.says(&format!("credential `{}/team` of `{}`", registry.address(), file.display())), "{:?}", told.all());
+    assert!(
+        told.says(&format!("credential `{}/team` of `{}`", registry.address(), file.display())),
+        "{:?}",
+        told.all()
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! Against Debian's docker-registry 2.8.2: round trips, Basic authentication, TLS, and the limits that it has.
+#![allow(clippy::unwrap_used, reason = "a test fails by unwrapping")]
 
 mod support;
 
@@ -101,12 +102,8 @@ async fn basic_authentication_over_tls_with_the_certificate_in_certs_d() {
     let host = dir.path().join(target.address());
     std::fs::create_dir(&host).unwrap();
     std::fs::copy(target.certificate().unwrap(), host.join("ca.crt")).unwrap();
-    let trusting = Options {
-        tls_verify: true,
-        retry_times: 0,
-        certs_d: Some(vec![dir.path().to_owned()]),
-        ..options()
-    };
+    let trusting =
+        Options { tls_verify: true, retry_times: 0, certs_d: Some(vec![dir.path().to_owned()]), ..options() };
     let error = sink_at(&target, trusting.clone()).probe(&repo("app")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     assert!(error.to_string().contains("failed to authenticate: pinging container registry"), "{error}");

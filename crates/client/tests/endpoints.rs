@@ -1,4 +1,5 @@
 //! `registries.conf`: which endpoints are asked, in which order, and what moves on to the next.
+#![allow(clippy::unwrap_used, reason = "a test fails by unwrapping")]
 
 mod support;
 
@@ -18,7 +19,8 @@ struct Setup {
 /// A source `quay.example/team` that cannot be reached, with mirrors; each gets the lines that stand here.
 fn setup(count: usize, more: &[&str]) -> Setup {
     let mirrors: Vec<Registry> = (0..count).map(|_| Registry::start()).collect();
-    let mut text = "[[registry]]\nprefix = \"quay.example/team\"\nlocation = \"127.0.0.1:1/team\"\ninsecure = true\n".to_owned();
+    let mut text =
+        "[[registry]]\nprefix = \"quay.example/team\"\nlocation = \"127.0.0.1:1/team\"\ninsecure = true\n".to_owned();
     for (n, mirror) in mirrors.iter().enumerate() {
         text += &format!("[[registry.mirror]]\nlocation = \"{}/m\"\ninsecure = true\n", mirror.address());
         text += more.get(n).unwrap_or(&"");
@@ -192,4 +194,23 @@ async fn nothing_listens_and_unknown_names_are_told_with_a_hint() {
     assert_eq!(error.kind(), ErrorKind::Network);
     assert!(error.to_string().contains("onnection refused"), "{error}");
     assert!(error.hint_text().unwrap().contains("nothing listens"), "{error}");
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_down_is_not_asked_for_every_image() {
+    let mirror = Registry::start();
+    let image = fixture::image(1).build();
+    mirror.put("app", &image, Some("v1"));
+    let text = format!(
+        "[[registry]]\nlocation = \"quay.example\"\n[[registry.mirror]]\nlocation = \"127.0.0.1:1\"\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
+        mirror.address()
+    );
+    let told = Told::default();
+    let source = RegistrySource::new(Client::new(told.listen(configured(&text))).unwrap());
+    for _ in 0..3 {
+        source.manifest(&"quay.example/app:v1".parse().unwrap()).await.unwrap();
+    }
+    assert!(told.says("not asked again so soon"), "{:?}", told.all());
+    assert!(!told.says("try 1"), "{:?}", told.all());
 }

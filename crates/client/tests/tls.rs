@@ -1,4 +1,5 @@
 //! Certificates: an authority of one's own in `certs.d`, client certificates, and what is said when trust fails.
+#![allow(clippy::unwrap_used, reason = "a test fails by unwrapping")]
 
 mod support;
 
@@ -15,8 +16,7 @@ fn certs_d(registry: &Registry, files: &[(&str, &str)]) -> (tempfile::TempDir, O
     for (name, text) in files {
         std::fs::write(host.join(name), text).unwrap();
     }
-    let options =
-        Options { tls_verify: true, retry_times: 0, certs_d: Some(vec![dir.path().to_owned()]), ..options() };
+    let options = Options { tls_verify: true, retry_times: 0, certs_d: Some(vec![dir.path().to_owned()]), ..options() };
     (dir, options)
 }
 
@@ -80,7 +80,11 @@ async fn a_client_certificate_is_shown_where_it_is_asked_for() {
     let certificates = registry.certificates().unwrap().clone();
     let (_dir, with) = certs_d(
         &registry,
-        &[("ca.crt", &certificates.ca), ("client.cert", &certificates.client_cert), ("client.key", &certificates.client_key)],
+        &[
+            ("ca.crt", &certificates.ca),
+            ("client.cert", &certificates.client_cert),
+            ("client.key", &certificates.client_key),
+        ],
     );
     let source = RegistrySource::new(Client::new(with).unwrap());
     source.manifest(&registry.reference("app:v1")).await.unwrap();
@@ -93,10 +97,7 @@ async fn a_client_certificate_is_shown_where_it_is_asked_for() {
 #[tokio::test]
 async fn wrong_files_in_certs_d_are_named() {
     let registry = Registry::builder().tls().start();
-    for (files, text) in [
-        (vec![("ca.crt", "no certificate")], "ca.crt"),
-        (vec![("ca.cert", "x")], "ca.key"),
-    ] {
+    for (files, text) in [(vec![("ca.crt", "no certificate")], "ca.crt"), (vec![("ca.cert", "x")], "ca.key")] {
         let (_dir, options) = certs_d(&registry, &files);
         let source = RegistrySource::new(Client::new(options).unwrap());
         let error = source.manifest(&registry.reference("app:v1")).await.unwrap_err();

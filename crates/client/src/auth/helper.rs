@@ -64,9 +64,7 @@ pub(crate) async fn erase(env: &Surroundings, program: &str, server: &str) -> Re
         .map_err(|text| format!("`docker-credential-{program} erase` failed: {text}"))
 }
 
-async fn run(
-    env: &Surroundings,
-    program: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, String>, String> {
+async fn run(env: &Surroundings, program: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, String>, String> {
     // The name comes from a file: it must stay a name, not become a path.
     if program.is_empty() || !program.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
         return Err(format!("`{program}` is not the name of a credential helper"));

@@ -1,5 +1,5 @@
 //! What the client's tests share: options that wait for nothing, content in memory, and a listener for notices.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
