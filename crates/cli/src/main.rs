@@ -1,2 +1,77 @@
-//! The `airlock` binary.
-fn main() {}
+//! The `airlock` binary. Under the name `oc-mirror` it behaves as the `oc mirror --v2` plugin.
+//!
+//! Arguments are parsed in [`args`], each verb is carried out by one file of [`commands`]. Only this crate prints: data to stdout,
+//! everything else to stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line is what prints")]
+
+mod args;
+mod commands;
+mod diagnostics;
+mod environment;
+mod exit;
+mod logging;
+mod output;
+mod progress;
+mod signals;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if args::oc_mirror::is_name(arguments.first()) {
+        return commands::oc_mirror::main(arguments);
+    }
+    // `airlock oc-mirror …` is the same program under its other name.
+    if arguments.get(1).is_some_and(|a| a == "oc-mirror") {
+        return commands::oc_mirror::main(arguments.into_iter().skip(1).collect());
+    }
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { 0 });
+        }
+    };
+    logging::init(parsed.verbose, parsed.quiet);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(parsed));
+    // What still blocks on a slow disk or network must not keep the terminal.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    ExitCode::from(code)
+}
+
+async fn run(arguments: Arguments) -> u8 {
+    let look = progress::Look { quiet: arguments.quiet, verbose: arguments.verbose, style: arguments.progress };
+    let result = match arguments.command {
+        Command::Mirror(args) => commands::mirror::run(*args, look).await,
+        Command::Plan(args) => commands::plan::run(args, look).await,
+        Command::Verify(args) => commands::verify::run(args, look).await,
+        Command::Archive(args) => commands::archive::run(args, look).await,
+        Command::Image(args) => commands::image::run(args, look).await,
+        Command::Login(args) => commands::login::login(args, look).await,
+        Command::Logout(args) => commands::login::logout(args).await,
+        Command::Registry(args) => commands::registry::run(args).await,
+        Command::Quickstart(args) => commands::quickstart::run(args, look).await,
+        Command::Completion(args) => commands::completion::run(&args),
+        Command::Version(args) => commands::version::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            diagnostics::print(&failure);
+            failure.code()
+        }
+    }
+}

@@ -1,1 +1,25 @@
-//! The registry server.
+//! The registry server: the OCI distribution protocol over content on a local disk.
+//!
+//! A request passes through [`server`] (connection, TLS, limits), `service` (what is asked, may they, who answers) and one of the
+//! `handlers`, which ask a [`Storage`](airlock_store::Storage) or a [`Writer`](airlock_store::distribution::Writer). Without
+//! a writer the registry is read-only.
+//!
+//! * [`Server`] builds and starts one; [`Running`] is its handle
+//! * [`route`], [`range`] and [`query`] are the pure parsers of what a client may send
+//! * [`access`] knows who may do what; [`tls`] loads or makes certificates
+
+pub mod access;
+mod body;
+mod handlers;
+mod limits;
+pub mod query;
+pub mod range;
+mod refusal;
+pub mod route;
+pub mod server;
+mod service;
+pub mod tls;
+
+pub use access::{Anonymous, Users};
+pub use server::{Builder, Running, Server};
+pub use tls::Tls;

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Binary {
     program: PathBuf,
-    home: TempDir,
+    home: Arc<TempDir>,
     env: BTreeMap<String, String>,
     timeout: Duration,
 }
@@ -64,6 +65,8 @@ pub struct Started {
     began: Instant,
     usage: Usage,
     output: TempDir,
+    /// The program may outlive the value that started it, and needs its home.
+    _home: Arc<TempDir>,
 }
 
 impl Binary {
@@ -89,7 +92,7 @@ impl Binary {
         }
         env.insert("PATH".to_owned(), std::env::var("PATH").unwrap_or_default());
         fs::create_dir_all(path.join("work")).expect("create a working folder");
-        Self { program: program.into(), home, env, timeout: TIMEOUT }
+        Self { program: program.into(), home: Arc::new(home), env, timeout: TIMEOUT }
     }
 
     /// Sets a variable of the program's environment.
@@ -184,7 +187,7 @@ impl Binary {
             .stderr(file("stderr"))
             .spawn()
             .unwrap_or_else(|error| panic!("start {}: {error}", program.display()));
-        Started { child, began: Instant::now(), usage: Usage::default(), output }
+        Started { child, began: Instant::now(), usage: Usage::default(), output, _home: Arc::clone(&self.home) }
     }
 }
 

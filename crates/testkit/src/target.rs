@@ -7,6 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::binary::{Binary, Started};
 use crate::contents::{self, Contents};
 use crate::process::{Port, Running};
 use crate::tools;
@@ -14,11 +15,19 @@ use crate::tools;
 /// An empty registry. Dropping it ends it.
 #[derive(Debug)]
 pub struct Target {
-    running: Running,
+    server: Server,
+    address: String,
     storage: PathBuf,
     access: Access,
     /// After the server, so that it ends before its files go.
     folder: TempDir,
+}
+
+/// The process behind a target.
+#[derive(Debug)]
+enum Server {
+    Distribution(Running),
+    Airlock(Started),
 }
 
 /// Which program serves.
@@ -55,24 +64,32 @@ impl Target {
     /// # Panics
     /// When it does not come up.
     pub fn start(program: Program, access: Access) -> Option<Self> {
+        let folder = folder();
+        let storage = folder.path().join("storage");
+        Self::distribution(program, access, folder, storage)
+    }
+
+    /// As [`Target::start`], open to all, over a storage folder that is there already and stays.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_over(program: Program, storage: &Path) -> Option<Self> {
+        Self::distribution(program, Access::default(), folder(), storage.to_path_buf())
+    }
+
+    fn distribution(program: Program, access: Access, folder: TempDir, storage: PathBuf) -> Option<Self> {
         let server = tools::need(program.name())?;
-        let folder =
-            tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry");
         let path = folder.path().to_path_buf();
         let mut more = String::new();
-        if let Some((user, password)) = &access.user {
-            let made = Command::new(tools::need(HTPASSWD)?)
-                .args(["-Bbn", user, password])
-                .output()
-                .expect("make a password file");
-            fs::write(path.join("htpasswd"), made.stdout).expect("write the password file");
+        if let Some(user) = &access.user {
+            passwords(user, &path)?;
             more += &format!("auth:\n  htpasswd: {{realm: target, path: {}/htpasswd}}\n", path.display());
         }
         if access.tls {
             certificate(&tools::need(OPENSSL)?, &path);
         }
         let running = Running::start(&path.join("log"), |port| {
-            fs::write(path.join("config.yml"), configuration(&path, port, &more, access.tls))
+            fs::write(path.join("config.yml"), configuration(&path, &storage, port, &more, access.tls))
                 .expect("write the configuration");
             let mut command = Command::new(&server);
             command.arg("serve").arg(path.join("config.yml"));
@@ -80,12 +97,45 @@ impl Target {
             command.env("OTEL_TRACES_EXPORTER", "none");
             command
         });
-        Some(Self { running, storage: path.join("storage"), access, folder })
+        let address = running.address();
+        Some(Self { server: Server::Distribution(running), address, storage, access, folder })
+    }
+
+    /// Our own registry, served by the program at `program`; without a user anybody may push. `None`, with a printed line, where what its
+    /// access needs is absent.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn airlock(program: &Path, access: Access) -> Option<Self> {
+        let folder = folder();
+        let path = folder.path();
+        let file = |name: &str| path.join(name).display().to_string();
+        let mut more = Vec::new();
+        if let Some(user) = &access.user {
+            passwords(user, path)?;
+            more.extend(["--htpasswd".to_owned(), file("htpasswd")]);
+        } else {
+            more.extend(["--anonymous", "push"].map(str::to_owned));
+        }
+        if access.tls {
+            certificate(&tools::need(OPENSSL)?, path);
+            more.extend(["--tls-cert".to_owned(), file("cert.pem"), "--tls-key".to_owned(), file("key.pem")]);
+        } else {
+            more.push("--plain-http".to_owned());
+        }
+        let storage = path.join("storage");
+        let (server, address) = serve(program, "--root", &storage, &more);
+        Some(Self { server: Server::Airlock(server), address, storage, access, folder })
     }
 
     /// `127.0.0.1:PORT`.
-    pub fn address(&self) -> String {
-        self.running.address()
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether it keeps track of referrers by itself; the others need fallback tags.
+    pub fn has_referrers_api(&self) -> bool {
+        matches!(self.server, Server::Airlock(_))
     }
 
     /// The certificate to trust, in PEM, of a target with TLS.
@@ -110,8 +160,28 @@ impl Target {
 
     /// What the server has logged.
     pub fn output(&self) -> String {
-        self.running.output()
+        match &self.server {
+            Server::Distribution(running) => running.output(),
+            Server::Airlock(started) => started.stderr(),
+        }
     }
+}
+
+/// Serves a storage folder (`--root`) or an archive (`--archive`) by our own registry; gives the process and its address.
+///
+/// # Panics
+/// When it does not come up.
+pub fn serve(program: &Path, what: &str, folder: &Path, more: &[String]) -> (Started, String) {
+    let folder = folder.display().to_string();
+    let arguments = ["registry", "serve", what, &folder, "--listen", "127.0.0.1:0"].map(str::to_owned);
+    let mut server = Binary::new(program).start(arguments.iter().chain(more));
+    let address = server.until(|printed| {
+        let (_, after) = printed.split_once("127.0.0.1:")?;
+        let port: String = after.chars().take_while(char::is_ascii_digit).collect();
+        // The line may not be whole yet when nothing follows the number.
+        (port.len() < after.len() && port != "0").then(|| format!("127.0.0.1:{port}"))
+    });
+    (server, address)
 }
 
 impl Program {
@@ -123,17 +193,32 @@ impl Program {
     }
 }
 
-fn configuration(folder: &Path, port: &Port, more: &str, tls: bool) -> String {
+fn configuration(folder: &Path, storage: &Path, port: &Port, more: &str, tls: bool) -> String {
     let folder = folder.display();
     let tls =
         if tls { format!("\n  tls: {{certificate: {folder}/cert.pem, key: {folder}/key.pem}}") } else { String::new() };
     // Without the list of allowed addresses every manifest with a foreign layer is refused.
     format!(
-        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {folder}/storage}}\n  delete: {{enabled: \
+        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: \
          true}}\n  maintenance: {{uploadpurging: {{enabled: false}}}}\nhttp:\n  addr: \"{}\"{tls}\nvalidation:\n  manifests: \
          {{urls: {{allow: [\"^https?://\"]}}}}\n{more}",
+        storage.display(),
         port.address()
     )
+}
+
+/// A folder for a registry's files.
+fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("airlock-target-").tempdir().expect("create a folder for the registry")
+}
+
+/// Writes a password file with one user.
+fn passwords((user, password): &(String, String), folder: &Path) -> Option<()> {
+    let made =
+        Command::new(tools::need(HTPASSWD)?).args(["-Bbn", user, password]).output().expect("make a password file");
+    assert!(made.status.success(), "no password file: {}", String::from_utf8_lossy(&made.stderr));
+    fs::write(folder.join("htpasswd"), made.stdout).expect("write the password file");
+    Some(())
 }
 
 fn certificate(openssl: &Path, folder: &Path) {

@@ -38,9 +38,15 @@ pub fn need(name: &str) -> Option<PathBuf> {
 }
 
 /// Says that the running test cannot be done here, and why; a failure with [`REQUIRE`].
-#[expect(clippy::print_stderr, reason = "the line is for whoever reads the test's output")]
 pub fn absent(why: &str) {
     assert!(!required(), "{why}, and {REQUIRE}=1");
+    skipped(why);
+}
+
+/// Says that the running test cannot be done here for a reason that no installation changes, such as a right or a kernel without a file
+/// system.
+#[expect(clippy::print_stderr, reason = "the line is for whoever reads the test's output")]
+pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 

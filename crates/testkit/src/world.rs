@@ -116,6 +116,23 @@ pub struct Expected {
     pub missing: Vec<String>,
 }
 
+/// A blob that was taken away from the upstream.
+#[derive(Debug)]
+pub struct Hidden {
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Hidden {
+    /// Gives the blob back.
+    ///
+    /// # Panics
+    /// When it cannot be.
+    pub fn restore(self) {
+        symlink(self.target, self.path).expect("give the blob back");
+    }
+}
+
 impl Scale {
     fn name(self) -> &'static str {
         match self {
@@ -333,6 +350,23 @@ impl Upstream {
         let tags = own.join("_manifests/tags").join(tag);
         link(tags.join("current"), digest);
         link(tags.join("index").join(digest.replace(':', "/")), digest);
+    }
+
+    /// Takes a blob away from a repository; what is given back undoes it. Other repositories keep theirs.
+    ///
+    /// # Panics
+    /// When the repository does not have it.
+    pub fn hide_blob(&self, repository: &str, digest: &str) -> Hidden {
+        let mut path = self.folder.path().join("storage/docker/registry/v2/repositories");
+        let (algorithm, hex) = digest.split_once(':').expect("a digest has a colon");
+        for part in repository.split('/').chain(["_layers", algorithm]) {
+            path.push(part);
+            open_link(&path);
+        }
+        path.push(hex);
+        let target = fs::read_link(&path).unwrap_or_else(|error| panic!("{repository} has no {digest}: {error}"));
+        fs::remove_file(&path).expect("remove a link of the repository");
+        Hidden { path, target }
     }
 
     fn render(&self, more: &[String]) {

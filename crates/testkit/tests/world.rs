@@ -39,7 +39,7 @@ fn a_copied_set_is_complete_and_one_image_more_is_noticed() {
         let to = format!("{}/{}", target.address(), image.dest[0]);
         copy(&skopeo, &upstream, &image.reference, &to, &["--dest-tls-verify=false"]);
     }
-    upstream.check(SET, &target.address());
+    upstream.check(SET, target.address());
     let found = wanted.differences(&target.contents(), |digest| target.bytes(digest), "", true);
     assert_eq!(found, Vec::<String>::new());
     assert_eq!(wanted.altered(&world, |digest| target.bytes(digest)), Vec::<String>::new());
@@ -52,22 +52,29 @@ fn a_copied_set_is_complete_and_one_image_more_is_noticed() {
 }
 
 #[test]
-fn a_published_repository_is_served_beside_the_shared_ones() {
+fn what_is_published_is_served_and_what_is_hidden_is_not() {
     let (Some(skopeo), Some(world)) = (tools::need("skopeo"), World::get(Scale::Small)) else { return };
     let Some(upstream) = world.start(Serving::DockerRegistry) else { return };
     upstream.publish("quay.io/world/app4", "v1.4", "quay.io/world/nothere", "v1");
     let folder = upstream.folder().join("copied");
-    for source in ["quay.io/world/nothere:v1", "quay.io/world/app5:v1.5"] {
-        let copied = Command::new(&skopeo)
+    let pulls = |source: &str| {
+        Command::new(&skopeo)
             .arg("--registries-conf")
             .arg(upstream.registries_conf())
             .args(["--insecure-policy", "copy", "--all"])
             .arg(format!("docker://{source}"))
             .arg(format!("dir:{}", folder.display()))
             .output()
-            .expect("run skopeo");
-        assert!(copied.status.success(), "skopeo: {}", String::from_utf8_lossy(&copied.stderr));
-    }
+            .expect("run skopeo")
+            .status
+            .success()
+    };
+    assert!(pulls("quay.io/world/nothere:v1"));
+    assert!(pulls("quay.io/world/app5:v1.5"));
+    let hidden = upstream.hide_blob("quay.io/world/app5", &world.inventory().repos["quay.io/world/app5"].blobs[0]);
+    assert!(!pulls("quay.io/world/app5:v1.5"), "a hidden blob is not served");
+    hidden.restore();
+    assert!(pulls("quay.io/world/app5:v1.5"));
 }
 
 #[test]

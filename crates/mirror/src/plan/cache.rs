@@ -19,7 +19,7 @@ const MAX_CACHE_BYTES: u64 = 512 * 1024 * 1024;
 pub struct ManifestCache {
     folder: PathBuf,
     names: Mutex<HashMap<String, Digest>>,
-    /// Whether it outlives the run: then the names are kept too.
+    /// Whether anything is kept at all.
     shared: bool,
 }
 
@@ -33,9 +33,9 @@ impl ManifestCache {
         Self { folder: folder.to_owned(), names: Mutex::new(names), shared: true }
     }
 
-    /// A folder that belongs to one run.
-    pub fn private(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), names: Mutex::default(), shared: false }
+    /// Keeps nothing: for sources that lie on this machine, and runs that must not write.
+    pub fn none() -> Self {
+        Self { folder: PathBuf::new(), names: Mutex::default(), shared: false }
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -44,6 +44,9 @@ impl ManifestCache {
 
     /// The manifest, if it is there and undamaged.
     pub fn get(&self, digest: &Digest) -> Option<Manifest> {
+        if !self.shared {
+            return None;
+        }
         let path = self.path(digest);
         let bytes = std::fs::read(&path).ok()?;
         let manifest = Manifest::parse_expecting(bytes.into(), None, digest).ok()?;
@@ -54,7 +57,7 @@ impl ManifestCache {
     pub fn put(&self, manifest: &Manifest) {
         let path = self.path(manifest.digest());
         let plain = Manifest::parse_expecting(manifest.bytes().clone(), None, manifest.digest());
-        if path.exists() || !plain.is_ok_and(|m| m.media_type() == manifest.media_type()) {
+        if !self.shared || path.exists() || !plain.is_ok_and(|m| m.media_type() == manifest.media_type()) {
             return;
         }
         let Some(folder) = path.parent() else { return };

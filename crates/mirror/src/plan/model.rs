@@ -213,11 +213,7 @@ impl Plan {
 
     /// Unique blobs of one image, attachments included.
     pub fn blobs_of(&self, image: &Image) -> BTreeSet<Digest> {
-        image
-            .all_nodes()
-            .filter_map(|d| self.manifests.get(d))
-            .flat_map(|m| m.blobs.iter().cloned())
-            .collect()
+        image.all_nodes().filter_map(|d| self.manifests.get(d)).flat_map(|m| m.blobs.iter().cloned()).collect()
     }
 
     /// Unique bytes of one image, attachments included.

@@ -26,8 +26,12 @@ pub fn repository_of(name: &ImageName) -> Result<Repository, Error> {
             let text = path.to_string_lossy();
             let text = text.trim_start_matches("./").trim_matches('/').to_owned();
             return Repository::new(&text).map_err(|e| {
-                Error::new(ErrorKind::Invalid, format!("name `{}` at the destination", name.text), format!("`{text}`: {e}"))
-                    .hint("set `targetRepo` to a name in lower case")
+                Error::new(
+                    ErrorKind::Invalid,
+                    format!("name `{}` at the destination", name.text),
+                    format!("`{text}`: {e}"),
+                )
+                .hint("set `targetRepo` to a name in lower case")
             });
         }
         ImageLocation::Registry(reference) => {
@@ -96,7 +100,11 @@ impl Target {
             if kept.is_empty() { joined } else { format!("{}/{joined}", kept.join("/")) }
         };
         Repository::new(&path).map_err(|e| {
-            Error::new(ErrorKind::Invalid, format!("name `{repository}` at `{}`", self.registry), format!("`{path}`: {e}"))
+            Error::new(
+                ErrorKind::Invalid,
+                format!("name `{repository}` at `{}`", self.registry),
+                format!("`{path}`: {e}"),
+            )
         })
     }
 }
@@ -132,7 +140,11 @@ mod tests {
             ("r.io", 1, "ubi8-ubi-x"),
             ("[::1]:5000", 2, "ubi8/ubi-x"),
         ] {
-            assert_eq!(target(destination, limit).repository(&name).unwrap().as_str(), expected, "{destination} {limit}");
+            assert_eq!(
+                target(destination, limit).repository(&name).unwrap().as_str(),
+                expected,
+                "{destination} {limit}"
+            );
         }
     }
 

@@ -72,6 +72,8 @@ pub struct Absent {
     pub sequence: u32,
     /// Its date.
     pub created: String,
+    /// A repository of that archive that offers the blob.
+    pub repository: Repository,
 }
 
 /// What an entry is.

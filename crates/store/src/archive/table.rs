@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use airlock_oci::{Digest, Error, ErrorKind};
+use airlock_oci::{Digest, Error, ErrorKind, Repository};
 
 use super::layout::{Absent, Contents, Item, Kind, Slot};
 
@@ -43,8 +43,8 @@ pub(super) fn entry_line(slot: &Slot) -> String {
 }
 
 pub(super) fn absent_line(absent: &Absent) -> String {
-    let Absent { item, identity, sequence, created } = absent;
-    format!("absent {} {:016} {identity} {sequence:06} {created}\n", item.digest, item.size)
+    let Absent { item, identity, sequence, created, repository } = absent;
+    format!("absent {} {:016} {identity} {sequence:06} {created} {repository}\n", item.digest, item.size)
 }
 
 pub(super) fn write(contents: &Contents, slots: &[Slot], lengths: &[u64]) -> String {
@@ -65,7 +65,7 @@ pub(super) fn write(contents: &Contents, slots: &[Slot], lengths: &[u64]) -> Str
 pub fn parse(text: &str) -> Result<Table, Error> {
     let bad = |line: &str| {
         let shown: String = line.chars().take(120).collect();
-        Error::new(ErrorKind::Invalid, "read the archive's table", format!("unexpected line `{shown}`"))
+        Error::new(ErrorKind::Damaged, "read the archive's table", format!("unexpected line `{shown}`"))
     };
     let mut lines = text.lines();
     let mut expect = |key: &str| {
@@ -93,7 +93,7 @@ pub fn parse(text: &str) -> Result<Table, Error> {
         absent: Vec::new(),
     };
     for line in lines {
-        let fields: Vec<&str> = line.splitn(6, ' ').collect();
+        let fields: Vec<&str> = line.splitn(7, ' ').collect();
         let parsed = match fields[..] {
             ["part", number, length] => (|| {
                 (number.parse::<usize>().ok()? == table.lengths.len() + 1).then_some(())?;
@@ -123,12 +123,13 @@ pub fn parse(text: &str) -> Result<Table, Error> {
                 table.slots.push(slot);
                 Some(())
             })(),
-            ["absent", digest, size, identity, sequence, created] => (|| {
+            ["absent", digest, size, identity, sequence, created, repository] => (|| {
                 table.absent.push(Absent {
                     item: Item { digest: digest.parse().ok()?, size: size.parse().ok()? },
                     identity: identity.parse().ok()?,
                     sequence: sequence.parse().ok()?,
                     created: created.to_owned(),
+                    repository: Repository::new(repository).ok()?,
                 });
                 Some(())
             })(),

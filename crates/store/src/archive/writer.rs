@@ -438,6 +438,11 @@ impl Writer {
         self.reused_bytes
     }
 
+    /// Whether the directory's file system wants bytes in the order of the plan.
+    pub fn is_ordered(&self) -> bool {
+        self.front.is_some()
+    }
+
     /// The layout.
     pub fn layout(&self) -> &Layout {
         &self.layout

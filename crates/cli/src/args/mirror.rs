@@ -1,0 +1,171 @@
+//! `mirror`, `plan`, `verify`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::registries::{CommonArgs, SourceArgs, TargetArgs, duration};
+use crate::output::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  airlock mirror -c isc.yaml file:///mnt/usb                                  registry -> archive
+  airlock mirror -c isc.yaml --from file:///mnt/usb docker://mirror:5000/ocp  archive  -> registry
+  airlock mirror -c isc.yaml --workspace file://ws docker://mirror:5000/ocp   registry -> registry
+  airlock mirror --retry /mnt/usb/working-dir/report.json                     finish a partial run";
+
+/// Which attachments of an image are carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AttachmentsArg {
+    /// cosign signatures and referrers.
+    #[default]
+    Signatures,
+    /// cosign attestations and SBOMs too.
+    All,
+}
+
+/// How thoroughly an archive is read before anything is pushed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    /// Every byte once; a receipt saves the next load from doing it again.
+    #[default]
+    Full,
+    /// Seal, sizes, headers, links, manifests, table. Blobs are hashed while they are pushed.
+    Quick,
+}
+
+/// `airlock mirror`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
+pub(crate) struct MirrorArgs {
+    /// The image set.
+    #[arg(long, short, value_name = "FILE", required_unless_present = "retry")]
+    pub config: Option<PathBuf>,
+    /// Where to: file://DIR or docker://HOST[:PORT][/NAMESPACE].
+    #[arg(required_unless_present = "retry")]
+    pub destination: Option<String>,
+    /// Load from archives: file://DIR (repeatable, with increments).
+    #[arg(long, value_name = "file://DIR")]
+    pub from: Vec<String>,
+    /// Registry to registry: where reports and cluster resources go.
+    #[arg(long, value_name = "file://DIR")]
+    pub workspace: Option<String>,
+    /// Finish the run that left this report: fetches exactly what is missing.
+    #[arg(long, value_name = "REPORT", conflicts_with_all = ["config", "destination", "from", "workspace"])]
+    pub retry: Option<PathBuf>,
+    /// Plan and write the mapping; move nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As --dry-run, with each platform of an index.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub dry_run_manifest_lists: bool,
+    /// Archive only what was not sent before this day (yyyy-MM-dd).
+    #[arg(long, value_name = "DATE")]
+    pub since: Option<String>,
+    /// Fail when a blob is larger than archiveSize, instead of giving it a part of its own.
+    #[arg(long)]
+    pub strict_archive: bool,
+    /// Remove the old archive in the directory first (needs less space; leaves nothing if this run fails).
+    #[arg(long)]
+    pub replace: bool,
+    /// Most components of a repository's name at the target; the rest is joined by `-`. 0: no limit.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_nested_paths: usize,
+    /// Which attachments to carry.
+    #[arg(long, value_enum, default_value = "signatures")]
+    pub attachments: AttachmentsArg,
+    /// Carry no signatures and no referrers.
+    #[arg(long, conflicts_with = "attachments")]
+    pub remove_signatures: bool,
+    /// How thoroughly archives are read before the first push.
+    #[arg(long, value_enum, default_value = "full")]
+    pub verify: VerifyArg,
+    /// OpenShift version of the cluster; below 4.13 an ICSP is written in place of IDMS and ITMS.
+    #[arg(long, value_name = "X.Y")]
+    pub target_version: Option<String>,
+    /// Images side by side.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub parallel_images: Option<u16>,
+    /// Blobs of one image side by side.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub parallel_layers: Option<u16>,
+    /// The longest one image may take, retries included (default: as long as bytes flow).
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub image_timeout: Option<Duration>,
+    /// Print the report to stdout.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
+    /// Both sides.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Target.
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// `airlock plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The image set.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Plan from archives instead of registries: file://DIR.
+    #[arg(long, value_name = "file://DIR")]
+    pub from: Vec<String>,
+    /// Why is this image or digest in the plan?
+    #[arg(long, value_name = "IMAGE")]
+    pub explain: Option<String>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// Which attachments to carry.
+    #[arg(long, value_enum, default_value = "signatures")]
+    pub attachments: AttachmentsArg,
+    /// Carry no signatures and no referrers.
+    #[arg(long, conflicts_with = "attachments")]
+    pub remove_signatures: bool,
+    /// Registries.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// `airlock verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The image set.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The registry: docker://HOST[:PORT][/NAMESPACE].
+    pub destination: String,
+    /// What should be there according to archives instead of registries: file://DIR.
+    #[arg(long, value_name = "file://DIR")]
+    pub from: Vec<String>,
+    /// As given when mirroring.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_nested_paths: usize,
+    /// Which attachments were carried.
+    #[arg(long, value_enum, default_value = "signatures")]
+    pub attachments: AttachmentsArg,
+    /// No signatures were carried.
+    #[arg(long, conflicts_with = "attachments")]
+    pub remove_signatures: bool,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// Registries.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Target.
+    #[command(flatten)]
+    pub target: TargetArgs,
+}

@@ -1,0 +1,285 @@
+//! `airlock mirror`: arguments to a request, a run, what to say of its report.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use airlock_client::Client;
+use airlock_mirror::config::{self, Loaded};
+use airlock_mirror::event::{Event, Events};
+use airlock_mirror::report::{Report, Status};
+use airlock_mirror::run::{DryRun, Request, Settings, Workflow};
+use airlock_oci::{Error, ErrorKind};
+use airlock_transfer::Stop;
+
+use crate::args::mirror::{AttachmentsArg, MirrorArgs, VerifyArg};
+use crate::args::registries::{CommonArgs, Side};
+use crate::commands::version::VERSION;
+use crate::commands::{file_path, host_of, registry_name};
+use crate::exit::Failure;
+use crate::output::{self, size};
+use crate::progress::{Look, Progress};
+use crate::{environment, signals};
+
+/// Failures that are printed one by one at the end; the report has all of them.
+const MAX_PRINTED_FAILURES: usize = 10;
+
+/// Runs the verb.
+pub(crate) async fn run(args: MirrorArgs, look: Look) -> Result<u8, Failure> {
+    let (config, workflow, settings, retry) = match &args.retry {
+        Some(path) => from_report(path)?,
+        None => {
+            let workflow = workflow(&args)?;
+            let config = args.config.clone().ok_or_else(|| Failure::usage("--config is mandatory", "add -c FILE"))?;
+            (config, workflow, settings(&args)?, None)
+        }
+    };
+    let progress = Progress::start(look);
+    let loaded = config::load(&config)?;
+    warn(&loaded, &progress, look);
+    let events = progress.events();
+    let (source, target) = clients(&args, &workflow, &loaded, &events)?;
+    let mut transfer = airlock_transfer::Options { image_timeout: args.image_timeout, ..Default::default() };
+    if let Some(images) = args.parallel_images {
+        transfer.parallel_images = images.into();
+    }
+    if let Some(layers) = args.parallel_layers {
+        transfer.parallel_layers = layers.into();
+    }
+    let dry_run = match (args.dry_run, args.dry_run_manifest_lists) {
+        (true, _) => Some(DryRun::Images),
+        (_, true) => Some(DryRun::Instances),
+        _ => None,
+    };
+    let request = Request {
+        loaded,
+        workflow: workflow.clone(),
+        settings,
+        dry_run,
+        source,
+        target,
+        transfer,
+        cache: environment::cache(),
+        state: environment::state(),
+        retry,
+        version: VERSION.into(),
+    };
+    let stop = Stop::default();
+    signals::listen(&stop);
+    let report = airlock_mirror::run::run(request, events, &stop).await;
+    progress.end();
+    let report = report?;
+    match args.output {
+        Some(format) if output::value(format, &report)? => {}
+        _ if look.quiet => {}
+        _ => summary(&report, &workflow),
+    }
+    Ok(report.exit_code())
+}
+
+/// Prints the warnings of a configuration.
+pub(crate) fn warn(loaded: &Loaded, progress: &Progress, look: Look) {
+    if !look.quiet {
+        for warning in &loaded.warnings {
+            progress.line(&warning.to_string());
+        }
+    }
+}
+
+type Recorded = (PathBuf, Workflow, Settings, Option<(u32, String)>);
+
+fn from_report(path: &Path) -> Result<Recorded, Failure> {
+    let what = || format!("read the report {}", path.display());
+    let bytes = std::fs::read(path).map_err(|e| Error::io(what(), &e))?;
+    let report: Report = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::new(ErrorKind::Invalid, what(), e)
+            .hint("give the report.json that `airlock mirror` wrote into its working-dir")
+    })?;
+    Ok((report.retry.config, report.retry.workflow, report.retry.settings, report.retry.archive))
+}
+
+fn workflow(args: &MirrorArgs) -> Result<Workflow, Failure> {
+    let destination = args
+        .destination
+        .as_deref()
+        .ok_or_else(|| Failure::usage("no destination", "add file://DIR or docker://HOST[:PORT][/NAMESPACE]"))?;
+    let workspace = args.workspace.as_deref().map(|w| file_path(w, "--workspace")).transpose()?;
+    if destination.starts_with("file://") {
+        let directory = file_path(destination, "")?;
+        if !args.from.is_empty() {
+            return Err(Failure::usage(
+                "--from is not needed with a file:// destination",
+                "--from loads an archive into a registry: the destination is then docker://…",
+            ));
+        }
+        if workspace.is_some() {
+            return Err(Failure::usage(
+                "--workspace is not needed with a file:// destination",
+                "the workspace is DIR/working-dir beside the archive",
+            ));
+        }
+        return Ok(Workflow::ToDisk { directory });
+    }
+    if !destination.starts_with("docker://") {
+        return Err(Failure::usage(
+            format!("destination `{destination}` must begin with file:// or docker://"),
+            format!("for a registry write `docker://{destination}`, for an archive `file://{destination}`"),
+        ));
+    }
+    let registry = registry_name(destination)?;
+    if !args.from.is_empty() {
+        let from = args.from.iter().map(|f| file_path(f, "--from")).collect::<Result<_, _>>()?;
+        return Ok(Workflow::FromDisk { from, workspace, registry });
+    }
+    let workspace = workspace.ok_or_else(|| {
+        Failure::usage(
+            "a docker:// destination needs --from (to load an archive) or --workspace (to mirror from registries)",
+            format!("for example: --workspace file://workspace docker://{registry}"),
+        )
+    })?;
+    Ok(Workflow::ToRegistry { workspace, registry })
+}
+
+fn settings(args: &MirrorArgs) -> Result<Settings, Failure> {
+    if let Some(date) = &args.since
+        && !airlock_mirror::clock::is_date(date)
+    {
+        return Err(Failure::usage(
+            format!("--since {date} is not a date"),
+            "the form is yyyy-MM-dd, such as 2026-11-21",
+        ));
+    }
+    Ok(Settings {
+        all_attachments: args.attachments == AttachmentsArg::All,
+        remove_signatures: args.remove_signatures,
+        max_nested_paths: args.max_nested_paths,
+        strict_archive: args.strict_archive,
+        replace: args.replace,
+        since: args.since.clone(),
+        verify_quick: args.verify == VerifyArg::Quick,
+        legacy_resources: args.target_version.as_deref().map(is_legacy).transpose()?.unwrap_or(false),
+        ..Settings::default()
+    })
+}
+
+/// Whether a cluster of this version knows no IDMS (before 4.13).
+fn is_legacy(version: &str) -> Result<bool, Failure> {
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor) < (4, 13)),
+        _ => {
+            Err(Failure::usage(format!("--target-version {version} is not a version"), "the form is X.Y, such as 4.18"))
+        }
+    }
+}
+
+fn clients(
+    args: &MirrorArgs,
+    workflow: &Workflow,
+    loaded: &Loaded,
+    events: &Events,
+) -> Result<(Client, Client), Failure> {
+    let sources = source_hosts(loaded);
+    let targets = match workflow {
+        Workflow::ToDisk { .. } => Vec::new(),
+        Workflow::FromDisk { registry, .. } | Workflow::ToRegistry { registry, .. } => vec![host_of(registry)],
+    };
+    Ok((
+        client(&args.common, &args.source.side(), &sources, events)?,
+        client(&args.common, &args.target.side(), &targets, events)?,
+    ))
+}
+
+/// The hosts that a configuration names: explicit source credentials go to these and nowhere else.
+pub(crate) fn source_hosts(loaded: &Loaded) -> Vec<String> {
+    let mut hosts: Vec<String> = loaded
+        .config
+        .mirror
+        .additional_images
+        .iter()
+        .filter_map(|i| match &i.name.location {
+            config::ImageLocation::Registry(reference) => Some(reference.registry().to_string()),
+            config::ImageLocation::Layout(_) => None,
+        })
+        .collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// A client for one side, whose notices become events.
+pub(crate) fn client(common: &CommonArgs, side: &Side, hosts: &[String], events: &Events) -> Result<Client, Failure> {
+    let mut options = common.options(side, hosts)?;
+    let events = Arc::clone(events);
+    options.notices = Some(Arc::new(move |notice| events(Event::Client(notice))));
+    Ok(Client::new(options)?)
+}
+
+/// Says in a few lines what came of a run, and what to do next.
+fn summary(report: &Report, workflow: &Workflow) {
+    let done = report.images.iter().filter(|i| i.status == Status::Complete).count();
+    let bytes = format!("{} moved, {} there before", size(report.bytes.moved), size(report.bytes.reused));
+    match (report.dry_run, report.status) {
+        (true, _) => eprintln!("planned: {done} of {} images, {}", report.images.len(), size(report.bytes.planned)),
+        (false, Status::Complete) => eprintln!("complete: {done} images, {bytes}"),
+        (false, Status::Partial) => eprintln!("partial: {done} of {} images, {bytes}", report.images.len()),
+        (false, Status::Failed) => eprintln!("failed: none of {} images", report.images.len()),
+        (false, Status::Interrupted) => eprintln!("interrupted: {done} of {} images, {bytes}", report.images.len()),
+    }
+    let failures: Vec<_> = report.failures().filter(|i| !i.errors.is_empty()).collect();
+    for image in failures.iter().take(MAX_PRINTED_FAILURES) {
+        let place = image.reasons.first().map_or_else(String::new, |r| format!(" ({}:{})", r.file, r.line));
+        for error in &image.errors {
+            eprintln!("error: `{}`{place}: {}", image.name, error.cause);
+            if let Some(hint) = &error.hint {
+                eprintln!("hint: {hint}");
+            }
+        }
+    }
+    if failures.len() > MAX_PRINTED_FAILURES {
+        eprintln!("… and {} more in the report", failures.len() - MAX_PRINTED_FAILURES);
+    }
+    if let Some(archive) = &report.archive {
+        eprintln!("archive {} ({}), {} parts", archive.sequence, archive.identity, archive.parts.len());
+    }
+    for file in &report.files {
+        eprintln!("wrote {file}");
+    }
+    for line in next_steps(report, workflow) {
+        eprintln!("next: {line}");
+    }
+}
+
+fn next_steps(report: &Report, workflow: &Workflow) -> Vec<String> {
+    let config = &report.config;
+    if report.dry_run {
+        return vec!["run the same command without --dry-run".into()];
+    }
+    let retry = report
+        .files
+        .iter()
+        .find(|f| f.ends_with("report.json"))
+        .map(|f| format!("when the cause is mended: airlock mirror --retry {f}"));
+    match report.status {
+        Status::Interrupted => vec!["run the same command again: it goes on where it stopped".into()],
+        Status::Failed => retry.into_iter().collect(),
+        Status::Partial | Status::Complete => {
+            let mut steps: Vec<String> =
+                (report.status == Status::Partial).then_some(retry).flatten().into_iter().collect();
+            match workflow {
+                Workflow::ToDisk { directory } => {
+                    let directory = directory.display();
+                    steps.push(format!(
+                        "carry {directory} to the other side, then: airlock mirror -c {config} --from file://{directory} docker://HOST:PORT"
+                    ));
+                }
+                Workflow::FromDisk { .. } | Workflow::ToRegistry { .. } => {
+                    if let Some(file) = report.files.iter().find(|f| f.contains("cluster-resources/")) {
+                        let folder = Path::new(file).parent().unwrap_or(Path::new(".")).display();
+                        steps.push(format!("oc apply -f {folder}"));
+                    }
+                }
+            }
+            steps
+        }
+    }
+}

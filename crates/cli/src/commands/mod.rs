@@ -1,0 +1,48 @@
+//! One file a verb.
+
+pub(crate) mod archive;
+pub(crate) mod completion;
+pub(crate) mod image;
+pub(crate) mod login;
+pub(crate) mod mirror;
+pub(crate) mod oc_mirror;
+pub(crate) mod plan;
+pub(crate) mod quickstart;
+pub(crate) mod registry;
+pub(crate) mod verify;
+pub(crate) mod version;
+
+use std::path::PathBuf;
+
+use crate::exit::Failure;
+
+/// The path after `file://`.
+pub(crate) fn file_path(text: &str, flag: &str) -> Result<PathBuf, Failure> {
+    match text.strip_prefix("file://") {
+        Some("") => {
+            Err(Failure::usage(format!("`{flag} {text}` names no directory"), "write file:///path or file://relative"))
+        }
+        Some(path) => Ok(PathBuf::from(path)),
+        None => Err(Failure::usage(
+            format!("`{flag} {text}` must begin with file://"),
+            format!("write `{flag} file://{text}`"),
+        )),
+    }
+}
+
+/// A directory with or without `file://`.
+pub(crate) fn plain_path(path: &std::path::Path) -> PathBuf {
+    path.to_str().and_then(|t| t.strip_prefix("file://")).map_or_else(|| path.to_owned(), PathBuf::from)
+}
+
+/// `host[:port][/namespace]` after `docker://`.
+pub(crate) fn registry_name(text: &str) -> Result<String, Failure> {
+    text.strip_prefix("docker://").map(str::to_owned).ok_or_else(|| {
+        Failure::usage(format!("`{text}` must begin with docker://"), format!("write `docker://{text}`"))
+    })
+}
+
+/// The host of `host[:port][/namespace]`.
+pub(crate) fn host_of(name: &str) -> String {
+    name.split('/').next().unwrap_or(name).to_owned()
+}

@@ -1,0 +1,129 @@
+//! `airlock plan`.
+
+use std::sync::Arc;
+
+use airlock_mirror::archives::{ArchiveSource, Archives};
+use airlock_mirror::config;
+use airlock_mirror::plan::explain::explain;
+use airlock_mirror::plan::{Discovered, ManifestCache, Plan};
+use airlock_mirror::run::Settings;
+use serde::Serialize;
+
+use crate::args::mirror::{AttachmentsArg, PlanArgs};
+use crate::args::registries::{CommonArgs, Side};
+use crate::commands::file_path;
+use crate::commands::mirror::{client, source_hosts, warn};
+use crate::environment;
+use crate::exit::{Exit, Failure};
+use crate::output::{self, size, table};
+use crate::progress::{Look, Progress};
+
+/// What `-o json` prints.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    bytes: airlock_mirror::plan::Bytes,
+    warnings: &'a [String],
+}
+
+/// Runs the verb.
+pub(crate) async fn run(args: PlanArgs, look: Look) -> Result<u8, Failure> {
+    let settings = Settings {
+        all_attachments: args.attachments == AttachmentsArg::All,
+        remove_signatures: args.remove_signatures,
+        ..Settings::default()
+    };
+    let discovered =
+        discover(&args.config, &args.from, &settings, &args.common, &args.source.side(), None, look).await?;
+    let plan = &discovered.plan;
+    if let Some(what) = &args.explain {
+        let found = explain(plan, what);
+        if found.is_empty() {
+            return Err(Failure::usage(
+                format!("`{what}` is not in the plan"),
+                "`airlock plan -c FILE` lists what is; a part of a name is enough",
+            ));
+        }
+        if !output::value(args.output, &found)? {
+            for answer in found {
+                let mut text = format!("{} {}\n  {}\n", answer.image, answer.digest, answer.role);
+                for reason in &answer.reasons {
+                    text.push_str(&format!("  because of {}:{} ({})\n", reason.file, reason.line, reason.what));
+                }
+                text.push_str(&format!("  goes to {}, {}\n", answer.destination, size(answer.bytes)));
+                output::text(&text)?;
+            }
+        }
+        return Ok(0);
+    }
+    let shown = Shown { plan, bytes: plan.bytes(), warnings: &discovered.warnings };
+    if !output::value(args.output, &shown)? {
+        let rows: Vec<Vec<String>> = plan
+            .images
+            .iter()
+            .map(|image| {
+                let reason = image.reasons.first().map_or_else(String::new, |r| format!("{}:{}", r.file, r.line));
+                vec![
+                    image.name.clone(),
+                    format!("{}:{}", image.repository, image.tag),
+                    image.digest.short().to_owned(),
+                    size(plan.bytes_of(image).total()),
+                    image.attachments.len().to_string(),
+                    reason,
+                ]
+            })
+            .collect();
+        output::text(&table(&["IMAGE", "DESTINATION", "DIGEST", "SIZE", "ATTACHMENTS", "WHY"], &rows))?;
+        let bytes = plan.bytes();
+        eprintln!(
+            "{} images, {} manifests, {} blobs: {} in all ({} of blobs), each byte counted once",
+            plan.images.len(),
+            plan.manifests.len(),
+            plan.blobs.len(),
+            size(bytes.total()),
+            size(bytes.blobs)
+        );
+    }
+    for missing in &plan.missing {
+        eprintln!("error: `{}`: {}", missing.name, missing.cause);
+        if let Some(hint) = &missing.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+    Ok(if plan.missing.is_empty() { 0 } else { 3 })
+}
+
+/// The plan of a configuration, from registries or from archives.
+pub(crate) async fn discover(
+    config: &std::path::Path,
+    from: &[String],
+    settings: &Settings,
+    common: &CommonArgs,
+    side: &Side,
+    target: Option<&airlock_mirror::plan::Target>,
+    look: Look,
+) -> Result<Discovered, Failure> {
+    let progress = Progress::start(look);
+    let loaded = config::load(config)?;
+    warn(&loaded, &progress, look);
+    let events = progress.events();
+    let discovered = if from.is_empty() {
+        let client = client(common, side, &source_hosts(&loaded), &events)?;
+        let cache = Arc::new(ManifestCache::open(&environment::cache()));
+        airlock_mirror::run::plan(&loaded, &client, settings, cache, target, &events).await
+    } else {
+        let directories = from.iter().map(|f| file_path(f, "--from")).collect::<Result<Vec<_>, _>>()?;
+        let source = Arc::new(ArchiveSource(Arc::new(Archives::open(&directories)?)));
+        let cache = Arc::new(ManifestCache::none());
+        airlock_mirror::run::plan_from(&loaded, source, settings, cache, target, &events).await
+    };
+    progress.end();
+    Ok(discovered?)
+}
+
+/// The exit code of a check.
+pub(crate) fn verification(whole: bool) -> u8 {
+    if whole { 0 } else { Exit::Verification.code() }
+}

@@ -1,0 +1,86 @@
+//! `airlock registry serve`.
+
+use std::sync::Arc;
+
+use airlock_mirror::archives::Archives;
+use airlock_oci::{Error, ErrorKind};
+use airlock_registry::{Anonymous, Server, Tls, Users};
+use airlock_store::distribution::{Durability, Writer};
+use airlock_transfer::Stop;
+
+use crate::args::registry::{AnonymousArg, RegistryArgs, RegistryCommand, ServeArgs};
+use crate::commands::plain_path;
+use crate::exit::Failure;
+use crate::{environment, signals};
+
+/// Runs the verb.
+pub(crate) async fn run(args: RegistryArgs) -> Result<u8, Failure> {
+    match args.command {
+        RegistryCommand::Serve(args) => serve(args).await,
+    }
+}
+
+async fn serve(args: ServeArgs) -> Result<u8, Failure> {
+    let anonymous = match args.anonymous {
+        Some(AnonymousArg::Pull) => Anonymous::Pull,
+        Some(AnonymousArg::Push) => Anonymous::Push,
+        None => Anonymous::None,
+    };
+    if args.htpasswd.is_none() && args.anonymous.is_none() {
+        return Err(Failure::usage(
+            "nobody could use this registry: it has neither users nor anonymous rights",
+            "add --htpasswd FILE, or --anonymous pull, or --anonymous (pull and push)",
+        ));
+    }
+    let (builder, what) = match &args.root {
+        Some(root) => {
+            let root = root.clone();
+            let writer = blocking(move || Writer::open(&root, Durability::Image)).await?;
+            let what = writer.directory().root().display().to_string();
+            (Server::writable(writer), what)
+        }
+        None => {
+            let directories: Vec<_> = args.archive.iter().map(|d| plain_path(d)).collect();
+            let archives = blocking(move || Archives::open(&directories)).await?;
+            let archives = Arc::new(archives);
+            let what = airlock_store::Storage::describe(archives.as_ref());
+            (Server::read_only(archives), what)
+        }
+    };
+    let mut builder = builder.anonymous(anonymous);
+    if let Some(path) = &args.htpasswd {
+        builder = builder.users(Users::read(path)?);
+    }
+    let mut scheme = "https";
+    let mut ca = None;
+    if args.plain_http {
+        scheme = "http";
+    } else if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
+        builder = builder.tls(Tls::Files { certificate, key });
+    } else {
+        let folder = environment::state().join("tls");
+        ca = Some(folder.join("ca.crt"));
+        let mut names = vec![args.listen.ip().to_string()];
+        if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+            names.push(name.trim().to_owned());
+        }
+        names.retain(|n| n != "0.0.0.0" && n != "::");
+        builder = builder.tls(Tls::SelfMade { folder, names });
+    }
+    let mut running = builder.bind(args.listen).await?;
+    let stop = Stop::default();
+    signals::listen_quietly(&stop);
+    eprintln!("serving {what} at {scheme}://{}", running.addr);
+    if let Some(ca) = ca {
+        eprintln!("clients must trust {}", ca.display());
+    }
+    tokio::select! {
+        ended = running.wait() => ended?,
+        () = stop.stopped() => running.shutdown().await?,
+    }
+    Ok(0)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::new(ErrorKind::Io, "open the storage", e))?
+}

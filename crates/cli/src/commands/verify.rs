@@ -1,0 +1,59 @@
+//! `airlock verify`.
+
+use airlock_client::RegistrySink;
+use airlock_mirror::plan::Target;
+use airlock_mirror::run::{Settings, verify_target};
+
+use crate::args::mirror::{AttachmentsArg, VerifyArgs};
+use crate::commands::mirror::client;
+use crate::commands::plan::{discover, verification};
+use crate::commands::{host_of, registry_name};
+use crate::exit::Failure;
+use crate::output::{self, table};
+use crate::progress::{Look, Progress};
+
+/// Runs the verb.
+pub(crate) async fn run(args: VerifyArgs, look: Look) -> Result<u8, Failure> {
+    let registry = registry_name(&args.destination)?;
+    let target = Target::parse(&registry, args.max_nested_paths)?;
+    let settings = Settings {
+        all_attachments: args.attachments == AttachmentsArg::All,
+        remove_signatures: args.remove_signatures,
+        ..Settings::default()
+    };
+    let source = args.source.side();
+    let discovered = discover(&args.config, &args.from, &settings, &args.common, &source, Some(&target), look).await?;
+    let progress = Progress::start(look);
+    let events = progress.events();
+    let client = client(&args.common, &args.target.side(), &[host_of(&registry)], &events)?;
+    let sink = RegistrySink::new(client, target.registry.clone(), None)?;
+    let report = verify_target(&discovered.plan, &target, &sink, &events).await;
+    progress.end();
+    let report = report?;
+    let whole = report.absent.is_empty() && report.missing.is_empty();
+    if !output::value(args.output, &report)? {
+        if !report.absent.is_empty() {
+            let rows: Vec<Vec<String>> = report
+                .absent
+                .iter()
+                .map(|a| vec![a.image.clone(), a.repository.clone(), a.what.clone(), a.digest.to_string()])
+                .collect();
+            output::text(&table(&["IMAGE", "REPOSITORY", "ABSENT", "DIGEST"], &rows))?;
+        }
+        for missing in &report.missing {
+            eprintln!("error: `{}`: {}", missing.name, missing.cause);
+        }
+        eprintln!(
+            "{}: {} images, {} manifests, {} blobs looked for at {target}, {} absent",
+            if whole { "whole" } else { "not whole" },
+            report.images,
+            report.manifests,
+            report.blobs,
+            report.absent.len()
+        );
+        if !report.absent.is_empty() {
+            eprintln!("hint: run the same `airlock mirror` again: it brings exactly what is absent");
+        }
+    }
+    Ok(verification(whole))
+}

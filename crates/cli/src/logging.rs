@@ -1,0 +1,16 @@
+//! Diagnostics of the program itself, to stderr.
+
+use tracing_subscriber::EnvFilter;
+
+/// `-v` shows decisions, `-vv` requests, `-vvv` everything; `AIRLOCK_LOG` overrides.
+pub(crate) fn init(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "warn,airlock=info,airlock_client=info,airlock_mirror=info,airlock_registry=info",
+        (false, 2) => "info,airlock=debug,airlock_client=debug,airlock_mirror=debug,airlock_registry=debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_env("AIRLOCK_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,375 @@
+//! The archives that are read from: ours and oc-mirror's, several at once, newest first; as a [`Storage`] to serve and as a
+//! [`Source`] to load from.
+//!
+//! Images are known under the archive's own names (`world/app`), and under the names they were mirrored from
+//! (`quay.io/world/app`), which the plans in the archives tell.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{
+    BlobStream, Descriptor, Digest, Error, ErrorKind, Found, Manifest, Place, Reference, Repository, Source, Tag,
+};
+use airlock_store::archive::foreign::Foreign;
+use airlock_store::archive::{Absent, Archive};
+use airlock_store::{Region, Storage};
+use async_trait::async_trait;
+
+use crate::plan::Plan;
+
+/// One archive.
+pub enum Opened {
+    /// Written by Airlock.
+    Ours {
+        /// The archive.
+        archive: Box<Archive>,
+        /// Its plan.
+        plan: Box<Plan>,
+    },
+    /// Written by oc-mirror v2.
+    Theirs(Foreign),
+}
+
+/// Archives, newest first.
+pub struct Archives {
+    list: Vec<Opened>,
+    /// Repositories of the archives by the name that their images were mirrored from (`quay.io/world/app`).
+    aliases: HashMap<String, BTreeSet<Repository>>,
+    /// What a reference stood for when it was mirrored.
+    names: HashMap<String, (Repository, Digest)>,
+    /// A repository that offers a manifest.
+    manifests: HashMap<Digest, Repository>,
+}
+
+/// [`Archives`] as a source.
+pub struct ArchiveSource(pub Arc<Archives>);
+
+/// Opens the archive in a directory, checking what can be checked without reading blobs.
+pub fn open(directory: &Path) -> Result<Opened, Error> {
+    if !airlock_store::archive::reader::is_ours(directory)? {
+        return Foreign::open(directory).map(Opened::Theirs);
+    }
+    let archive = Archive::open(directory)?;
+    let path = airlock_store::archive::layout::PLAN_PATH;
+    let what = || format!("read the plan in {}", directory.display());
+    let bytes = archive.file(path)?.ok_or_else(|| Error::new(ErrorKind::Damaged, what(), "there is none"))?;
+    let plan = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::new(ErrorKind::Unsupported, what(), e)
+            .hint("use the version of airlock that wrote the archive, or a later one")
+    })?;
+    Ok(Opened::Ours { archive: Box::new(archive), plan: Box::new(plan) })
+}
+
+impl Opened {
+    /// The directory.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Ours { archive, .. } => archive.describe(),
+            Self::Theirs(foreign) => foreign.describe(),
+        }
+    }
+
+    fn storage(&self) -> &dyn Storage {
+        match self {
+            Self::Ours { archive, .. } => archive.as_ref(),
+            Self::Theirs(foreign) => foreign,
+        }
+    }
+
+    fn region(&self, digest: &Digest) -> Option<Region> {
+        match self {
+            Self::Ours { archive, .. } => archive.region(digest),
+            Self::Theirs(foreign) => foreign.region(digest),
+        }
+    }
+}
+
+impl Archives {
+    /// Opens the archive of each directory. Two of the same history are read newest first.
+    pub fn open(directories: &[PathBuf]) -> Result<Self, Error> {
+        let mut list = directories.iter().map(|d| open(d)).collect::<Result<Vec<_>, _>>()?;
+        list.sort_by_key(|opened| {
+            std::cmp::Reverse(match opened {
+                Opened::Ours { archive, .. } => (archive.sequence(), archive.created().to_owned()),
+                Opened::Theirs(_) => (0, String::new()),
+            })
+        });
+        let mut this = Self { list, aliases: HashMap::new(), names: HashMap::new(), manifests: HashMap::new() };
+        for opened in &this.list {
+            if let Opened::Ours { plan, .. } = opened {
+                for image in &plan.images {
+                    this.aliases.entry(image.source.name()).or_default().insert(image.repository.clone());
+                    this.names
+                        .entry(image.source.to_string())
+                        .or_insert_with(|| (image.repository.clone(), image.digest.clone()));
+                }
+            }
+            let contents = match opened {
+                Opened::Ours { archive, .. } => archive.contents(),
+                Opened::Theirs(foreign) => foreign.contents(),
+            };
+            for (repository, offered) in contents {
+                for digest in &offered.manifests {
+                    this.manifests.entry(digest.clone()).or_insert_with(|| repository.clone());
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    /// The archives, newest first.
+    pub fn list(&self) -> &[Opened] {
+        &self.list
+    }
+
+    /// Where the content of a digest lies in any of them.
+    pub fn region(&self, digest: &Digest) -> Option<Region> {
+        self.list.iter().find_map(|o| o.region(digest))
+    }
+
+    /// What the newest table says of a blob that lies in an archive which is not here.
+    pub fn absent(&self, digest: &Digest) -> Option<&Absent> {
+        self.list.iter().find_map(|opened| match opened {
+            Opened::Ours { archive, .. } => archive.absent().iter().find(|a| a.item.digest == *digest),
+            Opened::Theirs(_) => None,
+        })
+    }
+
+    /// Repositories of the archives that a logical name may mean: those its images were put into, else its path.
+    fn repositories_of(&self, name: &Reference) -> Vec<Repository> {
+        let mut all: Vec<Repository> = self.aliases.get(&name.name()).into_iter().flatten().cloned().collect();
+        if !all.contains(name.repository()) {
+            all.push(name.repository().clone());
+        }
+        // Docker Hub's `library/` is not part of a name at the destination (oc-mirror 4.2).
+        if let Some(short) = name.repository().as_str().strip_prefix("library/").and_then(|r| Repository::new(r).ok()) {
+            all.push(short);
+        }
+        all
+    }
+
+    /// A repository as asked for by a client: an archive's own name, or an alias.
+    fn own_names(&self, repository: &Repository) -> Vec<Repository> {
+        let mut names = vec![repository.clone()];
+        names.extend(self.aliases.get(repository.as_str()).into_iter().flatten().cloned());
+        names
+    }
+
+    fn find_manifest(&self, name: &Reference) -> Result<Option<(Manifest, String)>, Error> {
+        let mut places: Vec<(Repository, ManifestName)> = Vec::new();
+        let tagged = name.tag().map(|t| ManifestName::Tag(t.clone()));
+        match (name.digest(), tagged) {
+            (Some(digest), _) => {
+                let at = ManifestName::Digest(digest.clone());
+                places.extend(self.repositories_of(name).into_iter().map(|r| (r, at.clone())));
+                places.extend(self.manifests.get(digest).map(|r| (r.clone(), at)));
+            }
+            (None, Some(at)) => {
+                if let Some((repository, digest)) = self.names.get(&name.to_string()) {
+                    places.push((repository.clone(), ManifestName::Digest(digest.clone())));
+                } else {
+                    places.extend(self.repositories_of(name).into_iter().map(|r| (r, at.clone())));
+                }
+            }
+            (None, None) => {}
+        }
+        for (repository, at) in places {
+            for opened in &self.list {
+                if let Some(manifest) = opened.storage().manifest(&repository, &at)? {
+                    return Ok(Some((manifest, opened.describe())));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why a name is not found: void, or never there.
+    fn absence(&self, name: &Reference) -> Error {
+        let held: Vec<String> = self.list.iter().map(Opened::describe).collect();
+        let place = held.join(", ");
+        let known = self.names.get(&name.to_string());
+        if known.is_some() {
+            return Error::new(
+                ErrorKind::NotFound,
+                format!("read `{name}` from {place}"),
+                "the archive is partial: this image could not be had when it was written",
+            )
+            .hint(
+                "complete the archive on the connected side with `airlock mirror --retry REPORT` and carry it again",
+            );
+        }
+        Error::new(
+            ErrorKind::NotFound,
+            format!("read `{name}` from {place}"),
+            "no image of that name is in the archive",
+        )
+        .hint("mirror it into an archive on the connected side; `airlock archive ls DIR` shows what this one holds")
+    }
+}
+
+impl Storage for Archives {
+    fn describe(&self) -> String {
+        self.list.iter().map(Opened::describe).collect::<Vec<_>>().join(", ")
+    }
+
+    fn repositories(&self) -> Result<Vec<Repository>, Error> {
+        let mut all = BTreeSet::new();
+        for opened in &self.list {
+            all.extend(opened.storage().repositories()?);
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
+        let mut all: Option<BTreeSet<Tag>> = None;
+        for name in self.own_names(repository) {
+            for opened in &self.list {
+                if let Some(tags) = opened.storage().tags(&name)? {
+                    all.get_or_insert_default().extend(tags);
+                }
+            }
+        }
+        Ok(all.map(|tags| tags.into_iter().collect()))
+    }
+
+    fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
+        for name in self.own_names(repository) {
+            for opened in &self.list {
+                if let Some(manifest) = opened.storage().manifest(&name, at)? {
+                    return Ok(Some(manifest));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
+        for name in self.own_names(repository) {
+            for opened in &self.list {
+                let contents = match opened {
+                    Opened::Ours { archive, .. } => archive.contents(),
+                    Opened::Theirs(foreign) => foreign.contents(),
+                };
+                if contents.get(&name).is_some_and(|c| c.layers.contains(digest) || c.manifests.contains(digest)) {
+                    // The newest archive says whose blob it is; an older one may carry the bytes.
+                    return Ok(self.region(digest));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let mut all: Vec<Descriptor> = Vec::new();
+        for name in self.own_names(repository) {
+            for opened in &self.list {
+                for descriptor in opened.storage().referrers(&name, subject)? {
+                    if !all.iter().any(|d| d.digest == descriptor.digest) {
+                        all.push(descriptor);
+                    }
+                }
+            }
+        }
+        all.sort_by(|a, b| a.digest.cmp(&b.digest));
+        Ok(all)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    archives: &Arc<Archives>,
+    work: impl FnOnce(&Archives) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let archives = Arc::clone(archives);
+    tokio::task::spawn_blocking(move || work(&archives))
+        .await
+        .map_err(|e| Error::new(ErrorKind::Io, "read an archive", e))?
+}
+
+#[async_trait]
+impl Source for ArchiveSource {
+    fn describe(&self) -> String {
+        Storage::describe(self.0.as_ref())
+    }
+
+    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
+        let found = self.manifest(name).await?;
+        Ok(Found { value: found.value.digest().clone(), place: found.place })
+    }
+
+    async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
+        let wanted = name.clone();
+        blocking(&self.0, move |archives| match archives.find_manifest(&wanted)? {
+            Some((value, place)) => Ok(Found { value, place: Place(place) }),
+            None => Err(archives.absence(&wanted)),
+        })
+        .await
+    }
+
+    async fn blob(
+        &self,
+        name: &Reference,
+        blob: &Descriptor,
+        offset: u64,
+        _near: Option<&Place>,
+    ) -> Result<BlobStream, Error> {
+        let region = self.0.region(&blob.digest).ok_or_else(|| {
+            let what = format!("read blob `{}` of `{}`", blob.digest, name.name());
+            match self.0.absent(&blob.digest) {
+                Some(absent) => Error::new(
+                    ErrorKind::NotFound,
+                    what,
+                    format!("it lies in archive {} of {} ({})", absent.sequence, absent.created, absent.identity),
+                )
+                .hint("give that archive's directory with another --from"),
+                None => Error::new(ErrorKind::NotFound, what, format!("it is not in {}", self.describe())),
+            }
+        })?;
+        if region.len != blob.size {
+            return Err(Error::new(
+                ErrorKind::Content,
+                format!("read blob `{}` of `{}`", blob.digest, name.name()),
+                format!("it has {} bytes in the archive, the manifest says {}", region.len, blob.size),
+            ));
+        }
+        Ok(region.stream(offset, u64::MAX, format!("blob `{}` in {}", blob.digest, self.describe())))
+    }
+
+    async fn has_blob(&self, _name: &Reference, blob: &Descriptor, _near: Option<&Place>) -> Result<bool, Error> {
+        Ok(self.0.region(&blob.digest).is_some() || self.0.absent(&blob.digest).is_some())
+    }
+
+    async fn referrers(
+        &self,
+        name: &Reference,
+        subject: &Digest,
+        _near: Option<&Place>,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let (name, subject) = (name.clone(), subject.clone());
+        blocking(&self.0, move |archives| {
+            let mut all: Vec<Descriptor> = Vec::new();
+            for repository in archives.repositories_of(&name) {
+                for descriptor in archives.referrers(&repository, &subject)? {
+                    if !all.iter().any(|d| d.digest == descriptor.digest) {
+                        all.push(descriptor);
+                    }
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
+        let name = name.clone();
+        blocking(&self.0, move |archives| {
+            let mut all = BTreeSet::new();
+            for repository in archives.repositories_of(&name) {
+                all.extend(Storage::tags(archives, &repository)?.into_iter().flatten());
+            }
+            Ok(all.into_iter().collect())
+        })
+        .await
+    }
+}

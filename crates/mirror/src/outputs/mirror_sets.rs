@@ -1,0 +1,149 @@
+//! ImageDigestMirrorSet, ImageTagMirrorSet and, for clusters before 4.13, ImageContentSourcePolicy (oc-mirror 9.1).
+//!
+//! Sorted and stable: the same images give the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use airlock_oci::Error;
+
+use crate::plan::naming::LAYOUT_REGISTRY;
+use crate::plan::{Image, Kind, Plan, Target, jobs};
+
+/// A file of the cluster's resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// File name.
+    pub name: String,
+    /// YAML.
+    pub text: String,
+}
+
+/// What goes into the annotations of every object.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// RFC 3339.
+    pub created: String,
+    /// `airlock`, or `oc-mirror v2` where the program goes by that name.
+    pub created_by: String,
+    /// Version of the program.
+    pub version: String,
+}
+
+type Mirrors = BTreeMap<String, BTreeSet<String>>;
+
+/// The mirror sets of the images that are at the target. `legacy`: the cluster is older than 4.13.
+pub fn mirror_sets(
+    plan: &Plan,
+    present: &dyn Fn(&Image) -> bool,
+    target: &Target,
+    legacy: bool,
+    stamp: &Stamp,
+) -> Result<Vec<Resource>, Error> {
+    let (mut by_digest, mut by_tag): (BTreeMap<&str, Mirrors>, BTreeMap<&str, Mirrors>) = Default::default();
+    for image in &plan.images {
+        // A layout on disk has no name that a cluster could ask for.
+        if !present(image) || image.source.registry().as_str() == LAYOUT_REGISTRY {
+            continue;
+        }
+        let (source, mirror) = scope(image, target)?;
+        if source == mirror {
+            continue;
+        }
+        let category = category(image.kind);
+        if image.source.digest().is_some() {
+            by_digest.entry(category).or_default().entry(source.clone()).or_default().insert(mirror.clone());
+        }
+        if image.source.tag().is_some() || image.source.digest().is_none() {
+            by_tag.entry(category).or_default().entry(source).or_default().insert(mirror);
+        }
+    }
+    let mut resources = Vec::new();
+    if legacy {
+        // An ICSP knows digests only; older clusters have nothing for tags.
+        push(&mut resources, "icsp-oc-mirror.yaml", documents(&by_digest, &Shape::ICSP, stamp));
+    } else {
+        push(&mut resources, "idms-oc-mirror.yaml", documents(&by_digest, &Shape::IDMS, stamp));
+        push(&mut resources, "itms-oc-mirror.yaml", documents(&by_tag, &Shape::ITMS, stamp));
+    }
+    Ok(resources)
+}
+
+fn push(resources: &mut Vec<Resource>, name: &str, text: String) {
+    if !text.is_empty() {
+        resources.push(Resource { name: name.into(), text });
+    }
+}
+
+fn category(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Additional => "generic",
+    }
+}
+
+/// Source and mirror of the rule that covers an image: its namespace where the destination's path ends with the source's path,
+/// else the repository itself. With a nesting limit always the repository.
+fn scope(image: &Image, target: &Target) -> Result<(String, String), Error> {
+    let source = image.source.name();
+    let repository = jobs::destination(image, Some(target))?;
+    let mirror = format!("{}/{repository}", target.registry);
+    let path = image.source.repository().as_str();
+    let kept = repository.as_str() == path || repository.as_str().ends_with(&format!("/{path}"));
+    if target.max_nested_paths > 0 || !kept {
+        return Ok((source, mirror));
+    }
+    let parent = |name: &str| name.rsplit_once('/').map_or_else(|| name.to_owned(), |(parent, _)| parent.to_owned());
+    Ok((parent(&source), parent(&mirror)))
+}
+
+struct Shape {
+    api_version: &'static str,
+    kind: &'static str,
+    prefix: &'static str,
+    list: &'static str,
+}
+
+impl Shape {
+    const IDMS: Self = Self {
+        api_version: "config.openshift.io/v1",
+        kind: "ImageDigestMirrorSet",
+        prefix: "idms",
+        list: "imageDigestMirrors",
+    };
+    const ITMS: Self = Self {
+        api_version: "config.openshift.io/v1",
+        kind: "ImageTagMirrorSet",
+        prefix: "itms",
+        list: "imageTagMirrors",
+    };
+    const ICSP: Self = Self {
+        api_version: "operator.openshift.io/v1alpha1",
+        kind: "ImageContentSourcePolicy",
+        prefix: "icsp",
+        list: "repositoryDigestMirrors",
+    };
+}
+
+fn documents(categories: &BTreeMap<&str, Mirrors>, shape: &Shape, stamp: &Stamp) -> String {
+    let mut out = String::new();
+    for (category, mirrors) in categories {
+        out.push_str(&format!(
+            "---\napiVersion: {}\nkind: {}\nmetadata:\n  annotations:\n    createdAt: \"{}\"\n    createdBy: {}\n    {}_version: {}\n  name: {}-{category}-0\nspec:\n  {}:\n",
+            shape.api_version,
+            shape.kind,
+            stamp.created,
+            stamp.created_by,
+            stamp.created_by.split(' ').next().unwrap_or_default(),
+            stamp.version,
+            shape.prefix,
+            shape.list
+        ));
+        for (source, places) in mirrors {
+            out.push_str("  - mirrors:\n");
+            for place in places {
+                out.push_str(&format!("    - {place}\n"));
+            }
+            out.push_str(&format!("    source: {source}\n"));
+        }
+    }
+    out
+}

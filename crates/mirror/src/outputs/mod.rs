@@ -1,0 +1,4 @@
+//! What a run leaves for the cluster and for people. Functions of the plan and of what was done.
+
+pub mod mapping;
+pub mod mirror_sets;

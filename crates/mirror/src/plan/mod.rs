@@ -1,0 +1,23 @@
+//! Configuration and source in, [`Plan`] out. Reads only.
+
+pub mod cache;
+pub mod discover;
+pub mod explain;
+pub mod jobs;
+pub mod model;
+pub mod naming;
+pub(crate) mod walk;
+mod wanted;
+
+pub use cache::ManifestCache;
+pub use discover::{Discovered, Request, discover};
+pub use model::{Attachment, AttachmentKind, BlobNode, Bytes, Image, Kind, ManifestNode, Missing, Plan, Reason};
+pub use naming::Target;
+pub use walk::Attachments;
+pub(crate) use wanted::layout_reference;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,338 @@
+//! From one name to the exact graph of its manifests, blobs and attachments.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use airlock_oci::{
+    Descriptor, Digest, Error, ErrorKind, Manifest, Place, Platform, Reference, Shape, Source, Tag, media_type,
+};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+
+use super::cache::ManifestCache;
+use super::model::{Attachment, AttachmentKind, BlobNode, ManifestNode};
+
+/// How deep indexes may name indexes.
+const MAX_INDEX_DEPTH: usize = 5;
+/// Children or look-ups of one image at once.
+const PARALLEL_LOOKUPS: usize = 8;
+
+/// Which attachments are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attachments {
+    /// cosign signatures and referrers.
+    #[default]
+    Signatures,
+    /// cosign attestations and SBOMs as well.
+    All,
+    /// None (`--remove-signatures`).
+    None,
+}
+
+pub(crate) struct Walk {
+    pub source: Arc<dyn Source>,
+    pub cache: Arc<ManifestCache>,
+    pub attachments: Attachments,
+}
+
+/// What a name turned out to be.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    pub place: Option<Place>,
+    /// Children first; the last is the root.
+    pub nodes: Vec<Digest>,
+    pub attachments: Vec<Attachment>,
+    pub manifests: BTreeMap<Digest, ManifestNode>,
+    pub blobs: BTreeMap<Digest, BlobNode>,
+    /// Platforms of the children that a filter kept.
+    platforms: Vec<Platform>,
+}
+
+impl Graph {
+    fn add_blob(&mut self, blob: &Descriptor) -> Result<(), Error> {
+        let node = BlobNode { size: blob.size, media_type: blob.media_type.clone() };
+        match self.blobs.get(&blob.digest) {
+            Some(known) if known.size != blob.size => Err(two_sizes(&blob.digest, known.size, blob.size)),
+            Some(_) => Ok(()),
+            None => {
+                self.blobs.insert(blob.digest.clone(), node);
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, other: Self) -> Result<(), Error> {
+        for (digest, blob) in other.blobs {
+            self.add_blob(&Descriptor::new(blob.media_type, digest, blob.size))?;
+        }
+        for digest in other.nodes {
+            if !self.nodes.contains(&digest) {
+                self.nodes.push(digest);
+            }
+        }
+        self.manifests.extend(other.manifests);
+        self.platforms.extend(other.platforms);
+        Ok(())
+    }
+}
+
+/// The error of an image whose manifests disagree about a blob.
+pub(super) fn two_sizes(digest: &Digest, one: u64, other: u64) -> Error {
+    Error::new(
+        ErrorKind::Content,
+        format!("plan blob `{digest}`"),
+        format!("manifests give it two sizes, {one} and {other} bytes"),
+    )
+    .hint("one of the images was published wrong; ask its publisher for a corrected one")
+}
+
+impl Walk {
+    /// Looks a name up and follows everything it names.
+    pub(crate) async fn image(&self, name: &Reference, platforms: &[Platform]) -> Result<Graph, Error> {
+        let (root, place) = self.root(name).await?;
+        let mut graph = self.follow(name, &root, platforms, 0).await?;
+        graph.place = Some(place);
+        if !platforms.is_empty() && root.shape() == Shape::Index {
+            check_platforms(name, &graph, platforms)?;
+        }
+        if self.attachments != Attachments::None {
+            self.attach(name, &mut graph).await?;
+        }
+        Ok(graph)
+    }
+
+    async fn root(&self, name: &Reference) -> Result<(Manifest, Place), Error> {
+        // Where the manifest of last time is at hand, one HEAD tells whether it still holds.
+        let last = name.digest().cloned().or_else(|| self.cache.name(name));
+        if let Some(manifest) = last.and_then(|d| self.cache.get(&d)) {
+            let now = self.source.resolve(name).await?;
+            if now.value == *manifest.digest() {
+                return Ok((manifest, now.place));
+            }
+        }
+        let found = self.source.manifest(name).await?;
+        self.cache.put(&found.value);
+        if name.digest().is_none() {
+            self.cache.set_name(name, found.value.digest());
+        }
+        Ok((found.value, found.place))
+    }
+
+    async fn by_digest(&self, name: &Reference, descriptor: &Descriptor) -> Result<Manifest, Error> {
+        let manifest = match self.cache.get(&descriptor.digest) {
+            Some(manifest) => manifest,
+            None => {
+                let found = self.source.manifest(&name.with_digest(descriptor.digest.clone())).await?.value;
+                self.cache.put(&found);
+                found
+            }
+        };
+        let len = manifest.bytes().len() as u64;
+        if len != descriptor.size {
+            return Err(Error::new(
+                ErrorKind::Content,
+                format!("read manifest `{}` of `{name}`", descriptor.digest),
+                format!("its index says {} bytes, it has {len}", descriptor.size),
+            )
+            .hint("the image was published wrong; ask its publisher for a corrected one"));
+        }
+        Ok(manifest)
+    }
+
+    /// The manifest and everything below it, children first.
+    fn follow<'a>(
+        &'a self,
+        name: &'a Reference,
+        manifest: &'a Manifest,
+        platforms: &'a [Platform],
+        depth: usize,
+    ) -> BoxFuture<'a, Result<Graph, Error>> {
+        async move {
+            let mut graph = Graph::default();
+            let mut node = ManifestNode {
+                media_type: manifest.media_type().to_owned(),
+                size: manifest.bytes().len() as u64,
+                children: Vec::new(),
+                blobs: Vec::new(),
+                left_out: Vec::new(),
+                foreign: Vec::new(),
+            };
+            if depth > MAX_INDEX_DEPTH {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("follow the indexes of `{name}`"),
+                    format!("they are nested deeper than {MAX_INDEX_DEPTH}"),
+                ));
+            }
+            let mut children: Vec<Descriptor> = Vec::new();
+            for child in manifest.children() {
+                let wanted = platforms.is_empty()
+                    || child.platform.as_ref().is_some_and(|p| platforms.iter().any(|w| p.satisfies(w)))
+                    || (child.platform.is_none() && media_type::is_index(&child.media_type));
+                if !wanted {
+                    node.left_out.push(child.digest.clone());
+                } else if !children.iter().any(|c| c.digest == child.digest) {
+                    graph.platforms.extend(child.platform.clone());
+                    children.push(child.clone());
+                }
+            }
+            let below: Vec<(Digest, Graph)> = futures_util::stream::iter(children)
+                .map(|child| async move {
+                    let manifest = self
+                        .by_digest(name, &child)
+                        .await
+                        .map_err(|e| e.context(format!("read a child of the index `{name}`")))?;
+                    Ok::<_, Error>((child.digest, self.follow(name, &manifest, platforms, depth + 1).await?))
+                })
+                .buffered(PARALLEL_LOOKUPS)
+                .try_collect()
+                .await?;
+            for (digest, child) in below {
+                let empty_index = !platforms.is_empty()
+                    && child.manifests.get(&digest).is_some_and(|m| {
+                        media_type::is_index(&m.media_type) && m.children.is_empty() && !m.left_out.is_empty()
+                    });
+                if empty_index {
+                    node.left_out.push(digest);
+                } else {
+                    node.children.push(digest);
+                    graph.take(child)?;
+                }
+            }
+            for blob in manifest.blobs() {
+                if node.blobs.contains(&blob.digest) || node.foreign.contains(&blob.digest) {
+                    continue;
+                }
+                if blob.is_foreign() && !self.source.has_blob(name, blob, None).await? {
+                    node.foreign.push(blob.digest.clone());
+                    continue;
+                }
+                graph.add_blob(blob)?;
+                node.blobs.push(blob.digest.clone());
+            }
+            graph.nodes.push(manifest.digest().clone());
+            graph.manifests.insert(manifest.digest().clone(), node);
+            Ok(graph)
+        }
+        .boxed()
+    }
+
+    /// Signatures and referrers of the image and of each of its platforms, at the place that served the image.
+    async fn attach(&self, name: &Reference, graph: &mut Graph) -> Result<(), Error> {
+        let Some(place) = graph.place.clone() else { return Ok(()) };
+        let suffixes: &[(&str, AttachmentKind)] = match self.attachments {
+            Attachments::None => return Ok(()),
+            Attachments::Signatures => &[("sig", AttachmentKind::Signature)],
+            Attachments::All => &[
+                ("sig", AttachmentKind::Signature),
+                ("att", AttachmentKind::Attestation),
+                ("sbom", AttachmentKind::Sbom),
+            ],
+        };
+        let mut lookups = Vec::new();
+        for subject in &graph.nodes {
+            for (suffix, kind) in suffixes {
+                lookups.push((subject.clone(), Some((*suffix, *kind))));
+            }
+            lookups.push((subject.clone(), None));
+        }
+        let place = &place;
+        let found: Vec<Vec<(Attachment, Graph)>> = futures_util::stream::iter(lookups)
+            .map(|(subject, cosign)| async move {
+                match cosign {
+                    Some((suffix, kind)) => self.by_cosign_tag(name, place, subject, suffix, kind).await,
+                    None => self.by_subject(name, place, subject).await,
+                }
+            })
+            .buffered(PARALLEL_LOOKUPS)
+            .try_collect()
+            .await
+            .map_err(|e: Error| e.context(format!("look for signatures of `{name}`")))?;
+        for (attachment, below) in found.into_iter().flatten() {
+            // What is part of the image itself (an attestation in its index may name a subject) is no attachment.
+            if graph.nodes.contains(&attachment.digest)
+                || graph.attachments.iter().any(|a| a.digest == attachment.digest && a.tag == attachment.tag)
+            {
+                continue;
+            }
+            for (digest, blob) in &below.blobs {
+                graph.add_blob(&Descriptor::new(blob.media_type.clone(), digest.clone(), blob.size))?;
+            }
+            graph.manifests.extend(below.manifests);
+            graph.attachments.push(attachment);
+        }
+        Ok(())
+    }
+
+    async fn by_cosign_tag(
+        &self,
+        name: &Reference,
+        place: &Place,
+        subject: Digest,
+        suffix: &str,
+        kind: AttachmentKind,
+    ) -> Result<Vec<(Attachment, Graph)>, Error> {
+        let Ok(tag) = Tag::new(&format!("{}.{suffix}", subject.fallback_tag())) else { return Ok(Vec::new()) };
+        let Some(manifest) = self.source.manifest_at(&name.with_tag(tag.clone()), place).await? else {
+            return Ok(Vec::new());
+        };
+        self.cache.put(&manifest);
+        let below = self.follow(name, &manifest, &[], 0).await?;
+        let digest = manifest.digest().clone();
+        Ok(vec![(Attachment { kind, subject, digest, tag: Some(tag), nodes: below.nodes.clone() }, below)])
+    }
+
+    async fn by_subject(
+        &self,
+        name: &Reference,
+        place: &Place,
+        subject: Digest,
+    ) -> Result<Vec<(Attachment, Graph)>, Error> {
+        let mut found = Vec::new();
+        for descriptor in self.source.referrers(name, &subject, Some(place)).await? {
+            let manifest = match self.cache.get(&descriptor.digest) {
+                Some(manifest) => manifest,
+                None => {
+                    let at = name.with_digest(descriptor.digest.clone());
+                    // A list that names what has been deleted is common where clients keep it; what is gone is no attachment.
+                    let Some(manifest) = self.source.manifest_at(&at, place).await? else { continue };
+                    self.cache.put(&manifest);
+                    manifest
+                }
+            };
+            let below = self.follow(name, &manifest, &[], 0).await?;
+            found.push((
+                Attachment {
+                    kind: AttachmentKind::Referrer,
+                    subject: subject.clone(),
+                    digest: descriptor.digest,
+                    tag: None,
+                    nodes: below.nodes.clone(),
+                },
+                below,
+            ));
+        }
+        found.sort_by(|a, b| a.0.digest.cmp(&b.0.digest));
+        Ok(found)
+    }
+}
+
+/// Every platform that was asked for must be there: none is replaced by another.
+fn check_platforms(name: &Reference, graph: &Graph, platforms: &[Platform]) -> Result<(), Error> {
+    let absent: Vec<String> = platforms
+        .iter()
+        .filter(|wanted| !graph.platforms.iter().any(|p| p.satisfies(wanted)))
+        .map(Platform::to_string)
+        .collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NotFound,
+        format!("plan `{name}`"),
+        format!("no instances found for platform {}", absent.join(", ")),
+    )
+    .hint(
+        "take the platform out of `platforms`, or ask for one that the image has: `airlock image inspect` lists them",
+    ))
+}

@@ -1,0 +1,81 @@
+//! What a configuration asks for, image by image, before any of it has been looked at.
+
+use airlock_oci::{Error, ErrorKind, Platform, Reference, Registry, Repository, Tag};
+
+use super::model::{Kind, Reason};
+use super::naming::{LAYOUT_REGISTRY, repository_of};
+use crate::config::{AdditionalImage, ImageLocation, Loaded};
+
+/// An image that is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// As written.
+    pub name: String,
+    /// What the source is asked by.
+    pub source: Reference,
+    pub kind: Kind,
+    pub reasons: Vec<Reason>,
+    pub repository: Repository,
+    /// The tag at the destination, where the configuration or the name gives one.
+    pub tag: Option<Tag>,
+    pub platforms: Vec<Platform>,
+}
+
+/// Everything in the configuration, in its order. Sections that this version does not carry are refused by name.
+pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
+    let content = &loaded.config.mirror;
+    let file = loaded.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let first_chart = content.helm.repositories.first().map(|r| r.line).or(content.helm.local.first().map(|c| c.line));
+    let sections = [
+        ("mirror.platform", content.platform.as_ref().map(|p| p.line)),
+        ("mirror.operators", content.operators.first().map(|o| o.line)),
+        ("mirror.helm", first_chart),
+    ];
+    for (section, line) in sections {
+        if let Some(line) = line {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("plan {}:{line}", loaded.path.display()),
+                format!("`{section}` is not yet supported by this version; only `mirror.additionalImages` is"),
+            )
+            .hint(format!(
+                "take `{section}` out of this configuration, or mirror it with another tool until a later version"
+            )));
+        }
+    }
+    let mut all = Vec::new();
+    for image in &content.additional_images {
+        let repository = match &image.target_repo {
+            Some(repository) => repository.clone(),
+            None => repository_of(&image.name)?,
+        };
+        let source = match &image.name.location {
+            ImageLocation::Registry(reference) => reference.clone(),
+            ImageLocation::Layout(_) => layout_reference(image)?,
+        };
+        all.push(Wanted {
+            name: image.name.text.clone(),
+            tag: image.target_tag.clone().or_else(|| source.tag().cloned()),
+            source,
+            kind: Kind::Additional,
+            reasons: vec![Reason { file: file.clone(), line: image.line, what: "additionalImages".into() }],
+            repository,
+            platforms: image.platforms.clone(),
+        });
+    }
+    Ok(all)
+}
+
+/// A layout on disk has no registry; inside a plan it is known as `oci-layout.localhost/<path>:latest`.
+pub(crate) fn layout_reference(image: &AdditionalImage) -> Result<Reference, Error> {
+    let text = &image.name.text;
+    let registry =
+        Registry::new(LAYOUT_REGISTRY).map_err(|e| Error::new(ErrorKind::Invalid, format!("name `{text}`"), e))?;
+    let path = text.trim_start_matches("oci://").trim_start_matches("./").trim_matches('/').to_ascii_lowercase();
+    let repository = match (Repository::new(&path), &image.target_repo) {
+        (Ok(repository), _) => repository,
+        (Err(_), Some(target)) => target.clone(),
+        (Err(_), None) => repository_of(&image.name)?,
+    };
+    Ok(Reference::new(registry, repository, Tag::new("latest").ok(), None))
+}

@@ -1,0 +1,200 @@
+//! Archive to registry: verify, discover again inside the archive, push from where the bytes lie. No network but the target.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use airlock_client::{RegistrySink, RegistrySource};
+use airlock_oci::{Digest, Error, ErrorKind, Reference, Sink, Source};
+use airlock_store::Storage;
+use airlock_store::archive::{Absent, verify};
+use airlock_transfer::Stop;
+
+use super::outcome::Ledger;
+use super::to_registry::{load, probe, sink};
+use super::{Request, forecast, plan_from};
+use crate::archives::{ArchiveSource, Archives, Opened};
+use crate::event::{Event, Events, Phase};
+use crate::plan::{ManifestCache, Plan, Target, jobs};
+use crate::receipt;
+use crate::report::Report;
+use crate::sources::Backed;
+use crate::workspace::Workspace;
+
+/// Damaged entries that one message names.
+const MAX_NAMED_DAMAGES: usize = 20;
+
+pub(super) async fn run(
+    request: Request,
+    from: &[PathBuf],
+    workspace: Option<PathBuf>,
+    registry: &str,
+    events: Events,
+    stop: &Stop,
+) -> Result<Report, Error> {
+    let ledger = Ledger::new(events);
+    let events = ledger.events();
+    let first = from.first().map(PathBuf::as_path).unwrap_or(Path::new("."));
+    let workspace = Workspace::of(workspace.as_deref().unwrap_or(first));
+    let target = Target::parse(registry, request.settings.max_nested_paths)?;
+
+    events(Event::Phase(Phase::Verify));
+    let archives = {
+        let (from, state) = (from.to_vec(), request.state.clone());
+        let (quick, events) = (request.settings.verify_quick, Arc::clone(&events));
+        tokio::task::spawn_blocking(move || {
+            let archives = Archives::open(&from)?;
+            check(&archives, quick, &state, &events)?;
+            Ok::<_, Error>(Arc::new(archives))
+        })
+        .await
+        .map_err(|e| Error::new(ErrorKind::Io, "read the archives", e))??
+    };
+    let source: Arc<dyn Source> = Arc::new(ArchiveSource(Arc::clone(&archives)));
+    let plan = plan_from(
+        &request.loaded,
+        Arc::clone(&source),
+        &request.settings,
+        Arc::new(ManifestCache::none()),
+        Some(&target),
+        &events,
+    )
+    .await?
+    .plan;
+
+    let sink = sink(&request, &target)?;
+    probe(&sink, &events).await?;
+    let held = held_by_target(&plan, &archives, &sink, &target).await?;
+    forecast(&plan, held.keys().filter_map(|d| plan.blobs.get(d)).map(|b| b.size).sum(), 0, &events);
+    let backed = Arc::new(Backed {
+        archives,
+        first: source,
+        target: Arc::new(RegistrySource::new(request.target.clone())),
+        held,
+    });
+    load(request, &plan, &target, backed, sink, &workspace, &ledger, stop).await
+}
+
+/// Reads the archives once, unless a receipt tells that these very files have been read before.
+fn check(archives: &Archives, quick: bool, state: &Path, events: &Events) -> Result<(), Error> {
+    let ours = || {
+        archives.list().iter().filter_map(|o| match o {
+            Opened::Ours { archive, .. } => Some(archive),
+            Opened::Theirs(_) => None,
+        })
+    };
+    let total: u64 = ours().flat_map(|a| &a.seal().parts).map(|p| p.length).sum();
+    let done = AtomicU64::new(0);
+    for archive in ours() {
+        if !archive.voids().is_empty() {
+            events(Event::Warning(format!(
+                "the archive in {} is partial: {} of its entries are missing",
+                archive.directory().display(),
+                archive.voids().len()
+            )));
+        }
+        let damages = if quick {
+            verify::quick(archive)?
+        } else if receipt::holds(state, archive) {
+            let length: u64 = archive.seal().parts.iter().map(|p| p.length).sum();
+            done.fetch_add(length, Ordering::Relaxed);
+            Vec::new()
+        } else {
+            let damages = verify::full(archive, &|bytes| {
+                let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                events(Event::Verified { done, total });
+            })?;
+            if damages.is_empty() {
+                receipt::leave(state, archive);
+            }
+            damages
+        };
+        if !damages.is_empty() {
+            return Err(damaged(&Storage::describe(archive.as_ref()), &damages));
+        }
+    }
+    Ok(())
+}
+
+/// The error that names what is altered.
+pub(super) fn damaged(place: &str, damages: &[verify::Damage]) -> Error {
+    let mut named: Vec<String> = damages
+        .iter()
+        .take(MAX_NAMED_DAMAGES)
+        .map(|d| format!("{} at offset {}: {}", d.part, d.offset, d.what))
+        .collect();
+    if damages.len() > MAX_NAMED_DAMAGES {
+        named.push(format!("and {} more", damages.len() - MAX_NAMED_DAMAGES));
+    }
+    Error::new(ErrorKind::Content, format!("verify the archive in {place}"), named.join("; "))
+        .hint("copy the named files again from where the archive was written; nothing has been pushed")
+}
+
+/// Blobs of the plan that none of the archives carries must be at the target already. Which are where; what is nowhere is an error that
+/// names the archive that has it.
+async fn held_by_target(
+    plan: &Plan,
+    archives: &Archives,
+    sink: &RegistrySink,
+    target: &Target,
+) -> Result<HashMap<Digest, Reference>, Error> {
+    let mut held = HashMap::new();
+    let mut nowhere: BTreeMap<(u32, String), (Vec<Digest>, String)> = BTreeMap::new();
+    let mut unknown = Vec::new();
+    for image in &plan.images {
+        let own = jobs::destination(image, Some(target))?;
+        for digest in plan.blobs_of(image) {
+            if archives.region(&digest).is_some() || held.contains_key(&digest) {
+                continue;
+            }
+            let Some(blob) = plan.blob(&digest) else { continue };
+            let mut repositories = vec![own.clone()];
+            let absent = archives.absent(&digest);
+            if let Some(Absent { repository, .. }) = absent {
+                repositories.push(target.repository(repository)?);
+            }
+            for repository in repositories {
+                if sink.has_blob(&repository, &blob).await? {
+                    let reference = Reference::new(target.registry.clone(), repository, None, None);
+                    held.insert(digest.clone(), reference);
+                    break;
+                }
+            }
+            if held.contains_key(&digest) {
+                continue;
+            }
+            match absent {
+                Some(absent) => {
+                    let entry = nowhere
+                        .entry((absent.sequence, absent.created.clone()))
+                        .or_insert_with(|| (Vec::new(), absent.identity.to_string()));
+                    if !entry.0.contains(&digest) {
+                        entry.0.push(digest);
+                    }
+                }
+                None => unknown.push(format!("blob `{digest}` of `{}`", image.name)),
+            }
+        }
+    }
+    if nowhere.is_empty() && unknown.is_empty() {
+        return Ok(held);
+    }
+    let mut causes: Vec<String> = nowhere
+        .iter()
+        .map(|((sequence, created), (digests, identity))| {
+            format!(
+                "{} blobs lie in archive number {sequence} of {created} ({identity}), the first is `{}`",
+                digests.len(),
+                digests[0]
+            )
+        })
+        .collect();
+    causes.extend(unknown.into_iter().take(MAX_NAMED_DAMAGES));
+    Err(Error::new(
+        ErrorKind::Content,
+        format!("load {}", Storage::describe(archives)),
+        format!("neither the archives given with --from nor the target have everything: {}", causes.join("; ")),
+    )
+    .hint("give the named archive with another --from, or load it first; nothing has been pushed"))
+}

@@ -1,0 +1,73 @@
+//! One image by itself: `airlock image copy`.
+
+use std::sync::Arc;
+
+use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Place, Platform, Reference, Repository, Source, Tag};
+use airlock_transfer::{Job, Node};
+
+use crate::plan::walk::{Graph, Walk};
+use crate::plan::{Attachments, ManifestCache};
+
+/// The exact graph of one image.
+pub struct OneImage {
+    name: String,
+    source: Reference,
+    place: Option<Place>,
+    digest: Digest,
+    graph: Graph,
+}
+
+/// Looks one image up with everything that belongs to it.
+pub async fn one_image(
+    name: &str,
+    reference: &Reference,
+    source: Arc<dyn Source>,
+    cache: Arc<ManifestCache>,
+    attachments: Attachments,
+    platforms: &[Platform],
+) -> Result<OneImage, Error> {
+    let walk = Walk { source, cache, attachments };
+    let graph = walk.image(reference, platforms).await?;
+    let digest = graph
+        .nodes
+        .last()
+        .cloned()
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("look up `{name}`"), "it has no manifest"))?;
+    Ok(OneImage { name: name.to_owned(), source: reference.clone(), place: graph.place.clone(), digest, graph })
+}
+
+impl OneImage {
+    /// What the name stands for.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Unique bytes.
+    pub fn bytes(&self) -> u64 {
+        let blobs: u64 = self.graph.blobs.values().map(|b| b.size).sum();
+        blobs + self.graph.manifests.values().map(|m| m.size).sum::<u64>()
+    }
+
+    /// The job that moves it into a repository, under a tag if there is one.
+    pub fn job(&self, repository: Repository, tag: Option<Tag>) -> Result<Job, Error> {
+        let mut nodes = Vec::new();
+        let attached = self
+            .graph
+            .attachments
+            .iter()
+            .flat_map(|a| a.nodes.iter().map(move |d| (d, a.tag.as_ref().filter(|_| *d == a.digest))));
+        let own = self.graph.nodes.iter().map(|d| (d, tag.as_ref().filter(|_| *d == self.digest)));
+        for (digest, tag) in own.chain(attached) {
+            let Some(node) = self.graph.manifests.get(digest) else { continue };
+            let blob =
+                |d: &Digest| self.graph.blobs.get(d).map(|b| Descriptor::new(b.media_type.clone(), d.clone(), b.size));
+            nodes.push(Node {
+                manifest: Descriptor::new(node.media_type.clone(), digest.clone(), node.size),
+                blobs: node.blobs.iter().filter_map(blob).collect(),
+                children: node.children.clone(),
+                tags: tag.into_iter().cloned().collect(),
+            });
+        }
+        Ok(Job { name: self.name.clone(), source: self.source.clone(), near: self.place.clone(), repository, nodes })
+    }
+}

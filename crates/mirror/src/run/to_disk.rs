@@ -1,0 +1,246 @@
+//! Registry to archive: plan, lay out, fetch every blob straight to its place, seal.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use airlock_oci::{Digest, Error, ErrorKind};
+use airlock_store::archive::layout::PLAN_PATH;
+use airlock_store::archive::volume::LocalVolume;
+use airlock_store::archive::{Archive, ArchiveSink, Options, Sealed, Volume, Writer, pending};
+use airlock_transfer::{Outcome, Stop};
+
+use super::outcome::Ledger;
+use super::{DryRun, Request, forecast, part_limit, plan_from, registries};
+use crate::event::{Event, Events, Phase};
+use crate::history::{Carried, History};
+use crate::outputs::mapping::{destination_of, mapping};
+use crate::plan::{ManifestCache, Plan, jobs};
+use crate::report::{ArchiveReport, Report};
+use crate::sources::Cached;
+use crate::workspace::Workspace;
+
+/// Where the configuration lies in an archive.
+const CONFIG_PATH: &str = "airlock/config.yaml";
+
+pub(super) async fn run(request: Request, directory: &Path, events: Events, stop: &Stop) -> Result<Report, Error> {
+    let ledger = Ledger::new(events);
+    let events = ledger.events();
+    let workspace = Workspace::of(directory);
+    let cache = Arc::new(ManifestCache::open(&request.cache));
+    let source = registries(&request.loaded, &request.source);
+    let plan = plan_from(&request.loaded, Arc::clone(&source), &request.settings, Arc::clone(&cache), None, &events)
+        .await?
+        .plan;
+    if let Some(kind) = request.dry_run {
+        return dry_run(&request, &plan, directory, &workspace, kind, &ledger);
+    }
+    if plan.images.is_empty() {
+        // Nothing can be had: what lies in the directory stays as it is.
+        let mut report = ledger.report(&request, &plan, None, Some(&[]), None)?;
+        ledger.write_report(&mut report, &workspace, false)?;
+        return Ok(report);
+    }
+
+    let volume: Arc<dyn Volume> =
+        Arc::new(LocalVolume::create(directory).map_err(|e| Error::io(format!("make {}", directory.display()), &e))?);
+    let mut history = History::read(workspace.path());
+    let portable = plan.portable().to_json();
+    let (sequence, created) = number_and_date(&request, volume.as_ref(), &history, &portable)?;
+    let earlier = history.carried(sequence, request.settings.since.as_deref());
+    let mut contents = jobs::contents(&plan, &earlier);
+    contents.files = vec![
+        (PLAN_PATH.into(), portable.into()),
+        (CONFIG_PATH.into(), request.loaded.text.clone().into_bytes().into()),
+    ];
+    contents.sequence = sequence;
+    contents.created.clone_from(&created);
+    contents.previous = history.previous(sequence).map(|a| a.identity.clone());
+    let carried_before = contents.absent.iter().map(|a| a.item.size).sum();
+
+    let options = Options {
+        limit: part_limit(&request.loaded, &request.settings),
+        strict: request.settings.strict_archive,
+        replace: request.settings.replace,
+        salvage: salvage(&request, directory),
+    };
+    let writer = {
+        let (volume, contents) = (Arc::clone(&volume), contents.clone());
+        tokio::task::spawn_blocking(move || Writer::open(volume, &contents, options))
+            .await
+            .map_err(|e| Error::new(ErrorKind::Io, "begin the archive", e))??
+    };
+    let writer = Arc::new(writer);
+    for item in &writer.layout().oversized {
+        events(Event::Warning(format!(
+            "blob `{}` ({} bytes) is larger than archiveSize and gets a part of its own; an archiveSize of {} GiB would hold it",
+            item.digest,
+            item.size,
+            item.size.div_ceil(1 << 30) + 1
+        )));
+    }
+    forecast(&plan, carried_before, writer.reused_bytes(), &events);
+
+    events(Event::Phase(Phase::Copy));
+    let outcomes = {
+        let mut transfer = request.transfer.clone();
+        transfer.ordered = writer.is_ordered();
+        let forward = Arc::clone(&events);
+        airlock_transfer::run(
+            jobs::jobs(&plan, None)?,
+            Arc::new(Cached { cache, source }),
+            Arc::new(ArchiveSink(Arc::clone(&writer))),
+            transfer,
+            stop,
+            Arc::new(move |event| forward(Event::Transfer(event))),
+        )
+        .await
+    };
+    if let Some(error) = disk_failure(&outcomes) {
+        checkpoint(&writer).await?;
+        return Err(error);
+    }
+    let stopped = outcomes.iter().any(|o| matches!(o, Outcome::Stopped));
+    let none = !outcomes.iter().any(Outcome::is_done);
+    let missing = !plan.missing.is_empty();
+    let failed = outcomes.iter().any(|o| !o.is_done());
+    if stopped || none || (request.settings.oc_mirror && (failed || missing)) {
+        checkpoint(&writer).await?;
+        let mut report = ledger.report(&request, &plan, None, Some(&outcomes), None)?;
+        ledger.write_report(&mut report, &workspace, false)?;
+        return Ok(report);
+    }
+
+    events(Event::Phase(Phase::Seal));
+    let sealed = {
+        let writer = Arc::clone(&writer);
+        tokio::task::spawn_blocking(move || writer.seal(true))
+            .await
+            .map_err(|e| Error::new(ErrorKind::Io, "seal the archive", e))??
+    };
+    history.add(carried(&plan, &contents, &sealed, sequence, &created))?;
+    for (path, _) in &sealed.parts {
+        events(Event::Wrote(path.clone()));
+    }
+    events(Event::Phase(Phase::Outputs));
+    let archive = ArchiveReport {
+        identity: sealed.identity,
+        sequence,
+        created,
+        parts: sealed
+            .parts
+            .iter()
+            .map(|(path, bytes)| {
+                (path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(), *bytes)
+            })
+            .collect(),
+        voids: sealed.voids,
+    };
+    let mut report = ledger.report(&request, &plan, None, Some(&outcomes), Some(archive))?;
+    ledger.write_report(&mut report, &workspace, false)?;
+    Ok(report)
+}
+
+async fn checkpoint(writer: &Arc<Writer>) -> Result<(), Error> {
+    let writer = Arc::clone(writer);
+    tokio::task::spawn_blocking(move || writer.checkpoint())
+        .await
+        .map_err(|e| Error::new(ErrorKind::Io, "write the journal", e))?
+}
+
+/// A disk that is full or broken is no failure of an image: the run ends, and goes on when the disk is mended.
+fn disk_failure(outcomes: &[Outcome]) -> Option<Error> {
+    outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Failed(errors) => errors.iter().find(|e| matches!(e.kind(), ErrorKind::Full | ErrorKind::Io)).cloned(),
+        _ => None,
+    })
+}
+
+/// A run that goes on keeps the number and the date of the one it continues, so that the bytes come out the same.
+fn number_and_date(
+    request: &Request,
+    volume: &dyn Volume,
+    history: &History,
+    plan: &[u8],
+) -> Result<(u32, String), Error> {
+    if let Some(archive) = &request.retry {
+        return Ok(archive.clone());
+    }
+    if let Some(pending) = pending(volume)?
+        && pending.plan == Digest::of(plan)
+    {
+        return Ok((pending.sequence, pending.created));
+    }
+    Ok((history.next_sequence(), crate::clock::now().rfc3339()))
+}
+
+/// A retried run takes what its partial archive has from there, even where the plan has changed since.
+fn salvage(request: &Request, directory: &Path) -> HashMap<Digest, airlock_store::Region> {
+    if request.retry.is_none() {
+        return HashMap::new();
+    }
+    let Ok(archive) = Archive::open(directory) else { return HashMap::new() };
+    archive
+        .slots()
+        .iter()
+        .filter_map(|slot| match &slot.kind {
+            airlock_store::archive::layout::Kind::Blob(digest) => Some((digest.clone(), archive.region(digest)?)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What the history keeps of an archive: the blobs it carries and did not lack.
+fn carried(
+    plan: &Plan,
+    contents: &airlock_store::archive::Contents,
+    sealed: &Sealed,
+    sequence: u32,
+    created: &str,
+) -> Carried {
+    let mut repositories = HashMap::new();
+    for image in &plan.images {
+        for digest in plan.blobs_of(image) {
+            repositories.entry(digest).or_insert_with(|| image.repository.clone());
+        }
+    }
+    let blobs: BTreeMap<_, _> = contents
+        .blobs
+        .iter()
+        .filter(|item| !sealed.voids.contains(&item.digest))
+        .filter_map(|item| Some((item.digest.clone(), (item.size, repositories.get(&item.digest)?.clone()))))
+        .collect();
+    Carried { sequence, created: created.to_owned(), identity: sealed.identity.clone(), blobs }
+}
+
+fn dry_run(
+    request: &Request,
+    plan: &Plan,
+    directory: &Path,
+    workspace: &Workspace,
+    kind: DryRun,
+    ledger: &Arc<Ledger>,
+) -> Result<Report, Error> {
+    let history = History::read(workspace.path());
+    let earlier = history.carried(u32::MAX, request.settings.since.as_deref());
+    let carried: u64 = plan.blobs.iter().filter(|(d, _)| earlier.contains_key(*d)).map(|(_, b)| b.size).sum();
+    forecast(plan, carried, 0, &ledger.events());
+    workspace.clear("dry-run")?;
+    let archive = format!("file://{}", directory.display());
+    let text = mapping(plan, None, &archive, kind == DryRun::Instances)?;
+    ledger.tell(Event::Wrote(workspace.write("dry-run/mapping.txt", text.as_bytes())?));
+    // What no earlier archive has, whole: that is what the run would fetch.
+    let mut missing = String::new();
+    for image in &plan.images {
+        if plan.blobs_of(image).iter().any(|d| !earlier.contains_key(d)) {
+            let source = crate::outputs::mapping::source_of(image);
+            missing.push_str(&format!("{source}={}\n", destination_of(image, None, &archive)?));
+        }
+    }
+    if !missing.is_empty() {
+        ledger.tell(Event::Wrote(workspace.write("dry-run/missing.txt", missing.as_bytes())?));
+    }
+    let mut report = ledger.report(request, plan, None, None, None)?;
+    ledger.write_report(&mut report, workspace, true)?;
+    Ok(report)
+}

@@ -1,0 +1,119 @@
+//! Registry to registry, and what loading an archive has in common with it: probe the target, move, write the cluster's resources.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use airlock_client::RegistrySink;
+use airlock_oci::{Error, Sink, Source};
+use airlock_transfer::{Outcome, Stop};
+
+use super::outcome::{Ledger, present};
+use super::{DryRun, Request, forecast, plan_from, registries};
+use crate::event::{Event, Events, Phase};
+use crate::outputs::mapping::mapping;
+use crate::outputs::mirror_sets::{Stamp, mirror_sets};
+use crate::plan::{Image, ManifestCache, Plan, Target, jobs};
+use crate::report::Report;
+use crate::sources::Cached;
+use crate::workspace::Workspace;
+
+pub(super) async fn run(
+    request: Request,
+    workspace: &Path,
+    registry: &str,
+    events: Events,
+    stop: &Stop,
+) -> Result<Report, Error> {
+    let ledger = Ledger::new(events);
+    let events = ledger.events();
+    let workspace = Workspace::of(workspace);
+    let target = Target::parse(registry, request.settings.max_nested_paths)?;
+    let sink = sink(&request, &target)?;
+    probe(&sink, &events).await?;
+    let cache = Arc::new(ManifestCache::open(&request.cache));
+    let source = registries(&request.loaded, &request.source);
+    let plan =
+        plan_from(&request.loaded, Arc::clone(&source), &request.settings, Arc::clone(&cache), Some(&target), &events)
+            .await?
+            .plan;
+    forecast(&plan, 0, 0, &events);
+    let source = Arc::new(Cached { cache, source });
+    load(request, &plan, &target, source, sink, &workspace, &ledger, stop).await
+}
+
+pub(super) fn sink(request: &Request, target: &Target) -> Result<RegistrySink, Error> {
+    // Prefix and nesting limit belong together, so both are the target's business and the sink gets full names.
+    RegistrySink::new(request.target.clone(), target.registry.clone(), None)
+}
+
+pub(super) async fn probe(sink: &RegistrySink, events: &Events) -> Result<(), Error> {
+    events(Event::Phase(Phase::Probe));
+    let _ = sink;
+    Ok(())
+}
+
+/// Moves a plan into a registry and writes everything that comes of it.
+#[expect(clippy::too_many_arguments, reason = "the two workflows that end here share nothing but these")]
+pub(super) async fn load(
+    request: Request,
+    plan: &Plan,
+    target: &Target,
+    source: Arc<dyn Source>,
+    sink: RegistrySink,
+    workspace: &Workspace,
+    ledger: &Arc<Ledger>,
+    stop: &Stop,
+) -> Result<Report, Error> {
+    let events = ledger.events();
+    if let Some(kind) = request.dry_run {
+        workspace.clear("dry-run")?;
+        let text = mapping(plan, Some(target), "", kind == DryRun::Instances)?;
+        events(Event::Wrote(workspace.write("dry-run/mapping.txt", text.as_bytes())?));
+        write_resources(&request, plan, &|_| true, target, workspace, ledger)?;
+        let mut report = ledger.report(&request, plan, Some(target), None, None)?;
+        ledger.write_report(&mut report, workspace, true)?;
+        return Ok(report);
+    }
+    events(Event::Phase(Phase::Copy));
+    let outcomes: Vec<Outcome> = {
+        let forward = Arc::clone(&events);
+        let sink: Arc<dyn Sink> = Arc::new(sink);
+        airlock_transfer::run(
+            jobs::jobs(plan, Some(target))?,
+            source,
+            sink,
+            request.transfer.clone(),
+            stop,
+            Arc::new(move |event| forward(Event::Transfer(event))),
+        )
+        .await
+    };
+    events(Event::Phase(Phase::Outputs));
+    write_resources(&request, plan, &present(plan, &outcomes), target, workspace, ledger)?;
+    let mut report = ledger.report(&request, plan, Some(target), Some(&outcomes), None)?;
+    ledger.write_report(&mut report, workspace, false)?;
+    Ok(report)
+}
+
+fn write_resources(
+    request: &Request,
+    plan: &Plan,
+    present: &dyn Fn(&Image) -> bool,
+    target: &Target,
+    workspace: &Workspace,
+    ledger: &Ledger,
+) -> Result<(), Error> {
+    let oc_mirror = request.settings.oc_mirror;
+    let stamp = Stamp {
+        created: ledger.started().rfc3339(),
+        created_by: if oc_mirror { "oc-mirror v2" } else { "airlock" }.into(),
+        version: request.version.clone(),
+    };
+    let resources = mirror_sets(plan, present, target, request.settings.legacy_resources, &stamp)?;
+    workspace.clear("cluster-resources")?;
+    for resource in resources {
+        let path = workspace.write(&format!("cluster-resources/{}", resource.name), resource.text.as_bytes())?;
+        ledger.tell(Event::Wrote(path));
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The state of a mirror on disk: `working-dir/` as oc-mirror lays it out (oc-mirror 3.6).
+//!
+//! ```text
+//! working-dir/
+//!   cluster-resources/   what the cluster is told: IDMS, ITMS, …
+//!   dry-run/             mapping.txt, missing.txt
+//!   logs/                logs and error lists, one file a run
+//!   .history/            which archive carried what
+//!   report.json          the last run
+//! ```
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use airlock_oci::Error;
+
+/// The folder's name beside the archives.
+pub const WORKING_DIR: &str = "working-dir";
+
+/// A workspace.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    path: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace of a directory: `DIR/working-dir`, or `DIR` itself where that is its name (oc-mirror 3.1).
+    pub fn of(directory: &Path) -> Self {
+        let own = directory.file_name().is_some_and(|n| n == WORKING_DIR);
+        Self { path: if own { directory.to_owned() } else { directory.join(WORKING_DIR) } }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file of it whole, or not at all.
+    pub fn write(&self, relative: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
+        let path = self.path.join(relative);
+        write_file(&path, bytes)?;
+        Ok(path)
+    }
+
+    /// Empties a folder of it.
+    pub fn clear(&self, relative: &str) -> Result<(), Error> {
+        let path = self.path.join(relative);
+        match std::fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("empty {}", path.display()), &e));
+            }
+            _ => {}
+        }
+        std::fs::create_dir_all(&path).map_err(|e| Error::io(format!("make {}", path.display()), &e))
+    }
+}
+
+/// Writes beside, syncs, renames.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |e: &std::io::Error| Error::io(format!("write {}", path.display()), e);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|e| failed(&e))?;
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside = folder.join(format!(".{name}.{}", std::process::id()));
+    let write = || {
+        let mut file = std::fs::File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    write().map_err(|e| {
+        let _ = std::fs::remove_file(&beside);
+        failed(&e)
+    })
+}

@@ -1,0 +1,80 @@
+//! Blobs: whole, in part, or away.
+
+use airlock_oci::{Digest, Repository};
+use airlock_store::Storage;
+use airlock_store::distribution::Writer;
+use hyper::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_RANGE, RANGE,
+};
+use hyper::{Method, Response, StatusCode};
+
+use crate::body::Body;
+use crate::range::{self, Wanted};
+use crate::refusal::{Code, Refusal};
+use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, is_unchanged, set};
+
+/// What lies under a digest never changes.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
+
+fn unknown(digest: &Digest) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, Code::BlobUnknown, "this repository does not have the blob")
+        .detail(serde_json::json!({ "digest": digest }))
+}
+
+/// GET and HEAD.
+pub(crate) async fn get(
+    registry: &Registry,
+    asked: &Asked<'_>,
+    method: &Method,
+    name: Repository,
+    digest: Digest,
+) -> Answer {
+    let (storage, wanted) = (registry.storage.clone(), digest.clone());
+    let region = blocking(move || Storage::blob(&*storage, &name, &wanted)).await?;
+    let region = region.ok_or_else(|| unknown(&digest))?;
+    let etag = format!("\"{digest}\"");
+    let unchanged = is_unchanged(asked, &etag);
+    // A range goes with the version that the client has a part of; there is only one.
+    let same = asked.header(&IF_RANGE).is_none_or(|version| version.trim() == etag);
+    let range = if same { range::wanted(asked.header(&RANGE), region.len) } else { Wanted::Whole };
+    let (status, first, end) = match range {
+        _ if unchanged => (StatusCode::NOT_MODIFIED, 0, 0),
+        Wanted::Whole => (StatusCode::OK, 0, region.len),
+        Wanted::Part(first, end) => (StatusCode::PARTIAL_CONTENT, first, end),
+        Wanted::Unsatisfiable => {
+            let text = format!("the blob has {} bytes; none of them is in this range", region.len);
+            return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::RangeInvalid, text)
+                .header(CONTENT_RANGE, format!("bytes */{}", region.len)));
+        }
+    };
+    let body = if unchanged || first == end || method == Method::HEAD {
+        Body::Empty
+    } else {
+        Body::Blob { stream: region.stream(first, end, format!("send blob `{digest}`")), left: end - first }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, FOR_EVER);
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if !unchanged {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(end - first));
+    }
+    set(&mut response, ETAG, etag);
+    set(&mut response, CONTENT_DIGEST, digest.to_string());
+    if status == StatusCode::PARTIAL_CONTENT {
+        set(&mut response, CONTENT_RANGE, format!("bytes {first}-{}/{}", end - 1, region.len));
+    }
+    Ok(response)
+}
+
+/// DELETE: the repository does not have it any more; its bytes stay until garbage is collected.
+pub(crate) async fn delete(writer: &Writer, name: Repository, digest: Digest) -> Answer {
+    let (writer, gone) = (writer.clone(), digest.clone());
+    if blocking(move || writer.delete_blob(&name, &gone)).await? {
+        Ok(empty(StatusCode::ACCEPTED))
+    } else {
+        Err(unknown(&digest))
+    }
+}

@@ -1,0 +1,241 @@
+//! Manifests: exactly the bytes that were pushed.
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Shape, Tag, media_type};
+use airlock_store::Storage;
+use airlock_store::distribution::Writer;
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, LOCATION};
+use hyper::{Response, StatusCode};
+
+use crate::body::{self, Body};
+use crate::limits::{MAX_DESCRIPTORS, MAX_JSON_DEPTH, MAX_TAGS_PER_PUSH};
+use crate::refusal::{Code, Refusal};
+use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, is_unchanged, set};
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+fn unknown(at: &ManifestName) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, "this repository does not have the manifest")
+        .detail(serde_json::json!({ "name": at.to_string() }))
+}
+
+/// GET and HEAD. The stored type is sent whatever the client says it accepts: nothing is ever converted, and clients that
+/// leave a type out of `Accept` mostly do so by mistake.
+pub(crate) async fn get(registry: &Registry, asked: &Asked<'_>, name: Repository, at: ManifestName) -> Answer {
+    let (storage, wanted) = (registry.storage.clone(), at.clone());
+    let found = blocking(move || match storage.manifest(&name, &wanted) {
+        Err(e) if matches!(e.kind(), ErrorKind::Content | ErrorKind::Unsupported) => {
+            tracing::error!(cause = %e, "a stored manifest cannot be served");
+            Ok(Err(e.kind()))
+        }
+        found => found.map(Ok),
+    })
+    .await?;
+    let manifest = match found {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return Err(unknown(&at)),
+        Err(kind) => {
+            let text = if kind == ErrorKind::Content {
+                "the stored copy of this manifest is damaged; pushing or mirroring the image again heals it"
+            } else {
+                "the stored manifest is of a kind that cannot be served, such as Docker schema 1"
+            };
+            return Err(Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, text));
+        }
+    };
+    let etag = format!("\"{}\"", manifest.digest());
+    let mut response = if is_unchanged(asked, &etag) {
+        empty(StatusCode::NOT_MODIFIED)
+    } else {
+        let mut response = Response::new(Body::Full(manifest.bytes().clone()));
+        set(&mut response, CONTENT_TYPE, manifest.media_type());
+        response
+    };
+    set(&mut response, ETAG, etag);
+    set(&mut response, CONTENT_DIGEST, manifest.digest().to_string());
+    Ok(response)
+}
+
+/// PUT.
+pub(crate) async fn put(
+    registry: &Registry,
+    writer: &Writer,
+    mut asked: Asked<'_>,
+    name: Repository,
+    at: ManifestName,
+) -> Answer {
+    let too_large = || {
+        let text = format!("a manifest may have at most {MAX_MANIFEST_BYTES} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, text)
+    };
+    if asked.length().is_some_and(|length| length > MAX_MANIFEST_BYTES as u64) {
+        return Err(too_large());
+    }
+    let tags = tags(&asked, &at)?;
+    let declared = asked.header(&CONTENT_TYPE).map(str::to_owned);
+    let bytes = body::collect(asked.take_body()?, MAX_MANIFEST_BYTES).await?.ok_or_else(too_large)?;
+    let manifest = parse(bytes, declared.as_deref(), &at)?;
+    let (registry, writer, repository) = (registry.clone(), writer.clone(), name.clone());
+    let (manifest, checked) = blocking(move || {
+        let checked = check_references(&registry, &repository, &manifest)?;
+        if checked.is_ok() {
+            writer.put_manifest(&repository, &manifest, &tags)?;
+        }
+        Ok((manifest, checked.map(|()| tags)))
+    })
+    .await?;
+    let tags = checked?;
+    let mut response = empty(StatusCode::CREATED);
+    set(&mut response, LOCATION, format!("/v2/{name}/manifests/{}", manifest.digest()));
+    set(&mut response, CONTENT_DIGEST, manifest.digest().to_string());
+    if let Some(subject) = manifest.subject() {
+        // Tells the client that the referrer was noted, so that it need not write a fallback tag.
+        set(&mut response, SUBJECT, subject.digest.to_string());
+    }
+    if matches!(at, ManifestName::Digest(_)) {
+        for tag in &tags {
+            set(&mut response, TAG, tag.as_str());
+        }
+    }
+    Ok(response)
+}
+
+/// The tags that a push sets: the one in the path, or those in the query of a push by digest.
+fn tags(asked: &Asked<'_>, at: &ManifestName) -> Result<Vec<Tag>, Refusal> {
+    if let ManifestName::Tag(tag) = at {
+        return Ok(vec![tag.clone()]);
+    }
+    let mut tags = Vec::new();
+    for text in asked.query.all("tag") {
+        let tag = Tag::new(text)
+            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, Code::TagInvalid, "invalid tag").detail(text.into()))?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    if tags.len() > MAX_TAGS_PER_PUSH {
+        let text = format!("a manifest may be pushed with at most {MAX_TAGS_PER_PUSH} tags");
+        return Err(Refusal::new(StatusCode::URI_TOO_LONG, Code::TagInvalid, text));
+    }
+    Ok(tags)
+}
+
+fn parse(bytes: Bytes, declared: Option<&str>, at: &ManifestName) -> Result<Manifest, Refusal> {
+    let invalid = |text: String| Refusal::new(StatusCode::BAD_REQUEST, Code::ManifestInvalid, text);
+    let declared = declared.map(|d| d.split(';').next().unwrap_or(d).trim()).filter(|d| !d.is_empty());
+    if json_depth(&bytes) > MAX_JSON_DEPTH {
+        return Err(invalid(format!("its JSON is nested more than {MAX_JSON_DEPTH} deep")));
+    }
+    let parsed = match at {
+        ManifestName::Tag(_) => Manifest::parse(bytes, declared),
+        ManifestName::Digest(expected) => {
+            let found = Digest::of_with(expected.algorithm(), &bytes);
+            if found != *expected {
+                let text = format!("the manifest has the digest {found}");
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::DigestInvalid, text));
+            }
+            Manifest::parse_expecting(bytes, declared, expected)
+        }
+    };
+    let manifest = parsed.map_err(|e: Error| {
+        let hint = e.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();
+        invalid(format!("{}{hint}", e.cause()))
+    })?;
+    if manifest.blobs().count() + manifest.children().len() > MAX_DESCRIPTORS {
+        return Err(invalid(format!("it holds more than {MAX_DESCRIPTORS} descriptors")));
+    }
+    let own = manifest.media_type();
+    if let Some(declared) = declared
+        && declared != own
+    {
+        return Err(invalid(format!("it was sent as `{declared}` and is `{own}`")));
+    }
+    if media_type::is_manifest(own) && media_type::is_index(own) != (manifest.shape() == Shape::Index) {
+        return Err(invalid(format!("its content is not that of `{own}`")));
+    }
+    Ok(manifest)
+}
+
+/// How deep objects and arrays are nested. Text that is not JSON gives some number; parsing it fails anyway.
+fn json_depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
+/// Whether what the manifest names is there: its blobs, except those that lie elsewhere by their nature; its children only where
+/// sparse indexes are not wanted; never its subject. Outer errors are the storage's.
+fn check_references(
+    registry: &Registry,
+    repository: &Repository,
+    manifest: &Manifest,
+) -> Result<Result<(), Refusal>, Error> {
+    let (mut missing, mut different) = (Vec::new(), Vec::new());
+    for blob in manifest.blobs().filter(|blob| !blob.is_foreign()) {
+        match Storage::blob(&*registry.storage, repository, &blob.digest)? {
+            None if missing.contains(&&blob.digest) => {}
+            None => missing.push(&blob.digest),
+            Some(region) if region.len != blob.size => different.push(serde_json::json!({
+                "digest": blob.digest, "size": blob.size, "actual": region.len
+            })),
+            Some(_) => {}
+        }
+    }
+    if !registry.sparse_indexes {
+        for child in manifest.children() {
+            let at = ManifestName::Digest(child.digest.clone());
+            match registry.storage.manifest(repository, &at) {
+                Ok(Some(_)) => {}
+                Ok(None) => missing.push(&child.digest),
+                Err(e) if e.kind() == ErrorKind::Content => missing.push(&child.digest),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    if !missing.is_empty() {
+        let details = missing.iter().map(|digest| serde_json::json!({ "digest": digest }));
+        let text = "the manifest names content that is not in this repository";
+        return Ok(Err(Refusal::each(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, text, details)));
+    }
+    if !different.is_empty() {
+        let text = "the manifest gives a blob another size than it has";
+        return Ok(Err(Refusal::each(StatusCode::BAD_REQUEST, Code::SizeInvalid, text, different)));
+    }
+    Ok(Ok(()))
+}
+
+/// DELETE: a tag alone, or a manifest with all its tags.
+pub(crate) async fn delete(writer: &Writer, name: Repository, at: ManifestName) -> Answer {
+    let (writer, gone) = (writer.clone(), at.clone());
+    let there = blocking(move || match &gone {
+        ManifestName::Tag(tag) => writer.delete_tag(&name, tag),
+        ManifestName::Digest(digest) => writer.delete_manifest(&name, digest),
+    });
+    if there.await? { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(&at)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_in_strings_are_no_depth() {
+        for (text, depth) in [("1", 0), ("{}", 1), (r#"{"a":[[],{}]}"#, 3), (r#"["[[[","\"[[",[]]"#, 2), ("]]][", 1)] {
+            assert_eq!(json_depth(text.as_bytes()), depth, "{text}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! From a port to a registry: listening, TLS, connections, and the end of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use airlock_oci::{Error, ErrorKind};
+use airlock_store::Storage;
+use airlock_store::distribution::Writer;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use crate::access::{Access, Anonymous, Users};
+use crate::limits::{
+    DRAIN_TIME, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS, MAX_HEADER_BYTES, READ_BUFFER_BYTES,
+};
+use crate::service::Registry;
+use crate::tls::Tls;
+
+/// Where one begins: [`Server::read_only`] or [`Server::writable`].
+#[derive(Debug)]
+pub struct Server;
+
+/// A registry that is not running yet.
+#[must_use]
+pub struct Builder {
+    storage: Arc<dyn Storage>,
+    writer: Option<Writer>,
+    access: Access,
+    tls: Option<Tls>,
+    sparse_indexes: bool,
+    deletion: bool,
+}
+
+/// A registry that is running. [`Running::shutdown`] ends it in good order; dropped, it stops as well, but nobody waits for it.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The CA that clients have to trust, when the certificate was made here.
+    pub ca_pem: Option<String>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    writer: Option<Writer>,
+}
+
+impl Server {
+    /// Serves content that nobody may change: an archive, a directory of somebody else's.
+    pub fn read_only(storage: Arc<dyn Storage>) -> Builder {
+        Builder::new(storage, None)
+    }
+
+    /// Serves a directory, and writes what is pushed into it.
+    pub fn writable(writer: Writer) -> Builder {
+        Builder::new(Arc::new(writer.clone()), Some(writer))
+    }
+}
+
+impl Builder {
+    fn new(storage: Arc<dyn Storage>, writer: Option<Writer>) -> Self {
+        let access = Access { realm: "Airlock registry".to_owned(), ..Access::default() };
+        Self { storage, writer, access, tls: None, sparse_indexes: true, deletion: true }
+    }
+
+    /// Lets these users in, with all rights. Without users only [`Builder::anonymous`] gives rights.
+    pub fn users(mut self, users: Users) -> Self {
+        self.access.users = Some(users);
+        self
+    }
+
+    /// What clients without credentials may do. Nothing, unless it is said.
+    pub fn anonymous(mut self, anonymous: Anonymous) -> Self {
+        self.access.anonymous = anonymous;
+        self
+    }
+
+    /// Speaks HTTPS. Plain HTTP unless it is said.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Whether an index may be pushed of which not all children are there, as when only some platforms are mirrored. It may, unless it
+    /// is said otherwise.
+    pub fn sparse_indexes(mut self, allowed: bool) -> Self {
+        self.sparse_indexes = allowed;
+        self
+    }
+
+    /// Whether those who may push may also delete. They may, unless it is said otherwise.
+    pub fn deletion(mut self, allowed: bool) -> Self {
+        self.deletion = allowed;
+        self
+    }
+
+    /// Listens and starts to answer. Port 0 takes a free one; [`Running::addr`] says which.
+    pub async fn bind(self, addr: SocketAddr) -> Result<Running, Error> {
+        let tls = self.tls;
+        let loaded = match tls {
+            None => None,
+            Some(tls) => Some(
+                tokio::task::spawn_blocking(move || tls.load())
+                    .await
+                    .map_err(|e| Error::new(ErrorKind::Io, "prepare TLS", e))??,
+            ),
+        };
+        let listener = TcpListener::bind(addr)
+            .await
+            .map_err(|e| Error::io(format!("listen on {addr}"), &e).hint("choose another address with `--listen`"))?;
+        let addr = listener.local_addr().map_err(|e| Error::io(format!("listen on {addr}"), &e))?;
+        let (ca_pem, acceptor) = match loaded {
+            None => (None, None),
+            Some(loaded) => (loaded.ca_pem, Some(TlsAcceptor::from(loaded.config))),
+        };
+        let registry = Registry {
+            storage: self.storage,
+            writer: self.writer.clone(),
+            access: Arc::new(self.access),
+            sparse_indexes: self.sparse_indexes,
+            deletion: self.deletion,
+        };
+        let (stop, stopping) = watch::channel(false);
+        let task = tokio::spawn(serve(listener, acceptor, Arc::new(registry), stopping));
+        Ok(Running { addr, ca_pem, stop, task, writer: self.writer })
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Builder({}, {:?})", self.storage.describe(), self.access)
+    }
+}
+
+impl Running {
+    /// Takes no more connections, lets the requests under way finish (for at most half a minute), and puts in place what waited
+    /// for its manifest.
+    pub async fn shutdown(self) -> Result<(), Error> {
+        let _ = self.stop.send(true);
+        self.task.await.map_err(|e| Error::new(ErrorKind::Io, "stop the registry", e))?;
+        if let Some(writer) = self.writer {
+            tokio::task::spawn_blocking(move || writer.flush())
+                .await
+                .map_err(|e| Error::new(ErrorKind::Io, "stop the registry", e))??;
+        }
+        Ok(())
+    }
+
+    /// Waits until it stops by itself, which it only does when it fails.
+    pub async fn wait(&mut self) -> Result<(), Error> {
+        (&mut self.task).await.map_err(|e| Error::new(ErrorKind::Io, "serve", e))
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    registry: Arc<Registry>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let mut maintenance = tokio::time::interval(MAINTENANCE_INTERVAL);
+    loop {
+        // A place is taken first, so that beyond the limit clients wait in the system's queue and cost nothing here.
+        let place = tokio::select! {
+            place = places.clone().acquire_owned() => place,
+            _ = stopping.changed() => break,
+        };
+        let Ok(place) = place else { break };
+        let accepted = loop {
+            tokio::select! {
+                accepted = listener.accept() => break Some(accepted),
+                _ = stopping.changed() => break None,
+                _ = maintenance.tick() => maintain(&registry),
+                // Reaps what has ended, so that the set does not grow.
+                Some(_) = connections.join_next() => {}
+            }
+        };
+        match accepted {
+            None => break,
+            Some(Ok((stream, peer))) => {
+                let (registry, acceptor, stopping) = (registry.clone(), acceptor.clone(), stopping.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    connection(stream, peer, acceptor, registry, stopping).await;
+                });
+            }
+            Some(Err(e)) => {
+                // Out of file descriptors, mostly: others are closed soon.
+                tracing::warn!(error = %e, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(DRAIN_TIME, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(connections = connections.len(), "connections are cut off");
+        connections.shutdown().await;
+    }
+}
+
+fn maintain(registry: &Registry) {
+    let Some(writer) = registry.writer.clone() else { return };
+    tokio::task::spawn_blocking(move || match writer.maintain() {
+        Ok(0) => {}
+        Ok(expired) => tracing::info!(expired, "abandoned uploads were removed"),
+        Err(e) => tracing::error!(error = %e, "blobs that waited for their manifest cannot be put in place"),
+    });
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    registry: Arc<Registry>,
+    stopping: watch::Receiver<bool>,
+) {
+    // Answers are written whole; waiting for more only delays them.
+    let _ = stream.set_nodelay(true);
+    match acceptor {
+        None => requests(stream, peer, registry, stopping).await,
+        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => requests(stream, peer, registry, stopping).await,
+            Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+        },
+    }
+}
+
+async fn requests<S>(stream: S, peer: SocketAddr, registry: Arc<Registry>, mut stopping: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(READ_BUFFER_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .keep_alive_interval(Some(HEADER_TIME));
+    let service = service_fn(move |request| {
+        let registry = registry.clone();
+        async move { Ok::<_, std::convert::Infallible>(registry.handle(request, peer).await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let mut stop = *stopping.borrow();
+    if stop {
+        connection.as_mut().graceful_shutdown();
+    }
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(e) = ended {
+                    tracing::debug!(%peer, error = %e, "a connection ended early");
+                }
+                return;
+            }
+            _ = stopping.changed(), if !stop => {
+                stop = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

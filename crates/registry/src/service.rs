@@ -1,0 +1,246 @@
+//! One request: what it asks for, whether it may, who answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use airlock_oci::{Error, ErrorKind};
+use airlock_store::Storage;
+use airlock_store::distribution::Writer;
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, header};
+
+use crate::access::{Access, Action, Subject};
+use crate::body::{self, Body};
+use crate::handlers::{blobs, lists, manifests, uploads};
+use crate::limits::{MAX_HEADER_BYTES, MAX_URL_BYTES};
+use crate::query::Query;
+use crate::refusal::{Code, Refusal};
+use crate::route::{self, Route, RouteError};
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What is served, and by which rules.
+#[derive(Clone)]
+pub(crate) struct Registry {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// Without one the registry is read-only.
+    pub(crate) writer: Option<Writer>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) sparse_indexes: bool,
+    pub(crate) deletion: bool,
+}
+
+/// A request as the handlers see it.
+pub(crate) struct Asked<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) query: Query,
+    body: &'a mut Option<Incoming>,
+}
+
+pub(crate) type Answer = Result<Response<Body>, Refusal>;
+
+impl Asked<'_> {
+    /// A header as text; one that is no text counts as absent.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    /// The length that the client announced.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.header(&CONTENT_LENGTH).and_then(|v| v.parse().ok())
+    }
+
+    /// The body; what a handler does not take is read to a bounded extent and thrown away.
+    pub(crate) fn take_body(&mut self) -> Result<Incoming, Refusal> {
+        self.body.take().ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, Code::SizeInvalid, "there is no body"))
+    }
+}
+
+/// Runs disk work where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Refusal> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Refusal::from),
+        Err(e) => Err(Error::new(ErrorKind::Io, "answer a request", e).into()),
+    }
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer with a JSON document.
+pub(crate) fn document(media_type: &'static str, value: &impl serde::Serialize) -> Answer {
+    let bytes =
+        serde_json::to_vec(value).map_err(|e| Refusal::from(Error::new(ErrorKind::Invalid, "write an answer", e)))?;
+    let mut response = Response::new(Body::Full(Bytes::from(bytes)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    Ok(response)
+}
+
+/// Sets a header whose value was made of checked names.
+pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: impl AsRef<str>) {
+    if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
+        response.headers_mut().append(name, value);
+    }
+}
+
+/// Whether the client has this version of the content already.
+pub(crate) fn is_unchanged(asked: &Asked<'_>, etag: &str) -> bool {
+    asked.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(
+        |known| {
+            let known = known.trim();
+            known == "*" || known.trim_start_matches("W/") == etag
+        },
+    )
+}
+
+impl Registry {
+    /// Answers a request. Never fails: a refusal is an answer too.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let start = Instant::now();
+        let (parts, body) = request.into_parts();
+        let mut body = Some(body);
+        let mut subject = Subject::Anonymous;
+        let uri = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+        let mut response = match self.answer(&parts.method, uri, &parts.headers, &mut body, &mut subject).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.into_response(),
+        };
+        if let Some(body) = body
+            && !(response.status().is_client_error() && parts.headers.contains_key(EXPECT))
+        {
+            body::drain(body).await;
+        }
+        let headers = response.headers_mut();
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if parts.method == Method::HEAD {
+            without_body(&mut response);
+        }
+        let user = match &subject {
+            Subject::Anonymous => "-",
+            Subject::User(name) => name,
+        };
+        tracing::info!(
+            target: "airlock_registry::requests",
+            method = %parts.method, path = parts.uri.path(), status = response.status().as_u16(), %peer, user,
+            ms = start.elapsed().as_millis() as u64,
+            "request"
+        );
+        response
+    }
+
+    async fn answer(
+        &self,
+        method: &Method,
+        uri: &str,
+        headers: &HeaderMap,
+        body: &mut Option<Incoming>,
+        subject: &mut Subject,
+    ) -> Answer {
+        if uri.len() > MAX_URL_BYTES {
+            return Err(Refusal::new(StatusCode::URI_TOO_LONG, Code::NameInvalid, "the URL is too long"));
+        }
+        let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if header_bytes > MAX_HEADER_BYTES {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Err(Refusal::new(status, Code::Unsupported, "the headers are too large"));
+        }
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let route = match route::parse(path) {
+            Ok(route) => route,
+            Err(error) => {
+                // Whoever may not even read learns nothing of names either.
+                self.access.authorize(headers, Action::Pull).await?;
+                return Err(refuse_path(&error));
+            }
+        };
+        *subject = self.access.authorize(headers, Action::of(method, &route)).await?;
+        let query = Query::parse(query)
+            .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, Code::NameInvalid, format!("malformed query: {e}")))?;
+        self.dispatch(method, route, Asked { headers, query, body }).await
+    }
+
+    async fn dispatch(&self, method: &Method, route: Route, asked: Asked<'_>) -> Answer {
+        let reads = method == Method::GET || method == Method::HEAD;
+        let allowed = match &route {
+            Route::Base | Route::Catalog | Route::Tags(_) | Route::Referrers(..) => "GET, HEAD",
+            Route::Manifest(..) => "GET, HEAD, PUT, DELETE",
+            Route::Blob(..) => "GET, HEAD, DELETE",
+            Route::Uploads(_) => "POST",
+            Route::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
+        };
+        let names = allowed.split(", ").any(|name| name == method.as_str());
+        if !names {
+            let text = format!("`{method}` means nothing here");
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, text).header(ALLOW, allowed));
+        }
+        if method == Method::DELETE && !self.deletion && !matches!(route, Route::Upload(..)) {
+            let text = "deleting is switched off in this registry";
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, text));
+        }
+        match (route, reads) {
+            (Route::Base, _) => document("application/json", &serde_json::json!({})),
+            (Route::Catalog, _) => lists::catalog(self, &asked).await,
+            (Route::Tags(name), _) => lists::tags(self, &asked, name).await,
+            (Route::Referrers(name, subject), _) => lists::referrers(self, &asked, name, subject).await,
+            (Route::Manifest(name, at), true) => manifests::get(self, &asked, name, at).await,
+            (Route::Blob(name, digest), true) => blobs::get(self, &asked, method, name, digest).await,
+            (Route::Manifest(name, at), false) if method == Method::PUT => {
+                manifests::put(self, self.writer()?, asked, name, at).await
+            }
+            (Route::Manifest(name, at), false) => manifests::delete(self.writer()?, name, at).await,
+            (Route::Blob(name, digest), false) => blobs::delete(self.writer()?, name, digest).await,
+            (Route::Uploads(name), _) => uploads::begin(self.writer()?, asked, name).await,
+            (Route::Upload(name, id), _) => {
+                let writer = self.writer()?;
+                let id = id.ok_or_else(uploads::unknown)?;
+                match *method {
+                    Method::PATCH => uploads::chunk(writer, asked, name, id).await,
+                    Method::PUT => uploads::finish(writer, asked, name, id).await,
+                    Method::DELETE => uploads::cancel(writer, name, id).await,
+                    _ => uploads::status(writer, name, id),
+                }
+            }
+        }
+    }
+
+    fn writer(&self) -> Result<&Writer, Refusal> {
+        self.writer.as_ref().ok_or_else(|| {
+            let text = "this registry is read-only";
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, text).header(ALLOW, "GET, HEAD")
+        })
+    }
+}
+
+/// The answer to HEAD: what GET would have said, without saying it.
+fn without_body(response: &mut Response<Body>) {
+    let length = hyper::body::Body::size_hint(response.body()).exact();
+    *response.body_mut() = Body::Empty;
+    if let Some(length) = length
+        && !response.headers().contains_key(CONTENT_LENGTH)
+        && response.status() != StatusCode::NO_CONTENT
+        && response.status() != StatusCode::NOT_MODIFIED
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+fn refuse_path(error: &RouteError) -> Refusal {
+    let (status, code) = match error {
+        RouteError::Unknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
+        RouteError::Malformed | RouteError::Name(_) => (StatusCode::BAD_REQUEST, Code::NameInvalid),
+        RouteError::Tag => (StatusCode::BAD_REQUEST, Code::TagInvalid),
+        RouteError::Digest(_) => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
+    };
+    Refusal::new(status, code, error.to_string())
+}

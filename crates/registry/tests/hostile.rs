@@ -1,0 +1,311 @@
+//! What must not get through: malformed requests, rights that were not given, connections that break, a disk that fills up.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
+
+mod support;
+
+use std::process::Command;
+use std::time::Duration;
+
+use airlock_oci::Digest;
+use airlock_registry::{Anonymous, Server, Users};
+use airlock_store::distribution::{Durability, Writer};
+use futures_util::StreamExt;
+use reqwest::Method;
+use support::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Sends bytes as they are; what comes back until the connection is closed.
+async fn raw(registry: &Registry, request: &str) -> String {
+    let mut stream = TcpStream::connect(registry.addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn paths_that_lead_elsewhere_are_refused() {
+    let registry = Registry::start().await;
+    registry.push_image("a/b", "v1", "1").await;
+    let digest = Digest::of(b"layer 1");
+    for (path, status) in [
+        ("/v2/a/b/manifests/v1".to_owned(), "200"),
+        ("/v2/a/x/../b/manifests/v1".into(), "400"),
+        ("/v2/a/./b/manifests/v1".into(), "400"),
+        ("/v2/a//b/manifests/v1".into(), "400"),
+        ("/v2/a%2fb/manifests/v1".into(), "400"),
+        ("/v2/a/%2e%2e/b/manifests/v1".into(), "400"),
+        ("/v2/a/b/manifests/%2e%2e%2fv1".into(), "400"),
+        ("/v2/a/b/manifests/..".into(), "400"),
+        ("/v2/a/b/manifests/%00".into(), "400"),
+        ("/v2/a/b/manifests/%ff".into(), "400"),
+        ("/v2/a/_layers/manifests/v1".into(), "400"),
+        ("/../v2/a/b/manifests/v1".into(), "404"),
+        ("//v2/a/b/manifests/v1".into(), "404"),
+        ("/v2/a/b/blobs/sha256:../../../../etc/passwd".into(), "400"),
+        (format!("/v2/a/b/blobs/{}", digest.to_string().to_uppercase()), "400"),
+        (format!("/v2/{}/tags/list", "a".repeat(255)), "404"),
+        (format!("/v2/{}/tags/list", "a".repeat(256)), "400"),
+        (format!("/v2/{}/tags/list", vec!["a"; 128].join("/")), "404"),
+    ] {
+        let answer = raw(&registry, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        assert!(!answer.contains(registry.root.path().to_str().unwrap()), "{answer}");
+    }
+    // Nothing was made outside of the storage's own names.
+    let names: Vec<_> = std::fs::read_dir(registry.root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[tokio::test]
+async fn requests_that_are_none_are_answered_with_400() {
+    let registry = Registry::start().await;
+    for request in [
+        "GET\r\n\r\n".to_owned(),
+        "GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde".into(),
+        "POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n".into(),
+    ] {
+        let answer = raw(&registry, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
+    }
+    let answer = raw(&registry, &format!("GET /v2/ HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(600_000))).await;
+    assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer}");
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let text = format!(r#"{{"schemaVersion":2,"layers":[],"x":{deep}}}"#);
+    let response = registry.put_manifest("a", "deep", OCI_MANIFEST, &text).await;
+    assert_eq!(response.status(), 400);
+    let itself = index(OCI_INDEX, &[], r#","subject":{"mediaType":"x/y","digest":"sha256:0","size":1}"#);
+    assert_eq!(registry.put_manifest("a", "bad", OCI_INDEX, &itself).await.status(), 400);
+}
+
+#[tokio::test]
+async fn nobody_gets_through_without_the_right() {
+    let users = || Users::parse(&format!("anna:{}", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let digest = Digest::of(b"layer 1");
+    let session = "/v2/a/blobs/uploads/0123456789abcdef0123456789abcdef";
+    let routes: Vec<(Method, String, bool)> = vec![
+        // (method, path, whether it only reads)
+        (Method::GET, "/v2/_catalog".into(), true),
+        (Method::GET, "/v2/a/tags/list".into(), true),
+        (Method::GET, "/v2/a/manifests/v1".into(), true),
+        (Method::HEAD, "/v2/a/manifests/v1".into(), true),
+        (Method::GET, format!("/v2/a/blobs/{digest}"), true),
+        (Method::HEAD, format!("/v2/a/blobs/{digest}"), true),
+        (Method::GET, format!("/v2/a/referrers/{digest}"), true),
+        (Method::GET, "/v2/UPPER/tags/list".into(), true),
+        (Method::GET, "/v2/nothing".into(), true),
+        (Method::PUT, "/v2/a/manifests/v2".into(), false),
+        (Method::DELETE, "/v2/a/manifests/v1".into(), false),
+        (Method::DELETE, format!("/v2/a/blobs/{digest}"), false),
+        (Method::POST, "/v2/a/blobs/uploads/".into(), false),
+        (Method::POST, format!("/v2/a/blobs/uploads/?mount={digest}&from=a"), false),
+        (Method::GET, session.into(), false),
+        (Method::PATCH, session.into(), false),
+        (Method::PUT, format!("{session}?digest={digest}"), false),
+        (Method::DELETE, session.into(), false),
+    ];
+    for anonymous in [Anonymous::None, Anonymous::Pull] {
+        let registry = Registry::with(|b| b.users(users()).anonymous(anonymous)).await;
+        for (method, path, reads) in &routes {
+            for credentials in [None, Some(("anna", "wrong")), Some(("nobody", "secret")), Some(("", ""))] {
+                let mut request = registry.ask(method.clone(), path).body("x");
+                if let Some((name, password)) = credentials {
+                    request = request.basic_auth(name, Some(password));
+                }
+                let response = request.send().await.unwrap();
+                let claims_to_be_somebody = credentials.is_some_and(|(name, _)| !name.is_empty());
+                let lets_in = *reads && anonymous == Anonymous::Pull && !claims_to_be_somebody;
+                let status = response.status().as_u16();
+                assert_eq!(status != 401, lets_in, "{anonymous:?} {method} {path} {credentials:?}: {status}");
+                if status == 401 {
+                    assert_eq!(header(&response, "www-authenticate"), "Basic realm=\"Airlock registry\"");
+                }
+            }
+            let request = registry.ask(method.clone(), path).basic_auth("anna", Some("secret")).body("x");
+            let status = request.send().await.unwrap().status();
+            assert!(status != 401 && status != 403, "{method} {path}: {status}");
+        }
+        assert_eq!(registry.get("/v2/").await.status(), 401);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_mid_upload_leaves_nothing_to_see() {
+    let registry = Registry::start().await;
+    let bytes = vec![7_u8; 3_000_000];
+    let digest = Digest::of(&bytes);
+    let location = registry.begin("a").await;
+    let head = format!("PUT {location}?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len());
+    let mut stream = TcpStream::connect(registry.addr).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&bytes[..2_000_000]).await.unwrap();
+    stream.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(stream);
+    assert_eq!(registry.head(&format!("/v2/a/blobs/{digest}")).await.status(), 404);
+    // A single request is over with its connection; a session goes on from where the server says.
+    let single = format!(
+        "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\nabc",
+        bytes.len()
+    );
+    let mut stream = TcpStream::connect(registry.addr).await.unwrap();
+    stream.write_all(single.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(stream);
+    let mut offset = 0;
+    for _ in 0..100 {
+        let status = registry.get(&location).await;
+        assert_eq!(status.status(), 204);
+        let now: usize = header(&status, "range").trim_start_matches("0-").parse().unwrap();
+        if now == offset && now > 0 {
+            break;
+        }
+        offset = now;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let next = offset + 1;
+    assert!(next > 1_000_000, "most of what came was kept: {next}");
+    let response = registry
+        .ask(Method::PUT, &format!("{location}?digest={digest}"))
+        .header("content-range", format!("{next}-{}", bytes.len() - 1))
+        .body(bytes[next..].to_vec())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 201);
+    let folder = registry.root.path().join(".airlock/uploads");
+    registry.writer.flush().unwrap();
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "the single request's bytes are gone");
+}
+
+#[tokio::test]
+async fn open_uploads_are_bounded() {
+    let registry = Registry::start().await;
+    let mut last = None;
+    for i in 0..=4096 {
+        let response = registry.ask(Method::POST, "/v2/a/blobs/uploads/").send().await.unwrap();
+        if response.status() != 202 {
+            last = Some((i, response));
+            break;
+        }
+    }
+    let (count, response) = last.unwrap();
+    assert_eq!((count, response.status().as_u16()), (4096, 429));
+    assert_eq!(header(&response, "retry-after"), "10");
+    assert_eq!(codes(response).await, ["TOOMANYREQUESTS"]);
+}
+
+#[tokio::test]
+async fn a_large_body_that_is_refused_costs_little_and_the_refusal_is_heard() {
+    let registry = Registry::start().await;
+    let location = registry.begin("a").await;
+    let request = registry.ask(Method::PATCH, &location).header("content-range", "5-200004").body(vec![0; 200_000]);
+    assert_eq!(request.send().await.unwrap().status(), 416);
+    // With `Expect: 100-continue` the client is told before it sends anything.
+    let request = format!(
+        "PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Range: 5-9\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(registry.addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 416");
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_not_served_and_a_new_push_heals_it() {
+    let registry = Registry::start().await;
+    let (text, digest) = registry.push_image("a", "v1", "1").await;
+    let hex = digest.hex();
+    let data = registry.root.path().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
+    for damage in ["", "{}", &text.replace('2', "3")] {
+        std::fs::write(&data, damage).unwrap();
+        let response = registry.get("/v2/a/manifests/v1").await;
+        assert_eq!(response.status(), 404);
+        assert_eq!(codes(response).await, ["MANIFEST_UNKNOWN"]);
+        registry.push_image("a", "v1", "1").await;
+        assert_eq!(registry.get("/v2/a/manifests/v1").await.text().await.unwrap(), text);
+    }
+}
+
+#[tokio::test]
+async fn requests_under_way_finish_when_the_server_is_shut_down() {
+    let registry = Registry::start().await;
+    let location = registry.url(&registry.begin("a").await);
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
+    let stream = futures_util::stream::unfold(receiver, |mut r| async move { r.recv().await.map(|item| (item, r)) });
+    let body = reqwest::Body::wrap_stream(stream.boxed());
+    let request = tokio::spawn(registry.client.patch(&location).body(body).send());
+    sender.send(Ok(b"abc".to_vec())).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let addr = registry.addr;
+    let stopping = tokio::spawn(registry.stop());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(TcpStream::connect(addr).await.is_err(), "no new connections");
+    sender.send(Ok(b"def".to_vec())).await.unwrap();
+    drop(sender);
+    let response = request.await.unwrap().unwrap();
+    assert_eq!((response.status().as_u16(), header(&response, "range").as_str()), (202, "0-5"));
+    stopping.await.unwrap();
+}
+
+/// A small file system of its own; `None` where this user may not mount one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(folder.path()).output();
+        if mount.is_ok_and(|o| o.status.success()) {
+            return Some(Self(folder));
+        }
+        println!("skipped: a small file system cannot be mounted here");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_so_and_reading_goes_on() {
+    let Some(disk) = SmallDisk::mount("24m") else { return };
+    let writer = Writer::open(disk.0.path(), Durability::Image).unwrap();
+    let running = Server::writable(writer).anonymous(Anonymous::Push).bind(localhost()).await.unwrap();
+    let (client, base) = (client(), format!("http://{}", running.addr));
+    let put = async |bytes: Vec<u8>, announced: bool| {
+        let digest = Digest::of(&bytes);
+        let begun = client.post(format!("{base}/v2/a/blobs/uploads/")).send().await.unwrap();
+        let location = format!("{base}{}", header(&begun, "location"));
+        let body = if announced {
+            reqwest::Body::from(bytes)
+        } else {
+            let pieces: Vec<Result<Vec<u8>, std::io::Error>> = bytes.chunks(100_000).map(|c| Ok(c.to_vec())).collect();
+            reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))
+        };
+        let response = client.put(format!("{location}?digest={digest}")).body(body).send().await.unwrap();
+        (response, location)
+    };
+    let small = vec![1; 1_000_000];
+    assert_eq!(put(small.clone(), true).await.0.status(), 201);
+    for announced in [true, false] {
+        let (response, location) = put(vec![2; 40_000_000], announced).await;
+        assert_eq!(response.status(), 507, "announced: {announced}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains("full") && text.contains("MiB are free"), "{text}");
+        assert!(!text.contains(disk.0.path().to_str().unwrap()), "{text}");
+        if !announced {
+            assert_eq!(client.get(location).send().await.unwrap().status(), 404, "the session is over");
+        }
+    }
+    let blob = format!("{base}/v2/a/blobs/{}", Digest::of(&small));
+    assert!(client.get(&blob).send().await.unwrap().bytes().await.unwrap() == small);
+    assert_eq!(put(vec![3; 500_000], true).await.0.status(), 201, "what was written in vain is gone");
+    assert_eq!(client.delete(&blob).send().await.unwrap().status(), 202);
+    running.shutdown().await.unwrap();
+}

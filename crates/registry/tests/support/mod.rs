@@ -1,0 +1,219 @@
+//! A registry in this process, a client for it, small images made in code.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "each test program uses its own part; this is test code"
+)]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use airlock_oci::{Algorithm, Digest};
+use airlock_registry::{Anonymous, Builder, Running, Server};
+use airlock_store::distribution::{Durability, Writer};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// A running registry on a directory of its own.
+pub(crate) struct Registry {
+    pub(crate) root: tempfile::TempDir,
+    pub(crate) writer: Writer,
+    running: Option<Running>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) client: Client,
+}
+
+pub(crate) fn localhost() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+impl Registry {
+    /// Anybody may do anything.
+    pub(crate) async fn start() -> Self {
+        Self::with(|builder| builder.anonymous(Anonymous::Push)).await
+    }
+
+    pub(crate) async fn with(configure: impl FnOnce(Builder) -> Builder) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let writer = Writer::open(root.path(), Durability::Image).unwrap();
+        let running = configure(Server::writable(writer.clone())).bind(localhost()).await.unwrap();
+        let addr = running.addr;
+        Self { root, writer, running: Some(running), addr, client: client() }
+    }
+
+    pub(crate) fn ca_pem(&self) -> String {
+        self.running.as_ref().unwrap().ca_pem.clone().unwrap()
+    }
+
+    /// Stops it; what it stored stays until the returned folder is dropped.
+    pub(crate) async fn stop(mut self) -> tempfile::TempDir {
+        self.running.take().unwrap().shutdown().await.unwrap();
+        self.root
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.ask(Method::GET, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn head(&self, path: &str) -> Response {
+        self.ask(Method::HEAD, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> StatusCode {
+        self.ask(Method::DELETE, path).send().await.unwrap().status()
+    }
+
+    /// Begins an upload: its location.
+    pub(crate) async fn begin(&self, name: &str) -> String {
+        let response = self.ask(Method::POST, &format!("/v2/{name}/blobs/uploads/")).send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        assert_eq!(header(&response, "range"), "0-0");
+        let location = header(&response, "location");
+        assert!(location.starts_with('/'), "relative: {location}");
+        location
+    }
+
+    /// Pushes a blob; its digest.
+    pub(crate) async fn push_blob(&self, name: &str, bytes: &[u8]) -> Digest {
+        self.push_blob_as(name, bytes, &Digest::of(bytes)).await
+    }
+
+    pub(crate) async fn push_blob_as(&self, name: &str, bytes: &[u8], digest: &Digest) -> Digest {
+        let location = self.begin(name).await;
+        let response =
+            self.ask(Method::PUT, &format!("{location}?digest={digest}")).body(bytes.to_vec()).send().await.unwrap();
+        assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
+        assert_eq!(header(&response, "location"), format!("/v2/{name}/blobs/{digest}"));
+        digest.clone()
+    }
+
+    pub(crate) async fn put_manifest(&self, name: &str, at: &str, media_type: &str, text: &str) -> Response {
+        self.ask(Method::PUT, &format!("/v2/{name}/manifests/{at}"))
+            .header("content-type", media_type)
+            .body(text.to_owned())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Pushes config, layer and manifest; the manifest's text and digest.
+    pub(crate) async fn push_image(&self, name: &str, at: &str, seed: &str) -> (String, Digest) {
+        let (config, layer) = (format!(r#"{{"seed":"{seed}"}}"#), format!("layer {seed}"));
+        self.push_blob(name, config.as_bytes()).await;
+        self.push_blob(name, layer.as_bytes()).await;
+        let text = manifest(OCI_MANIFEST, config.as_bytes(), &[layer.as_bytes()], "");
+        let digest = Digest::of(text.as_bytes());
+        let at = if at.is_empty() { digest.to_string() } else { at.to_owned() };
+        let response = self.put_manifest(name, &at, OCI_MANIFEST, &text).await;
+        assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
+        assert_eq!(header(&response, "docker-content-digest"), digest.to_string());
+        (text, digest)
+    }
+}
+
+pub(crate) fn client() -> Client {
+    Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+pub(crate) fn header(response: &Response, name: &str) -> String {
+    let values: Vec<&str> = response.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
+    assert!(values.len() <= 1, "{name} occurs more than once: {values:?}");
+    values.first().unwrap_or(&"").to_string()
+}
+
+/// The codes of an answer that says no.
+pub(crate) async fn codes(response: Response) -> Vec<String> {
+    assert_eq!(header(&response, "content-type"), "application/json");
+    let document: serde_json::Value = response.json().await.unwrap();
+    let errors = document["errors"].as_array().unwrap();
+    for error in errors {
+        assert!(!error["message"].as_str().unwrap().is_empty());
+    }
+    errors.iter().map(|e| e["code"].as_str().unwrap().to_owned()).collect()
+}
+
+pub(crate) async fn json(response: Response) -> serde_json::Value {
+    assert_eq!(response.status(), 200);
+    response.json().await.unwrap()
+}
+
+pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> String {
+    format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":{}}}"#, Digest::of(bytes), bytes.len())
+}
+
+/// An image's manifest; `fields` are more JSON fields, with a leading comma.
+pub(crate) fn manifest(media_type: &str, config: &[u8], layers: &[&[u8]], fields: &str) -> String {
+    let (config_type, layer_type) = if media_type == DOCKER_MANIFEST {
+        ("application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip")
+    } else {
+        ("application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar")
+    };
+    let layers: Vec<String> = layers.iter().map(|layer| descriptor(layer_type, layer)).collect();
+    format!(
+        r#"{{ "schemaVersion": 2, "mediaType": "{media_type}", "config": {}, "layers": [{}]{fields} }}"#,
+        descriptor(config_type, config),
+        layers.join(",")
+    )
+}
+
+pub(crate) fn index(media_type: &str, children: &[(&str, &str)], fields: &str) -> String {
+    let children: Vec<String> = children.iter().map(|(kind, text)| descriptor(kind, text.as_bytes())).collect();
+    format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{}]{fields}}}"#, children.join(","))
+}
+
+pub(crate) fn sha512(bytes: &[u8]) -> Digest {
+    Digest::of_with(Algorithm::Sha512, bytes)
+}
+
+/// Whether a tool is there, also among the Go tools; prints that the test is skipped when it is not, and fails when the tools are
+/// required.
+pub(crate) fn tool(name: &str) -> Option<String> {
+    let go = std::env::var("GOPATH").unwrap_or_else(|_| format!("{}/go", std::env::var("HOME").unwrap_or_default()));
+    for candidate in [name.to_owned(), format!("{go}/bin/{name}")] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {candidate}")]).stdout(Stdio::null()).status();
+        if found.is_ok_and(|s| s.success()) {
+            return Some(candidate);
+        }
+    }
+    assert!(std::env::var_os("AIRLOCK_REQUIRE_TOOLS").is_none(), "`{name}` is required and not there");
+    println!("skipped: `{name}` is not installed");
+    None
+}
+
+/// Runs a command beside the server; its output, or everything it said when it failed.
+pub(crate) async fn run(program: &str, args: &[&str], folder: &Path) -> Result<String, String> {
+    let (program, folder) = (program.to_owned(), folder.to_owned());
+    let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+    tokio::task::spawn_blocking(move || {
+        std::fs::write(folder.join("auth.json"), "{}").unwrap();
+        let output = Command::new(&program)
+            .args(&args)
+            .current_dir(&folder)
+            // Neither the user's credentials nor a proxy take part.
+            .env("HOME", &folder)
+            .env("XDG_RUNTIME_DIR", &folder)
+            .env("REGISTRY_AUTH_FILE", folder.join("auth.json"))
+            .env("DOCKER_CONFIG", &folder)
+            .env("NO_PROXY", "*")
+            .output()
+            .unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(text) } else { Err(format!("{program} {args:?}: {text}")) }
+    })
+    .await
+    .unwrap()
+}

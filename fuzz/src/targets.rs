@@ -1,0 +1,19 @@
+//! The parsers under test, each with the properties that must hold whatever it is given.
+
+mod challenge;
+mod config;
+mod manifest;
+mod names;
+mod registries_conf;
+mod tar;
+
+use crate::Target;
+
+/// Every target.
+pub const ALL: [Target; 6] =
+    [names::TARGET, manifest::TARGET, tar::TARGET, challenge::TARGET, registries_conf::TARGET, config::TARGET];
+
+/// Small counts apart, large ones together: otherwise every longer input would be new.
+fn magnitude(count: usize) -> u32 {
+    if count < 4 { count as u32 } else { 3 + count.ilog2() }
+}
