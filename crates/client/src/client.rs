@@ -201,7 +201,8 @@ impl Client {
             response = self.exchange(host, call, Some(again.header.clone())).await?;
             grant = Some(again);
         }
-        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, _permit: permit };
+        let answer =
+            Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, _permit: permit };
         self.judge(host, &call.scope, grant.as_ref(), answer).await
     }
 

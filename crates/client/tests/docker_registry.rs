@@ -15,7 +15,7 @@ fn name(target: &Target, rest: &str) -> Reference {
 }
 
 fn sink_at(target: &Target, options: Options) -> RegistrySink {
-    let registry = Registry::new(&target.address()).unwrap();
+    let registry = Registry::new(target.address()).unwrap();
     RegistrySink::new(Client::new(options).unwrap(), registry, Some(repo("ns"))).unwrap()
 }
 
@@ -108,7 +108,7 @@ async fn basic_authentication_over_tls_with_the_certificate_in_certs_d() {
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     assert!(error.to_string().contains("failed to authenticate: pinging container registry"), "{error}");
     let credentials =
-        vec![HostCredentials { host: target.address(), username: "me".into(), password: Secret::new("pw") }];
+        vec![HostCredentials { host: target.address().to_owned(), username: "me".into(), password: Secret::new("pw") }];
     let options = Options { anonymous: false, credentials, ..trusting };
     let sink = sink_at(&target, options);
     assert!(sink.probe(&repo("app")).await.unwrap().refusals().is_empty());

@@ -34,7 +34,12 @@ pub(super) fn connection(
 ) -> io::Result<()> {
     let mut wire = BufReader::with_capacity(64 * 1024, Wire::accept(stream, tls)?);
     while let Some(head) = Head::read(&mut wire)? {
-        let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
+        // To a proxy the whole address is sent.
+        let target = match head.target.strip_prefix("http://").and_then(|rest| rest.find('/').map(|at| &rest[at..])) {
+            Some(path) => path,
+            None => &head.target,
+        };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (effect, number) = {
             let mut state = shared.state();
             state.requests += 1;
