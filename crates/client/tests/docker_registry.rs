@@ -8,7 +8,7 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{Error, ErrorKind, Reference, Registry, Sink, Source, Tag};
 use airlock_testkit::fixture::{self, Built};
 use airlock_testkit::target::{Access, Program, Target};
-use support::{Memory, options, read, repo};
+use support::{Cutter, Memory, options, read, repo};
 
 fn name(target: &Target, rest: &str) -> Reference {
     format!("{}/{rest}", target.address()).parse().unwrap()
@@ -92,6 +92,17 @@ async fn many_images_that_share_blobs_are_pushed_at_once() {
     for (image, tag) in images.iter().zip(&tags) {
         check(&source, &name(&target, &format!("ns/shared:{tag}")), image).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_are_cut_again_and_again_arrive() {
+    let Some(target) = Target::docker_registry() else { return };
+    let cutter = Cutter::before(target.address(), vec![2_000_000, 3_000_000, 900_000]);
+    let registry = Registry::new(&cutter.address).unwrap();
+    let sink = RegistrySink::new(Client::new(options()).unwrap(), registry, Some(repo("ns"))).unwrap();
+    let image = fixture::image(1).layers(&[5_000_000]).build();
+    push(&sink, "app", &image, "v1").await.unwrap();
+    check(&RegistrySource::new(sink.client().clone()), &name(&target, "ns/app:v1"), &image).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,7 @@ mod auth;
 mod content;
 mod fault;
 mod http;
+mod protocol;
 mod serve;
 mod tls;
 
