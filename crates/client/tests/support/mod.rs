@@ -104,7 +104,7 @@ pub fn options() -> Options {
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(5),
-            stall: Duration::from_millis(400),
+            stall: Duration::from_secs(1),
         },
         ..Options::default()
     }
