@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// Connections at once; further ones wait to be accepted.
+/// Connections at once; further ones wait to be accepted. Fewer where the system allows fewer open files.
 pub(crate) const MAX_CONNECTIONS: usize = 4096;
+/// Open files that a connection may need: its socket, a blob that is sent or received, and a share of everything else.
+pub(crate) const FILES_PER_CONNECTION: usize = 3;
 /// Bytes of all headers of a request; more are answered with 431.
 pub(crate) const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// The read buffer of an HTTP/1 connection at most (bytes); it grows to this only while a body comes in.
