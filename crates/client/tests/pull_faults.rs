@@ -78,9 +78,12 @@ async fn retry_after_is_obeyed_in_seconds_and_capped() {
 
 #[tokio::test]
 async fn statuses_that_will_not_change_are_final() {
-    for (status, kind) in
-        [(401, ErrorKind::Unauthorized), (403, ErrorKind::Denied), (404, ErrorKind::NotFound), (400, ErrorKind::Refused)]
-    {
+    for (status, kind) in [
+        (401, ErrorKind::Unauthorized),
+        (403, ErrorKind::Denied),
+        (404, ErrorKind::NotFound),
+        (400, ErrorKind::Refused),
+    ] {
         let (registry, _) = upstream();
         registry.fault(Fault::on("GET", MANIFEST).status(status));
         let error = source().manifest(&registry.reference("team/app:v1")).await.unwrap_err();

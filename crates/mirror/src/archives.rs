@@ -54,7 +54,7 @@ pub fn open(directory: &Path) -> Result<Opened, Error> {
     let archive = Archive::open(directory)?;
     let path = airlock_store::archive::layout::PLAN_PATH;
     let what = || format!("read the plan in {}", directory.display());
-    let bytes = archive.file(path)?.ok_or_else(|| Error::new(ErrorKind::Invalid, what(), "there is none"))?;
+    let bytes = archive.file(path)?.ok_or_else(|| Error::new(ErrorKind::Damaged, what(), "there is none"))?;
     let plan = serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(ErrorKind::Unsupported, what(), e)
             .hint("use the version of airlock that wrote the archive, or a later one")

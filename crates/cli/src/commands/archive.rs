@@ -16,7 +16,7 @@ use crate::args::archive::{ArchiveArgs, ArchiveCommand};
 use crate::commands::plain_path;
 use crate::commands::plan::verification;
 use crate::environment;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::output::{self, Format, size, table};
 use crate::progress::{Look, Progress};
 
@@ -74,12 +74,8 @@ pub(crate) async fn run(args: ArchiveArgs, look: Look) -> Result<u8, Failure> {
     }
 }
 
-/// An archive that cannot be opened has failed its verification.
 fn open(directory: &Path) -> Result<Opened, Failure> {
-    archives::open(directory).map_err(|e| match e.kind() {
-        ErrorKind::Invalid | ErrorKind::Content => Failure::Coded(e, Exit::Verification.code()),
-        _ => e.into(),
-    })
+    Ok(archives::open(directory)?)
 }
 
 fn list(directory: &Path, format: Format) -> Result<u8, Failure> {

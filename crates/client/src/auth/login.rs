@@ -115,11 +115,13 @@ fn key_of(name: &str) -> Result<String, Error> {
     let (host, path) = bare.split_once('/').map_or((bare, None), |(host, path)| (host, Some(path)));
     let host = canonical_host(host);
     let wrong = |e| Error::new(ErrorKind::Invalid, format!("log in to or out of `{name}`"), e);
-    Registry::new(host).map_err(|_| wrong("that is not the name of a registry: expected host, host:port or host/path"))?;
+    Registry::new(host)
+        .map_err(|_| wrong("that is not the name of a registry: expected host, host:port or host/path"))?;
     match path {
         None => Ok(host.to_owned()),
         Some(path) => {
-            airlock_oci::Repository::new(path).map_err(|_| wrong("what follows the host is not a path of repositories"))?;
+            airlock_oci::Repository::new(path)
+                .map_err(|_| wrong("what follows the host is not a path of repositories"))?;
             Ok(format!("{host}/{path}"))
         }
     }
@@ -127,8 +129,12 @@ fn key_of(name: &str) -> Result<String, Error> {
 
 fn file_of(authfile: Option<PathBuf>, env: &Surroundings, key: &str) -> Result<PathBuf, Error> {
     login_file(authfile, env).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, format!("find the credential file for `{key}`"), "neither HOME nor XDG_RUNTIME_DIR is set")
-            .hint("name the file with --authfile")
+        Error::new(
+            ErrorKind::Invalid,
+            format!("find the credential file for `{key}`"),
+            "neither HOME nor XDG_RUNTIME_DIR is set",
+        )
+        .hint("name the file with --authfile")
     })
 }
 

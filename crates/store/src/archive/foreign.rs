@@ -37,7 +37,7 @@ impl Foreign {
         }
         if this.repositories.is_empty() {
             return Err(Error::new(
-                ErrorKind::Invalid,
+                ErrorKind::Damaged,
                 format!("read the archive in {}", directory.display()),
                 "it holds no images",
             )
@@ -51,13 +51,13 @@ impl Foreign {
         let file = Arc::new(File::open(path).map_err(|e| Error::io(what(), &e))?);
         let len = file.metadata().map_err(|e| Error::io(what(), &e))?.len();
         if len == 0 {
-            return Err(Error::new(ErrorKind::Invalid, what(), "empty archive file")
+            return Err(Error::new(ErrorKind::Damaged, what(), "empty archive file")
                 .hint("the file was not copied; copy it again from where it was written"));
         }
         let walk = Walk::new(len, |offset, buffer: &mut [u8]| file.read_exact_at(buffer, offset));
         for entry in walk {
             let entry = entry.map_err(|e| {
-                Error::new(ErrorKind::Invalid, what(), e)
+                Error::new(ErrorKind::Damaged, what(), e)
                     .hint("the archive is cut or damaged; copy this file again from where it was written")
             })?;
             if !entry.is_file {

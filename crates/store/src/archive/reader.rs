@@ -120,7 +120,7 @@ pub fn is_ours(directory: &Path) -> Result<bool, Error> {
 }
 
 fn empty(path: &Path) -> Error {
-    Error::new(ErrorKind::Invalid, format!("read {}", path.display()), "empty archive file")
+    Error::new(ErrorKind::Damaged, format!("read {}", path.display()), "empty archive file")
         .hint("the file was not copied; copy it again from where it was written")
 }
 
@@ -145,7 +145,7 @@ impl Archive {
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let found = parts_in(directory)?;
         let invalid =
-            |path: &Path, cause: String| Error::new(ErrorKind::Invalid, format!("read {}", path.display()), cause);
+            |path: &Path, cause: String| Error::new(ErrorKind::Damaged, format!("read {}", path.display()), cause);
         let again = "copy this file again from where the archive was written";
         let mut parts = Vec::new();
         let mut claims = Vec::new();
@@ -188,7 +188,7 @@ impl Archive {
             (1..=count).filter(|n| !have.contains(n)).map(|n| part_name(n as usize - 1)).collect();
         if !missing.is_empty() {
             return Err(Error::new(
-                ErrorKind::Invalid,
+                ErrorKind::Damaged,
                 format!("read the archive in {}", directory.display()),
                 format!("of its {count} parts, {} missing: {}", missing.len(), missing.join(", ")),
             )
@@ -320,7 +320,7 @@ impl Archive {
 fn read(part: &Part, offset: u64, len: u64) -> Result<Vec<u8>, Error> {
     if len > MAX_TABLE_BYTES || offset.saturating_add(len) > part.len {
         return Err(Error::new(
-            ErrorKind::Invalid,
+            ErrorKind::Damaged,
             format!("read {}", part.path.display()),
             format!("{len} bytes at offset {offset} do not lie in it"),
         ));
@@ -340,7 +340,7 @@ fn table_bytes(part: &Part) -> Result<Vec<u8>, String> {
 
 fn read_table(part: &Part, set: &Digest) -> Result<Table, Error> {
     let damaged = |cause: String| {
-        Error::new(ErrorKind::Invalid, format!("read the table in {}", part.path.display()), cause)
+        Error::new(ErrorKind::Damaged, format!("read the table in {}", part.path.display()), cause)
             .hint("copy this part again from where the archive was written")
     };
     let bytes = table_bytes(part).map_err(damaged)?;
@@ -353,7 +353,7 @@ fn read_table(part: &Part, set: &Digest) -> Result<Table, Error> {
 
 fn read_seal(part: &Part, at: u64) -> Result<(Seal, Digest), Error> {
     let damaged = |cause: &str| {
-        Error::new(ErrorKind::Invalid, format!("read the seal in {}", part.path.display()), cause)
+        Error::new(ErrorKind::Damaged, format!("read the seal in {}", part.path.display()), cause)
             .hint("copy this part again from where the archive was written")
     };
     let mut header = [0u8; 512];
@@ -433,7 +433,7 @@ pub(super) fn complete_blobs(directory: &Path, done: &[usize]) -> Result<HashMap
     let mut head = [0u8; 1024];
     first.file.read_exact_at(&mut head, 0).map_err(|e| Error::io(format!("read {}", first.path.display()), &e))?;
     let (set, _, _) = part_header(&head).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "look at an interrupted archive", "its first bytes are not written")
+        Error::new(ErrorKind::Damaged, "look at an interrupted archive", "its first bytes are not written")
     })?;
     let table = read_table(first, &set)?;
     let mut blobs = HashMap::new();

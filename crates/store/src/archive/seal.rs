@@ -52,7 +52,7 @@ impl Seal {
     /// Reads a seal and checks its identity.
     pub fn parse(text: &str) -> Result<(Self, Digest), Error> {
         let bad = |why: &str| {
-            Error::new(ErrorKind::Invalid, "read the archive's seal", why)
+            Error::new(ErrorKind::Damaged, "read the archive's seal", why)
                 .hint("the seal is damaged: fetch the last part of the archive again from where it was written")
         };
         let body_len = text.trim_end_matches('\n').rfind('\n').ok_or_else(|| bad("it is empty"))? + 1;

@@ -65,7 +65,7 @@ pub(super) fn write(contents: &Contents, slots: &[Slot], lengths: &[u64]) -> Str
 pub fn parse(text: &str) -> Result<Table, Error> {
     let bad = |line: &str| {
         let shown: String = line.chars().take(120).collect();
-        Error::new(ErrorKind::Invalid, "read the archive's table", format!("unexpected line `{shown}`"))
+        Error::new(ErrorKind::Damaged, "read the archive's table", format!("unexpected line `{shown}`"))
     };
     let mut lines = text.lines();
     let mut expect = |key: &str| {

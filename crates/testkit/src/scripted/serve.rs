@@ -286,10 +286,9 @@ fn refuse(state: &mut State, head: &Head, path: &str) -> Option<Answer> {
         (Route::Begin(name) | Route::Session(name, _), _) => (*name, "push"),
         (Route::Manifest(name, _) | Route::Blob(name, _), "PUT") => (*name, "push"),
         (Route::Manifest(name, _) | Route::Blob(name, _), "DELETE") => (*name, "delete"),
-        (
-            Route::Manifest(name, _) | Route::Blob(name, _) | Route::Tags(name) | Route::Referrers(name, _),
-            _,
-        ) => (*name, "pull"),
+        (Route::Manifest(name, _) | Route::Blob(name, _) | Route::Tags(name) | Route::Referrers(name, _), _) => {
+            (*name, "pull")
+        }
         (Route::Unknown, _) => return Some(Answer::new(404).body("404 page not found")),
     };
     let allowed = match &state.auth {
@@ -310,7 +309,9 @@ fn refuse(state: &mut State, head: &Head, path: &str) -> Option<Answer> {
                 let realm = rules.realm.clone().unwrap_or_else(|| format!("{}/token", state.base));
                 let error = if head.header("authorization").is_some() { ",error=\"insufficient_scope\"" } else { "" };
                 let actions = if action == "push" { "pull,push" } else { action };
-                format!("Bearer realm=\"{realm}\",service=\"scripted\",scope=\"repository:{repository}:{actions}\"{error}")
+                format!(
+                    "Bearer realm=\"{realm}\",service=\"scripted\",scope=\"repository:{repository}:{actions}\"{error}"
+                )
             }
             _ => "Basic realm=\"scripted\"".to_owned(),
         };
@@ -355,7 +356,13 @@ fn respond(state: &mut State, head: &Head, path: &str, query: &str, body: Bytes,
             None => Answer::error(404, "NAME_UNKNOWN", "repository name not known to registry"),
             Some(tags) => {
                 let tags: Vec<String> = tags.into_iter().map(str::to_owned).collect();
-                page(&state.behaviour, path, &tags, param("last"), |page| serde_json::json!({"name": name, "tags": page}))
+                page(
+                    &state.behaviour,
+                    path,
+                    &tags,
+                    param("last"),
+                    |page| serde_json::json!({"name": name, "tags": page}),
+                )
             }
         },
         ("GET", Route::Referrers(name, digest)) => referrers(state, name, digest),
