@@ -18,6 +18,8 @@ pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub(crate) const HEADER_TIME: Duration = Duration::from_secs(75);
 /// How long a client may send nothing in the middle of a body.
 pub(crate) const BODY_STALL_TIME: Duration = Duration::from_secs(60);
+/// How long a client may take nothing of an answer.
+pub(crate) const WRITE_STALL_TIME: Duration = Duration::from_secs(60);
 /// How long requests under way may take to finish when the server is shut down.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(30);
 /// What is read of a body that is refused, so that the client hears the refusal instead of a broken connection.

@@ -18,8 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::access::{Access, Anonymous, Users};
 use crate::limits::{
     DRAIN_TIME, FILES_PER_CONNECTION, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS,
-    MAX_HEADER_BYTES, READ_BUFFER_BYTES,
+    MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
 };
+use crate::patience::Patient;
 use crate::service::Registry;
 use crate::tls::Tls;
 
@@ -265,7 +266,7 @@ where
         let registry = registry.clone();
         async move { Ok::<_, std::convert::Infallible>(registry.handle(request, peer).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, WRITE_STALL_TIME)), service);
     tokio::pin!(connection);
     let mut stop = *stopping.borrow();
     if stop {
