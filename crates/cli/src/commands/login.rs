@@ -28,7 +28,8 @@ pub(crate) async fn login(args: LoginArgs, look: Look) -> Result<u8, Failure> {
     };
     let side = Side { cert_dir: args.cert_dir.clone(), ..Side::default() };
     let options = args.common.options(&side, &[])?;
-    let kept = airlock_client::auth::login::login(options, &registry, &username, &Secret::new(password.as_str())).await?;
+    let kept =
+        airlock_client::auth::login::login(options, &registry, &username, &Secret::new(password.as_str())).await?;
     if !look.quiet {
         eprintln!("logged in to {registry}; credentials kept in {}", kept.path.display());
     }
