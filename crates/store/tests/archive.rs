@@ -301,3 +301,92 @@ async fn a_reader_written_from_the_document_alone_agrees() {
     assert!(said.contains(&format!("tag acme/one:v1 {}", images[0].manifest.digest())), "{said}");
     assert!(!said.contains("tag acme/two:v1"), "{said}");
 }
+
+#[tokio::test]
+async fn a_retry_that_is_killed_before_sealing_leaves_no_stale_chunk_digest() {
+    let images = some_images();
+    let whole = tempfile::tempdir().unwrap();
+    let first = writer(whole.path(), &contents(&images), u64::MAX);
+    write(&first, &images, &[]).await;
+    first.seal(true).unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    // The void covers chunks that hold nothing else.
+    let missing = images[1].blobs[2].0.digest.clone();
+    let second = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&second, &images, std::slice::from_ref(&missing)).await;
+    second.seal(true).unwrap();
+    drop(second);
+    let third = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&third, &images, &[]).await;
+    third.checkpoint().unwrap();
+    drop(third);
+    let fourth = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&fourth, &images, &[]).await;
+    fourth.seal(true).unwrap();
+    let archive = Archive::open(directory.path()).unwrap();
+    assert_eq!(verify::full(&archive, &|_| {}).unwrap(), []);
+    assert!(files(whole.path()) == files(directory.path()), "the same bytes");
+}
+
+#[tokio::test]
+async fn a_crash_while_a_partial_archive_is_reopened_loses_nothing() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let missing = images[1].blobs[2].0.digest.clone();
+    let second = writer(directory.path(), &contents(&images), 6_000_000);
+    write(&second, &images, std::slice::from_ref(&missing)).await;
+    second.seal(true).unwrap();
+    drop(second);
+    drop(writer(directory.path(), &contents(&images), 6_000_000));
+    // As if the crash had come between the renames.
+    let name = "mirror_000002.tar";
+    std::fs::rename(directory.path().join(format!(".{name}.partial")), directory.path().join(name)).unwrap();
+    let third = writer(directory.path(), &contents(&images), 6_000_000);
+    let sink = ArchiveSink(Arc::clone(&third));
+    for image in &images {
+        for (blob, _) in image.blobs.iter().filter(|(b, _)| b.digest != missing) {
+            assert!(sink.has_blob(&image.repository, blob).await.unwrap(), "{}", blob.digest);
+        }
+    }
+    write(&third, &images, &[]).await;
+    third.seal(true).unwrap();
+    let archive = Archive::open(directory.path()).unwrap();
+    assert_eq!(verify::full(&archive, &|_| {}).unwrap(), []);
+}
+
+#[tokio::test]
+async fn parts_left_by_a_larger_run_never_become_part_of_a_smaller_archive() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    for number in 1..=5 {
+        std::fs::write(directory.path().join(format!(".mirror_{number:06}.tar.partial")), "").unwrap();
+    }
+    std::fs::write(directory.path().join("mirror_000007.tar"), "an older archive's").unwrap();
+    let writer = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&writer, &images, &[]).await;
+    writer.seal(true).unwrap();
+    assert_eq!(files(directory.path()).len(), 1);
+    Archive::open(directory.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_journal_costs_hashing_and_not_fetching() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let first = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&first, &images, &[]).await;
+    first.checkpoint().unwrap();
+    drop(first);
+    for damage in ["", "airlock-jour"] {
+        std::fs::write(directory.path().join(".airlock-journal"), damage).unwrap();
+        let second = writer(directory.path(), &contents(&images), u64::MAX);
+        let sink = ArchiveSink(Arc::clone(&second));
+        for image in &images {
+            for (blob, _) in &image.blobs {
+                // What is offered is empty: only what lies on the disk can satisfy it.
+                sink.write_blob(&image.repository, blob, &Memory(Bytes::new(), None)).await.unwrap();
+            }
+        }
+    }
+}

@@ -98,9 +98,11 @@ fn part_header(head: &[u8; 1024]) -> Option<(Digest, u32, u32)> {
     Some((set, part.parse().ok()?, parts.parse().ok()?))
 }
 
-/// How many parts the archive has to which a part with this beginning belongs.
-pub(super) fn parts_in_header(head: &[u8; 1024]) -> Option<u32> {
-    part_header(head).map(|(_, _, parts)| parts)
+/// The set that a part belongs to, and how many parts that has; `None` when it is not one of ours.
+pub(super) fn set_of_part(path: &Path) -> Option<(Digest, u32)> {
+    let mut head = [0u8; 1024];
+    File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
+    part_header(&head).map(|(set, _, parts)| (set, parts))
 }
 
 /// Whether the parts in a directory are of our format (and not oc-mirror's).
@@ -418,8 +420,9 @@ pub(super) fn add_link(repositories: &mut BTreeMap<Repository, RepositoryContent
     }
 }
 
-/// The complete blobs of an interrupted archive in `directory` (partial names), for reuse. They are verified when they are read.
-pub(super) fn complete_blobs(directory: &Path, done: &[usize]) -> Result<HashMap<Digest, Region>, Error> {
+/// The complete blobs of an interrupted archive in `directory` (partial names), for reuse: those whose header is in place. They are
+/// verified when they are read.
+pub(super) fn complete_blobs(directory: &Path) -> Result<HashMap<Digest, Region>, Error> {
     let mut parts = Vec::new();
     for number in 0.. {
         let path = directory.join(super::layout::partial_name(number));
@@ -427,20 +430,17 @@ pub(super) fn complete_blobs(directory: &Path, done: &[usize]) -> Result<HashMap
         let len = file.metadata().map_err(|e| Error::io(format!("read {}", path.display()), &e))?.len();
         parts.push(Part { path, file: Arc::new(file), len });
     }
-    let first = parts
-        .first()
-        .ok_or_else(|| Error::new(ErrorKind::NotFound, "look at an interrupted archive", "it has no parts"))?;
-    let mut head = [0u8; 1024];
-    first.file.read_exact_at(&mut head, 0).map_err(|e| Error::io(format!("read {}", first.path.display()), &e))?;
-    let (set, _, _) = part_header(&head).ok_or_else(|| {
-        Error::new(ErrorKind::Damaged, "look at an interrupted archive", "its first bytes are not written")
-    })?;
+    let nothing = |cause: &str| Error::new(ErrorKind::NotFound, "look at an interrupted archive", cause);
+    let first = parts.first().ok_or_else(|| nothing("it has no parts"))?;
+    let (set, _) = set_of_part(&first.path).ok_or_else(|| nothing("its first bytes are not written"))?;
     let table = read_table(first, &set)?;
     let mut blobs = HashMap::new();
-    for number in done {
-        if let Some(slot) = table.slots.get(*number)
-            && let Kind::Blob(digest) = &slot.kind
-            && let Some(part) = parts.get(slot.part)
+    for slot in &table.slots {
+        let (Kind::Blob(digest), Some(part)) = (&slot.kind, parts.get(slot.part)) else { continue };
+        let mut header = [0u8; 512];
+        if slot.end() <= part.len
+            && part.file.read_exact_at(&mut header, slot.offset).is_ok()
+            && header[..] == tar::headers(&slot.path, slot.size)[..512]
         {
             let region = Region { file: Arc::clone(&part.file), offset: slot.data_offset(), len: slot.size };
             blobs.insert(digest.clone(), region);
