@@ -12,7 +12,7 @@ use airlock_store::archive::{Absent, verify};
 use airlock_transfer::Stop;
 
 use super::outcome::Ledger;
-use super::to_registry::{load, probe, sink};
+use super::to_registry::{load, sink};
 use super::{Request, forecast, plan_from};
 use crate::archives::{ArchiveSource, Archives, Opened};
 use crate::event::{Event, Events, Phase};
@@ -64,7 +64,7 @@ pub(super) async fn run(
     .plan;
 
     let sink = sink(&request, &target)?;
-    probe(&sink, &events).await?;
+    sink.ping().await?;
     let held = held_by_target(&plan, &archives, &sink, &target).await?;
     forecast(&plan, held.keys().filter_map(|d| plan.blobs.get(d)).map(|b| b.size).sum(), 0, &events);
     let backed = Arc::new(Backed {
