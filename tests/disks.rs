@@ -62,7 +62,7 @@ fn a_disk_that_is_too_small_is_refused_before_the_first_byte() {
         .filter_map(|entry| Some(entry.ok()?.file_name().into_string().unwrap_or_default()))
         .filter(|name| name.contains("mirror_"))
         .collect();
-    assert_eq!(left, Vec::<String>::new(), "something was begun");
+    assert_eq!(left, Vec::<String>::new(), "something was begun; it said\n{}", outcome.stderr);
 }
 
 #[test]

@@ -77,7 +77,8 @@ fn a_blob_that_is_missing_leaves_a_void_that_a_retry_fills() {
 
     // The other side is told, and gets the rest.
     let verified = here.run(["archive", "verify", &archive.display().to_string()]);
-    assert!((verified.stdout + &verified.stderr).contains(&blob), "verification does not name the blob");
+    let said = verified.stdout + &verified.stderr;
+    assert!(said.contains(&blob), "verification does not name the blob:\n{said}");
     let Some(target) = Target::docker_registry() else { return };
     let (from, to) = (format!("file://{}", archive.display()), format!("docker://{}", target.address()));
     let config = isc.display().to_string();
@@ -114,7 +115,8 @@ fn an_image_that_was_not_there_is_fetched_by_a_retry() {
 
     upstream.publish("quay.io/world/app4", "v1.4", "quay.io/world/nothere", "v1");
     here.run(["mirror", "--retry", &report]).expect_code(0);
-    let (outcome, whole) = mirror(&binary(&upstream), &isc, &[]);
+    let undisturbed = binary(&upstream);
+    let (outcome, whole) = mirror(&undisturbed, &isc, &[]);
     outcome.expect_code(0);
     assert!(
         fs::read(archive.join(PART)).expect("read the archive")
