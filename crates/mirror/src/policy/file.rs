@@ -117,13 +117,11 @@ fn is_directory_scope(scope: &str) -> bool {
 }
 
 impl TryFrom<Vec<Requirement>> for Requirements {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(list: Vec<Requirement>) -> Result<Self, Self::Error> {
         if list.is_empty() {
-            return Err(
-                "a list of requirements must not be empty; `[{\"type\": \"insecureAcceptAnything\"}]` requires nothing",
-            );
+            return Err("a list of requirements must not be empty (`insecureAcceptAnything` requires nothing)".into());
         }
         Ok(Self(list))
     }

@@ -62,7 +62,7 @@ mod tests {
     use airlock_testkit::tools;
     use aws_lc_rs::encoding::AsDer;
     use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P384_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
 
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_is_no_key_is_an_error() {
         let der = {
-            let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA256_ASN1_SIGNING).unwrap();
+            let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
             key.sign(&SystemRandom::new(), MESSAGE).unwrap();
             key.public_key().as_der().unwrap().as_ref().to_vec()
         };
