@@ -30,7 +30,7 @@ pub(super) enum Requirement {
     /// `sigstoreSigned` by a key.
     Signed(Signed),
     /// A kind of signature that this version cannot check, by its name.
-    Unsupported(&'static str),
+    Unsupported(String),
 }
 
 /// `sigstoreSigned`.
@@ -172,7 +172,7 @@ impl RequirementWire {
         self.one_of(&["keyPath", "keyPaths", "keyData"])?;
         const KEY_TYPES: [&str; 4] = ["GPGKeys", "signedByGPGKeys", "X509Certificates", "signedByX509CAs"];
         match self.key_type.as_deref() {
-            Some(kind) if KEY_TYPES.contains(&kind) => Ok(Requirement::Unsupported("signedBy")),
+            Some(kind) if KEY_TYPES.contains(&kind) => Ok(Requirement::Unsupported("signedBy".into())),
             Some(kind) => Err(format!("unknown `keyType` `{kind}`; known are {}", quoted(&KEY_TYPES))),
             None => Err("missing field `keyType` of a requirement of the type `signedBy`".into()),
         }
@@ -186,10 +186,11 @@ impl RequirementWire {
         let by = self.one_of(&KEYS)?;
         if let Some(rekor) = self.fields().into_iter().find(|field| REKOR.contains(field)) {
             self.one_of(&REKOR)?;
-            return Ok(Requirement::Unsupported(if matches!(by, "fulcio" | "pki") { by } else { rekor }));
+            let what = if matches!(by, "fulcio" | "pki") { by } else { rekor };
+            return Ok(Requirement::Unsupported(what.into()));
         }
         if matches!(by, "fulcio" | "pki") {
-            return Ok(Requirement::Unsupported(by));
+            return Ok(Requirement::Unsupported(by.into()));
         }
         let paths = self.key_path.into_iter().chain(self.key_paths.into_iter().flatten()).map(KeySource::Path);
         let mut sources: Vec<KeySource> = paths.collect();
@@ -218,7 +219,7 @@ impl TryFrom<RequirementWire> for Requirement {
             "signedBaseLayer" => {
                 wire.only(&["baseLayerIdentity"])?;
                 wire.one_of(&["baseLayerIdentity"])?;
-                Ok(Self::Unsupported("signedBaseLayer"))
+                Ok(Self::Unsupported("signedBaseLayer".into()))
             }
             "sigstoreSigned" => wire.sigstore_signed(),
             other => Err(format!("unknown type `{other}` of a requirement")),
@@ -324,11 +325,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!((policy.docker.len(), policy.oci.len()), (2, 2));
-        assert!(matches!(policy.docker["registry.access.redhat.com"][..], [Requirement::Unsupported("signedBy")]));
-        let [Requirement::Signed(signed), Requirement::Unsupported("fulcio")] = &policy.docker["quay.io/a"][..] else {
+        let [Requirement::Unsupported(what)] = &policy.docker["registry.access.redhat.com"][..] else { panic!() };
+        assert_eq!(what, "signedBy");
+        let [Requirement::Signed(signed), Requirement::Unsupported(what)] = &policy.docker["quay.io/a"][..] else {
             panic!("{:?}", policy.docker)
         };
-        assert_eq!(signed.identity, Identity::MatchRepository);
+        assert_eq!((what.as_str(), &signed.identity), ("fulcio", &Identity::MatchRepository));
         let error = signed.keys().unwrap_err();
         assert!(error.to_string().contains("/nowhere/a.pub"), "{error}");
     }
