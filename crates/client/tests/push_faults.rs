@@ -1,4 +1,5 @@
 //! Everything that can go wrong while pushing, and what the client makes of it.
+#![allow(clippy::unwrap_used, reason = "a test fails by unwrapping")]
 
 mod support;
 

@@ -129,6 +129,13 @@ impl Error {
         self
     }
 
+    /// Gives the failure another meaning, keeping everything that it says.
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.inner.kind = kind;
+        self.inner.retry = kind.is_transient();
+        self
+    }
+
     /// Replaces what was being done, keeping cause, hint and attempts.
     pub fn context(mut self, what: impl Into<String>) -> Self {
         let inner = &mut self.inner;

@@ -69,7 +69,7 @@ async fn login_with(
     let existing = AuthFile::read(&path, false)?;
     if let Some((program, server)) = existing.as_ref().and_then(|file| file.helper_of(&key)) {
         let program = program.to_owned();
-        helper::store(&program, &server, username, password)
+        helper::store(env, &program, &server, username, password)
             .await
             .map_err(|cause| Error::new(ErrorKind::Io, what, cause))?;
         return Ok(Kept { path, key, helper: Some(program) });
@@ -90,8 +90,8 @@ async fn logout_with(authfile: Option<PathBuf>, name: &str, env: &Surroundings) 
     let mut used_helper = None;
     if let Some((program, server)) = file.helper_of(&key) {
         // A helper that knows nothing of the server says so by failing.
-        if helper::get(program, &server).await.ok().flatten().is_some() {
-            helper::erase(program, &server)
+        if helper::get(env, program, &server).await.ok().flatten().is_some() {
+            helper::erase(env, program, &server)
                 .await
                 .map_err(|cause| Error::new(ErrorKind::Io, format!("log out of `{key}`"), cause))?;
             used_helper = Some(program.to_owned());

@@ -12,6 +12,7 @@ use super::naming::{Target, tag_of};
 use super::walk::{Attachments, Graph, Walk, two_sizes};
 use super::wanted::{Wanted, wanted};
 use crate::config::Loaded;
+use crate::policy::Gate;
 
 /// Images that are looked up side by side.
 const PARALLEL_IMAGES: usize = 12;
@@ -26,6 +27,8 @@ pub struct Request<'a> {
     pub cache: Arc<ManifestCache>,
     /// Which attachments are wanted.
     pub attachments: Attachments,
+    /// Which images may be carried; `None`: all.
+    pub gate: Option<Arc<Gate>>,
     /// The registry that the images go to, if they go to one: its prefix and nesting limit must keep names apart, and blocked
     /// images are matched against its names too.
     pub target: Option<&'a Target>,
@@ -48,7 +51,8 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     let mut warnings = Vec::new();
     let all = wanted(request.loaded)?;
     let kept = unblocked(all, &request, &mut warnings);
-    let walk = Walk { source: request.source, cache: request.cache, attachments: request.attachments };
+    let walk =
+        Walk { source: request.source, cache: request.cache, attachments: request.attachments, gate: request.gate };
     let (walk, total) = (&walk, kept.len());
     let mut looked_up: Vec<(Wanted, Result<Graph, Error>)> = Vec::with_capacity(total);
     let mut stream = futures_util::stream::iter(kept)
@@ -151,10 +155,23 @@ fn add(plan: &mut Plan, wanted: Wanted, graph: Graph) {
         known.reasons.extend(wanted.reasons);
         known.reasons.sort();
         known.reasons.dedup();
+        for platform in wanted.platforms {
+            if !known.platforms.contains(&platform) {
+                known.platforms.push(platform);
+            }
+        }
         for node in graph.nodes {
-            if !known.nodes.contains(&node) {
-                let last = known.nodes.len().saturating_sub(1);
-                known.nodes.insert(last, node);
+            if known.nodes.contains(&node) {
+                continue;
+            }
+            // Before the first index that names it; every index is there already, since both start at the same one.
+            let names = |d: &Digest| plan.manifests.get(d).is_some_and(|m| m.children.contains(&node));
+            let at = known.nodes.iter().position(names).unwrap_or(known.nodes.len().saturating_sub(1));
+            known.nodes.insert(at, node);
+        }
+        for attachment in graph.attachments {
+            if !known.attachments.contains(&attachment) {
+                known.attachments.push(attachment);
             }
         }
         return;
