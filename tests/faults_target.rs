@@ -14,8 +14,8 @@ use airlock_testkit::fixture;
 use airlock_testkit::scripted::{Auth, Bearer, Behaviour, Fault, Registry};
 use airlock_testkit::tools;
 use support::{
-    AIRLOCK, BAD, FAILED, GOOD, Gap, LARGE, NO_SPACE, NOT_AUTHORISED, PARTIAL, leftovers, part, parts, pushes,
-    report_path, says,
+    AIRLOCK, BAD, FAILED, GOOD, Gap, LARGE, NO_SPACE, NOT_AUTHORISED, PARTIAL, leftovers, load_report_path, part,
+    parts, pushes, report_path, says,
 };
 
 const BEGIN: &str = "/v2/*/blobs/uploads/";
@@ -84,8 +84,8 @@ fn costs_one_image(fault: Fault, words: &[&str]) {
         assert!(target.content(|c| c.manifest(BAD, "v1").is_none()), "the tag of an incomplete image was pushed");
         target.heal();
         // By the report, as the message says.
-        let folder = if load { gap.archive() } else { gap.folder("workspace") };
-        let report = report_path(&folder).display().to_string();
+        let report = if load { load_report_path(&gap.archive()) } else { report_path(&gap.folder("workspace")) };
+        let report = report.display().to_string();
         gap.binary.run(["mirror", "--retry", &report, "--tls-verify=false"]).expect_code(0);
         gap.has_both(&target);
     }
@@ -362,7 +362,7 @@ fn a_disk_without_room_is_refused_before_the_first_byte_and_a_larger_one_is_take
     let archive = stick.join("archive");
     gap.upstream.clear_log();
     let outcome = gap.write(&isc, &archive, &[]).expect_code(NO_SPACE);
-    says(&outcome, &["the archive needs", "bytes are free", &archive.display().to_string(), "hint: use a larger disk"]);
+    says(&outcome, &["the archive needs", "are free", &archive.display().to_string(), "hint: use a larger disk"]);
     assert_eq!(gap.upstream.count("GET", BLOBS), 0, "blobs were fetched for a disk that cannot hold them");
     small.resize(8192);
     gap.write(&isc, &archive, &[]).expect_code(0);

@@ -168,6 +168,11 @@ pub(crate) fn report_path(folder: &Path) -> PathBuf {
     folder.join("working-dir/report.json")
 }
 
+/// Where the report of a run that loaded an archive lies, beside that of the run that wrote it.
+pub(crate) fn load_report_path(folder: &Path) -> PathBuf {
+    folder.join("working-dir/load-report.json")
+}
+
 /// The report of a run.
 pub(crate) fn report(folder: &Path) -> Value {
     let path = report_path(folder);
