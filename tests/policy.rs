@@ -34,7 +34,6 @@ enum Key {
 /// One image of the table.
 struct Case {
     repository: &'static str,
-    image: Built,
     requirements: Value,
     accepted: bool,
     /// Where it is not as `accepted`.
@@ -114,7 +113,7 @@ fn cases(registry: &Registry) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |repository: &'static str, image: Built, requirements: Value, accepted: bool| {
         registry.put(repository, &image, Some("1"));
-        cases.push(Case { repository, image, requirements, accepted, skopeo: None });
+        cases.push(Case { repository, requirements, accepted, skopeo: None });
         cases.len() - 1
     };
     let name = |repository: &str| format!("{}/{repository}", registry.address());
@@ -283,6 +282,11 @@ fn each_image_is_judged_as_skopeo_judges_it() {
     let Some(program) = tools::need("skopeo") else { return };
     for case in &cases {
         let (accepted, said) = skopeo(&program, &policy, &binary.folder(), &registry, case);
+        if said.contains("sigstore disabled") {
+            // Debian builds it so; it still judges what needs no signature.
+            tools::skipped(&format!("this skopeo does not check the signatures of {}", case.repository));
+            continue;
+        }
         assert_eq!(accepted, case.skopeo.unwrap_or(case.accepted), "{}: {said}", case.repository);
     }
 }
