@@ -8,6 +8,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.environ.get('AIRLOCK_SHARED') or os.path.join(os.path.dirname(ROOT), 'shared')
 WORLD = os.path.join(SHARED, 'world', 'world.py')
 MIB = 1 << 20
+LOOK = 0.003      # seconds between two looks at a running process
 
 
 class Account:
@@ -31,6 +32,12 @@ def proc_io(pid):
         return {k: int(v) for k, v in (line.split(': ') for line in f)}
 
 
+def peak(pid):
+    """The most memory that the process has held since it became the program that it is, in bytes."""
+    with open(f'/proc/{pid}/status') as f:
+        return next((int(line.split()[1]) * 1024 for line in f if line.startswith('VmHWM:')), 0)
+
+
 def measured(command, env=None, stdin=None, cwd=None, log=None, codes=(0,)):
     """Runs a command and returns its Account. The kernel's account of bytes is read when it has ended and before it is reaped.
 
@@ -41,7 +48,11 @@ def measured(command, env=None, stdin=None, cwd=None, log=None, codes=(0,)):
     out = open(log or os.devnull, 'w')
     start = time.monotonic()
     child = subprocess.Popen(command, env=env, cwd=cwd, stdin=stdin or subprocess.DEVNULL, stdout=out, stderr=out)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    # Not the kernel's ru_maxrss: that begins with the memory of the Python process which was forked.
+    rss = 0
+    while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+        rss = max(rss, peak(child.pid))
+        time.sleep(LOOK)
     wall = time.monotonic() - start
     io = proc_io(child.pid)
     _, status, usage = os.wait4(child.pid, 0)
@@ -50,7 +61,7 @@ def measured(command, env=None, stdin=None, cwd=None, log=None, codes=(0,)):
     if child.returncode not in codes:
         tail = open(log).read()[-4000:] if log else ''
         raise SystemExit(f'{" ".join(command[:6])} ... ended with {child.returncode}\n{tail}')
-    return Account(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, io['write_bytes'], io['wchar'])
+    return Account(wall, usage.ru_utime + usage.ru_stime, rss, io['write_bytes'], io['wchar'])
 
 
 def free_port():

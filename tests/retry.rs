@@ -65,6 +65,10 @@ fn a_blob_that_is_missing_leaves_a_void_that_a_retry_fills() {
     let text = fs::read_to_string(&report).expect("there is a report");
     assert!(text.contains(IMAGE.0) && text.contains(&blob), "the report does not name image and blob:\n{text}");
 
+    // Loading from the same folder leaves a report of its own in its place.
+    let kept = here.folder().join("report-of-the-archive.json");
+    fs::copy(&report, &kept).expect("keep the report");
+
     // Plain tar gives whole content only, and no link to what is not there.
     let unpacked = here.folder().join("unpacked");
     fs::create_dir(&unpacked).expect("create a folder");
@@ -77,7 +81,10 @@ fn a_blob_that_is_missing_leaves_a_void_that_a_retry_fills() {
 
     // The other side is told, and gets the rest.
     let verified = here.run(["archive", "verify", &archive.display().to_string()]);
-    assert!((verified.stdout + &verified.stderr).contains(&blob), "verification does not name the blob");
+    assert!((verified.stdout + &verified.stderr).contains("partial"), "verification does not say that it is partial");
+    let listed = here.run(["archive", "ls", &archive.display().to_string()]);
+    let said = listed.stdout + &listed.stderr;
+    assert!(said.contains("partial"), "the listing does not say that it is partial:\n{said}");
     let Some(target) = Target::docker_registry() else { return };
     let (from, to) = (format!("file://{}", archive.display()), format!("docker://{}", target.address()));
     let config = isc.display().to_string();
@@ -91,7 +98,7 @@ fn a_blob_that_is_missing_leaves_a_void_that_a_retry_fills() {
     }
 
     hidden.restore();
-    here.run(["mirror", "--retry", &report.display().to_string()]).expect_code(0);
+    here.run(["mirror", "--retry", &kept.display().to_string()]).expect_code(0);
     assert!(
         fs::read(archive.join(PART)).expect("read the archive")
             == fs::read(whole.join(PART)).expect("read the archive"),
@@ -114,7 +121,8 @@ fn an_image_that_was_not_there_is_fetched_by_a_retry() {
 
     upstream.publish("quay.io/world/app4", "v1.4", "quay.io/world/nothere", "v1");
     here.run(["mirror", "--retry", &report]).expect_code(0);
-    let (outcome, whole) = mirror(&binary(&upstream), &isc, &[]);
+    let undisturbed = binary(&upstream);
+    let (outcome, whole) = mirror(&undisturbed, &isc, &[]);
     outcome.expect_code(0);
     assert!(
         fs::read(archive.join(PART)).expect("read the archive")

@@ -8,7 +8,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderValue, RANGE};
 
 use crate::Notice;
-use crate::client::Answer;
+use crate::answer::Answer;
 use crate::failure::Failure;
 use crate::source::{Round, Spot};
 

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use airlock_oci::{Error, ErrorKind};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WARNING};
 use reqwest::{Body, Method, StatusCode, Url};
 
+use crate::answer::Answer;
 use crate::auth::{self, Credential, Credentials, Grant, Scope, Tokens};
 use crate::endpoint::Endpoints;
 use crate::failure::{self, Failure};
@@ -21,8 +22,6 @@ use crate::{Notice, Options, tls};
 
 /// Most redirects that are followed for one request.
 const MAX_REDIRECTS: usize = 10;
-/// Most bytes of an error's body that are read.
-const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// Speaks with registries. Cheap to clone; all clones share connections, tokens, limits and findings.
 #[derive(Clone)]
@@ -60,14 +59,8 @@ pub(crate) struct Call {
     pub(crate) bulk: bool,
     /// Fail at once when the host cannot be reached: another endpoint comes next.
     pub(crate) impatient: bool,
-}
-
-/// An answer, with its place in the host's limit.
-pub(crate) struct Answer {
-    response: reqwest::Response,
-    host: String,
-    stall: Duration,
-    permit: Option<Permit>,
+    /// The caller holds a place in the host's limit already.
+    pub(crate) seated: bool,
 }
 
 impl Client {
@@ -149,12 +142,21 @@ impl Client {
     /// Sends a request until it succeeds or cannot: transient failures are tried again.
     pub(crate) async fn send(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
         let policy = self.policy();
+        // A mirror that is down would cost every pull its time-out.
+        if call.impatient
+            && let Some(cause) = host.down()
+        {
+            return Err(Failure { unreachable: true, ..Failure::new(ErrorKind::Network, cause) });
+        }
         let mut attempt = 1;
         loop {
             let failure = match self.send_once(host, call).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
+            if failure.unreachable && call.impatient {
+                host.went_down(&failure.cause);
+            }
             let hopeless = !failure.transient || (failure.unreachable && call.impatient);
             if hopeless || attempt > policy.times {
                 return Err(failure);
@@ -175,7 +177,11 @@ impl Client {
     /// Sends a request once, with authentication. An answer that is not a success is a failure.
     pub(crate) async fn send_once(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
         let write = !matches!(call.method, Method::GET | Method::HEAD);
-        let permit = if write { host.writes.acquire().await } else { host.reads.acquire().await };
+        let permit = match (call.seated, write) {
+            (true, _) => None,
+            (false, true) => Some(host.writes.acquire().await),
+            (false, false) => Some(host.reads.acquire().await),
+        };
         let mut grant = auth::authorize(self, host, &call.scope).await?;
         let mut response = self.exchange(host, call, grant.as_ref().map(|g| g.header.clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED
@@ -185,8 +191,7 @@ impl Client {
             response = self.exchange(host, call, Some(again.header.clone())).await?;
             grant = Some(again);
         }
-        let answer =
-            Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: Some(permit) };
+        let answer = self.answer(host, response, permit);
         self.judge(host, &call.scope, grant.as_ref(), answer).await
     }
 
@@ -196,10 +201,8 @@ impl Client {
         let Target::Url(url) = &call.to else {
             return Err(Failure::new(ErrorKind::Invalid, "a stream needs an address"));
         };
-        let grant = match same_host(host, url) {
-            true => auth::authorize(self, host, &call.scope).await?,
-            false => None,
-        };
+        let ours = same_host(host, url);
+        let grant = if ours { auth::authorize(self, host, &call.scope).await? } else { None };
         let mut request = self.connections_for(host, url, true)?.request(call.method.clone(), url.clone());
         request = request.headers(call.headers.clone()).body(body);
         if let Some(grant) = &grant {
@@ -207,22 +210,26 @@ impl Client {
         }
         // The sender watches the progress; a fixed time-out would cut a large blob.
         let response = request.send().await.map_err(|e| failure::from_transport(&host.name, &e))?;
-        if response.status() == StatusCode::UNAUTHORIZED && same_host(host, url) {
+        if response.status() == StatusCode::UNAUTHORIZED && ours {
             // The header is renewed now, so that the caller's next try carries a good one.
             auth::challenged(self, host, &call.scope, grant.as_ref(), response.headers(), response.url()).await?;
         }
-        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: None };
+        let answer = self.answer(host, response, None);
         self.judge(host, &call.scope, grant.as_ref(), answer).await
     }
 
     /// Sends a request without authentication of ours (token servers).
     pub(crate) async fn send_unauthorized(&self, host: &Arc<Host>, call: &Call) -> Result<Answer, Failure> {
         let response = self.exchange(host, call, None).await?;
-        let answer = Answer { response, host: host.name.clone(), stall: self.options().timeouts.stall, permit: None };
+        let answer = self.answer(host, response, None);
         if answer.status().is_success() {
             return Ok(answer);
         }
         Err(answer.into_failure().await)
+    }
+
+    fn answer(&self, host: &Host, response: reqwest::Response, permit: Option<Permit>) -> Answer {
+        Answer::new(response, host.name.clone(), self.options().timeouts.stall, permit)
     }
 
     /// Success, or a failure that says who was shown to the registry.
@@ -240,7 +247,6 @@ impl Client {
                 self.notify(|| Notice::Warning { host: host.name.clone(), text: text.to_owned() });
             }
         }
-        let limiter = if answer.permit.is_none() { &host.writes } else { &host.reads };
         if answer.status().is_success() {
             host.reads.succeeded();
             host.writes.succeeded();
@@ -249,13 +255,19 @@ impl Client {
         let mut failure = answer.into_failure().await;
         if matches!(failure.kind, ErrorKind::TooManyRequests | ErrorKind::Server) {
             let wait = failure.retry_after.map(|d| d.min(self.options().max_retry_after));
-            limiter.overloaded(wait);
+            host.reads.overloaded(wait);
+            host.writes.overloaded(wait);
             if let Some(delay) = wait {
                 self.notify(|| Notice::Waiting { host: host.name.clone(), delay });
             }
         }
         match grant.and_then(|g| g.credential.as_ref()) {
-            Some(credential) => failure.cause.push_str(&format!(" (with {})", credential.origin)),
+            Some(credential) => {
+                failure.cause.push_str(&format!(" (with {})", credential.origin));
+                if failure.hint.is_none() {
+                    failure.hint = auth::hint(&host.name, failure.kind);
+                }
+            }
             None if matches!(failure.kind, ErrorKind::Unauthorized | ErrorKind::Denied) => {
                 let found = self.credentials().find(&host.name, &scope.repository).await?;
                 let name = if scope.repository.is_empty() {
@@ -407,83 +419,8 @@ impl Call {
             what: String::new(),
             bulk: false,
             impatient: false,
+            seated: false,
         }
-    }
-}
-
-impl Answer {
-    pub(crate) fn status(&self) -> StatusCode {
-        self.response.status()
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
-    }
-
-    /// A header as text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers().get(name).and_then(|v| v.to_str().ok())
-    }
-
-    /// `Content-Length`, also of an answer to HEAD.
-    pub(crate) fn content_length(&self) -> Option<u64> {
-        self.header("content-length").and_then(|l| l.parse().ok())
-    }
-
-    /// The address that answered, after redirects.
-    pub(crate) fn url(&self) -> &Url {
-        self.response.url()
-    }
-
-    /// The next bytes; `None` at the end. Fails when nothing comes for the stall time.
-    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        match tokio::time::timeout(self.stall, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => {
-                let mut failure = failure::from_transport(&self.host, &error);
-                failure.cause = failure.cause.replacen("cannot talk to", "the connection broke while reading from", 1);
-                Err(failure)
-            }
-            Err(_) => Err(Failure::new(
-                ErrorKind::Network,
-                format!("`{}` stalled: no byte for {} s", self.host, self.stall.as_secs_f64()),
-            )),
-        }
-    }
-
-    /// The whole body, at most `limit` bytes; more is an error before it is in memory.
-    pub(crate) async fn read_all(&mut self, limit: usize) -> Result<Bytes, Failure> {
-        let too_long =
-            || Failure::new(ErrorKind::Unsupported, format!("`{}` answers more than {limit} bytes", self.host));
-        if self.content_length().is_some_and(|l| l > limit as u64) {
-            return Err(too_long());
-        }
-        let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
-        let mut all = BytesMut::new();
-        let mut next = Some(first);
-        while let Some(bytes) = next {
-            if all.len() + bytes.len() > limit {
-                return Err(Failure::new(
-                    ErrorKind::Unsupported,
-                    format!("`{}` answers more than {limit} bytes", self.host),
-                ));
-            }
-            all.extend_from_slice(&bytes);
-            next = self.chunk().await?;
-        }
-        Ok(all.freeze())
-    }
-
-    /// What a refusal says.
-    async fn into_failure(mut self) -> Failure {
-        let mut body = BytesMut::new();
-        while let Ok(Some(chunk)) = self.chunk().await {
-            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BYTES - body.len())]);
-            if body.len() >= MAX_ERROR_BYTES {
-                break;
-            }
-        }
-        Failure::from_answer(self.status(), self.headers(), &body)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use airlock_oci::{Error, ErrorKind};
 use reqwest::Url;
@@ -14,6 +15,9 @@ use crate::options::Timeouts;
 const UNKNOWN: u8 = 0;
 const YES: u8 = 1;
 const NO: u8 = 2;
+
+/// A host that could not be reached is not tried again for this long, if others can be asked.
+const DOWN_TIME: Duration = Duration::from_secs(30);
 
 /// Receive window of an HTTP/2 stream and of a connection (bytes): enough for a gigabit at 100 ms.
 const HTTP2_WINDOW: u32 = 8 * 1024 * 1024;
@@ -34,6 +38,8 @@ pub(crate) struct Host {
     auth: Mutex<Option<Arc<Scheme>>>,
     referrers: AtomicU8,
     monolithic: AtomicU8,
+    /// When it could not be reached, and why.
+    down: Mutex<Option<(Instant, String)>>,
     /// A note about this host that was given once is not repeated.
     told: Mutex<std::collections::HashSet<String>>,
 }
@@ -64,9 +70,9 @@ impl Host {
                 // Retries are ours: they are counted, told and limited.
                 .retry(reqwest::retry::never())
                 .connect_timeout(timeouts.connect)
-                .pool_idle_timeout(std::time::Duration::from_secs(50))
+                .pool_idle_timeout(Duration::from_secs(50))
                 .tcp_nodelay(true)
-                .tcp_keepalive(std::time::Duration::from_secs(30))
+                .tcp_keepalive(Duration::from_secs(30))
                 .http2_initial_stream_window_size(HTTP2_WINDOW)
                 .http2_initial_connection_window_size(HTTP2_WINDOW)
                 .user_agent(concat!("airlock/", env!("CARGO_PKG_VERSION")));
@@ -86,6 +92,7 @@ impl Host {
             auth: Mutex::default(),
             referrers: AtomicU8::new(UNKNOWN),
             monolithic: AtomicU8::new(UNKNOWN),
+            down: Mutex::default(),
             told: Mutex::default(),
         })
     }
@@ -144,6 +151,19 @@ impl Host {
     /// Remembers a finding.
     pub(crate) fn note(&self, which: Finding, value: bool) {
         self.finding(which).store(if value { YES } else { NO }, Ordering::Relaxed);
+    }
+
+    /// Why this host is not worth another attempt now, where others can be asked instead.
+    pub(crate) fn down(&self) -> Option<String> {
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, cause) = down.as_ref()?;
+        let ago = since.elapsed();
+        (ago < DOWN_TIME).then(|| format!("not asked again so soon: {cause} ({} s ago)", ago.as_secs()))
+    }
+
+    /// It could not be reached.
+    pub(crate) fn went_down(&self, cause: &str) {
+        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), cause.to_owned()));
     }
 
     /// Whether this text has not been told about this host before.

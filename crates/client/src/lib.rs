@@ -4,11 +4,13 @@
 //! the endpoints that `registries.conf` names, and [`RegistrySink`], which writes to one registry. Nothing prints: what should not be
 //! silent goes to [`Options::notices`].
 
+mod answer;
 pub mod auth;
 mod blob;
 mod client;
 mod endpoint;
 mod failure;
+mod feed;
 mod host;
 mod limits;
 mod listing;
@@ -21,6 +23,7 @@ mod sink;
 mod source;
 mod surroundings;
 mod tls;
+mod trust;
 mod upload;
 
 pub use client::Client;

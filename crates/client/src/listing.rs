@@ -7,8 +7,9 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::answer::Answer;
 use crate::auth::Scope;
-use crate::client::{Answer, Call, Client, Target};
+use crate::client::{Call, Client, Target};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::source::Spot;
@@ -44,7 +45,7 @@ impl Client {
     /// All repositories of a registry that it shows to this user, sorted. Many public registries show none.
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>, Error> {
         let what = format!("list repositories of `{registry}`");
-        let host = self.host(registry.as_str(), false)?;
+        let host = self.host(registry.as_str(), self.endpoints().insecure_for_push(registry, None)?)?;
         let path = format!("/v2/_catalog?n={PAGE_ENTRIES}");
         let mut call = Call::new(Method::GET, Target::Path(path), Scope::catalog());
         call.what = format!("GET {registry} _catalog");

@@ -50,7 +50,10 @@ impl Check {
 impl Probe {
     /// All refusals, the gravest first.
     pub fn refusals(&self) -> Vec<&Error> {
-        [&self.push, &self.push_by_digest, &self.oci_index, &self.docker_list].into_iter().filter_map(Check::refusal).collect()
+        [&self.push, &self.push_by_digest, &self.oci_index, &self.docker_list]
+            .into_iter()
+            .filter_map(Check::refusal)
+            .collect()
     }
 }
 
@@ -87,7 +90,9 @@ impl RegistrySink {
             _ => format!("pinging container registry {name}: {}", failure.cause),
         };
         let failure = match failure.kind {
-            ErrorKind::NotFound => Failure { cause, ..failure }.hint(format!("`{name}` answers, but is no container registry (no /v2/)")),
+            ErrorKind::NotFound => {
+                Failure { cause, ..failure }.hint(format!("`{name}` answers, but is no container registry (no /v2/)"))
+            }
             _ => Failure { cause, ..failure },
         };
         Err(failure.into_error(what))
@@ -108,13 +113,17 @@ impl RegistrySink {
                 let depth = spot.repository.split('/').count();
                 let named = failure.has_code("NAME_INVALID") || failure.has_code("NAME_UNKNOWN");
                 failure.hint = Some(match failure.kind {
-                    ErrorKind::Unauthorized => format!("log in with `airlock login {}`, as a user who may push", spot.host.name),
+                    ErrorKind::Unauthorized => {
+                        format!("log in with `airlock login {}`, as a user who may push", spot.host.name)
+                    }
                     ErrorKind::Denied if depth > 2 => format!(
                         "this user may not push to `{}`; some registries also answer so to names of {depth} components: \
                          then --max-nested-paths 2 helps",
                         spot.repository
                     ),
-                    ErrorKind::Denied => format!("this user may not push to `{}`; ask for the right to write", spot.repository),
+                    ErrorKind::Denied => {
+                        format!("this user may not push to `{}`; ask for the right to write", spot.repository)
+                    }
                     ErrorKind::NotFound | ErrorKind::Refused if depth > 2 || named => format!(
                         "the registry does not take a name of {depth} components, or the project must be created first; \
                          --max-nested-paths 2 makes names shorter"
@@ -151,7 +160,10 @@ impl RegistrySink {
         }
         if failure.is_status(415) {
             let what = format!("push an index of type `{media_type}` to `{}`", spot.place());
-            return (Check::Unknown, refused(what, "this registry does not take this type; see its compatibility settings"));
+            return (
+                Check::Unknown,
+                refused(what, "this registry does not take this type; see its compatibility settings"),
+            );
         }
         (Check::Unknown, Check::Unknown)
     }

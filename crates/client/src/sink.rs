@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 
-use crate::client::{Answer, Client, Target};
+use crate::answer::Answer;
+use crate::client::{Client, Target};
 use crate::failure::Failure;
 use crate::host::{Finding, Host};
 use crate::referrers;

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use airlock_oci::{Error, ErrorKind};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::surroundings::Surroundings;
+use crate::trust::{AcceptAny, Listed};
 
 /// What a host's directories hold.
 #[derive(Debug, Default)]
@@ -20,9 +19,11 @@ struct HostFiles {
     client: Option<(PathBuf, PathBuf)>,
 }
 
-/// Accepts any certificate; used where the user said so.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
+/// The system's trusted certificates.
+struct System {
+    roots: RootCertStore,
+    certificates: Vec<CertificateDer<'static>>,
+}
 
 /// The folders that hold a directory for each host, in the order in which they are read.
 pub(crate) fn certs_d(env: &Surroundings) -> Vec<PathBuf> {
@@ -48,11 +49,13 @@ pub(crate) fn config(
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
     let builder = if verify {
-        let mut roots = system_roots().clone();
-        for der in files.roots {
-            roots.add(der).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
+        let mut roots = system().roots.clone();
+        for der in &files.roots {
+            roots.add(der.clone()).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
         }
-        builder.with_root_certificates(roots)
+        let listed = system().certificates.iter().cloned().chain(files.roots).collect();
+        let verifier = Listed::new(roots, listed, provider).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
     };
@@ -122,53 +125,18 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error>
 
 /// The system's roots, or what SSL_CERT_FILE and SSL_CERT_DIR name; read once. A machine without any is no error here: then
 /// only hosts with a CA of their own can be trusted, and the failing handshake says so.
-fn system_roots() -> &'static RootCertStore {
-    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    ROOTS.get_or_init(|| {
+fn system() -> &'static System {
+    static SYSTEM: OnceLock<System> = OnceLock::new();
+    SYSTEM.get_or_init(|| {
         let loaded = rustls_native_certs::load_native_certs();
         for error in &loaded.errors {
             tracing::warn!("system certificates: {error}");
         }
         let mut roots = RootCertStore::empty();
-        let (_, ignored) = roots.add_parsable_certificates(loaded.certs);
+        let (_, ignored) = roots.add_parsable_certificates(loaded.certs.iter().cloned());
         if ignored > 0 {
             tracing::debug!("{ignored} system certificates could not be read");
         }
-        roots
+        System { roots, certificates: loaded.certs }
     })
-}
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -1,33 +1,27 @@
 //! Sending a blob: one PUT where the registry takes that, chunks where it does not, resumed from the registry's own offset.
 //!
-//! The bytes are hashed while they are sent, and the last piece is held back until the digest is known to be right. So a wrong blob is
-//! never completed: the request ends short of its announced length and the session is cancelled.
+//! A wrong blob is never completed: [`Feed`] holds the last bytes back until the digest is known to be right, so the request ends short
+//! of its announced length, and the session is cancelled.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use airlock_oci::{BlobStream, Content, Descriptor, Error, ErrorKind, Hasher};
-use bytes::Bytes;
-use futures_util::StreamExt;
+use airlock_oci::{Content, Descriptor, Error, ErrorKind};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Body, Method, Url};
 use tokio::time::Instant;
 
 use crate::Notice;
-use crate::client::{Answer, Call, Target};
+use crate::answer::Answer;
+use crate::client::{Call, Target};
 use crate::failure::Failure;
+use crate::feed::{Feed, Progress};
 use crate::host::{Finding, resolve_location};
 use crate::source::Spot;
 
 /// Sizes of chunks for registries that take no whole blob, largest first: each is tried when the one before was refused as too
 /// large (bytes). The last is below the usual limit of a proxy, 1 MiB.
 const CHUNK_BYTES: [u64; 4] = [64 << 20, 16 << 20, 4 << 20, 960 << 10];
-/// States of the hash are kept at this distance at least (bytes), so that a resumed upload does not hash from the beginning.
-const SNAPSHOT_BYTES: u64 = 16 << 20;
-/// At most this many states are kept for a blob.
-const MAX_SNAPSHOTS: u64 = 256;
 /// After the last byte a registry may hash and move the whole blob before it answers; slower than this it is taken for dead.
 const SLOWEST_COMMIT_BYTES_PER_SECOND: u64 = 20 << 20;
 /// An attempt after which the registry has this much more counts as a new beginning for the number of tries.
@@ -58,39 +52,6 @@ pub(crate) struct Session {
     pub(crate) min_chunk: u64,
 }
 
-/// What the body and its watcher share.
-struct Progress {
-    /// Bytes handed to the connection in this attempt.
-    sent: AtomicU64,
-    /// The body is complete.
-    finished: AtomicBool,
-    /// The body waits for its source, not for the registry.
-    starved: AtomicBool,
-    /// Why the body ended early: the source failed, or its bytes are wrong.
-    failed: Mutex<Option<Error>>,
-    /// States of the hash, by offset, ascending.
-    snapshots: Mutex<Vec<(u64, Hasher)>>,
-    /// After a chunk: the source, open where the next chunk begins.
-    parked: Mutex<Option<Feed>>,
-}
-
-/// The bytes of one attempt.
-struct Feed {
-    stream: BlobStream,
-    hasher: Option<Hasher>,
-    /// Bytes taken from the stream and hashed.
-    hashed: u64,
-    /// Hashed, not yet sent.
-    ready: VecDeque<Bytes>,
-    blob: Descriptor,
-    /// The first byte after this request's body.
-    end: u64,
-    /// The next byte to send.
-    position: u64,
-    progress: Arc<Progress>,
-    what: String,
-}
-
 impl<'a> Upload<'a> {
     pub(crate) fn new(
         spot: &'a Spot,
@@ -98,16 +59,8 @@ impl<'a> Upload<'a> {
         content: &'a dyn Content,
         session: Option<Session>,
     ) -> Self {
-        let progress = Progress {
-            sent: AtomicU64::new(0),
-            finished: AtomicBool::new(false),
-            starved: AtomicBool::new(false),
-            failed: Mutex::default(),
-            snapshots: Mutex::new(vec![(0, Hasher::new(blob.digest.algorithm()))]),
-            parked: Mutex::default(),
-        };
         let chunk = (spot.host.found(Finding::Monolithic) == Some(false)).then_some(0);
-        Self { spot, blob, content, progress: Arc::new(progress), session, chunk }
+        Self { spot, blob, content, progress: Arc::new(Progress::new(blob.digest.algorithm())), session, chunk }
     }
 
     fn what(&self) -> String {
@@ -126,21 +79,26 @@ impl<'a> Upload<'a> {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            let broken = self.progress.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(error) = broken {
+            if let Some(error) = self.progress.take_failure() {
                 self.cancel().await;
                 return Err(error);
             }
-            let all_sent = self.progress.finished.load(Ordering::Relaxed);
+            let all_sent = self.progress.is_finished();
             if self.adapt(&failure) {
                 continue;
             }
             // The registry found the bytes wrong that were right here: they were damaged on the way, or a resumption went astray.
             let astray = failure.has_code("DIGEST_INVALID");
-            let lost = failure.is_status(404) || failure.is_status(416) || failure.has_code("BLOB_UPLOAD_UNKNOWN");
+            let lost = failure.is_status(404)
+                || failure.has_code("BLOB_UPLOAD_UNKNOWN")
+                || failure.has_code("BLOB_UPLOAD_INVALID");
+            // The registry's offset is another than ours: it is asked.
+            let misplaced = failure.is_status(416);
             // A new token was fetched when the old one was refused.
             let token = failure.is_status(401) && self.session.is_some() && tries < 2;
-            if !(failure.transient || astray || lost && self.session.is_some() || token) || tries >= policy.times {
+            if !(failure.transient || astray || (lost || misplaced) && self.session.is_some() || token)
+                || tries >= policy.times
+            {
                 self.cancel().await;
                 return Err(failure.into_error(self.what()));
             }
@@ -151,8 +109,13 @@ impl<'a> Upload<'a> {
             }
             if astray || lost {
                 self.session = None;
-            } else {
+            } else if !token {
+                // Who is not let in has sent nothing: the session is where it was.
+                let before = self.session.clone();
                 self.session = self.status().await;
+                if let (None, Some(before), Some(_)) = (&self.session, before, failure.status) {
+                    cancel(self.spot, &before).await;
+                }
             }
             // The session is gone after everything was sent: perhaps because the blob was completed and only the answer was lost.
             if all_sent && self.session.is_none() && self.spot.has_blob(self.blob, "pull,push").await.unwrap_or(false) {
@@ -195,8 +158,7 @@ impl<'a> Upload<'a> {
     }
 
     async fn attempt(&mut self) -> Result<(), Failure> {
-        self.progress.sent.store(0, Ordering::Relaxed);
-        self.progress.finished.store(false, Ordering::Relaxed);
+        self.progress.begin();
         let mut session = match self.session.clone() {
             Some(session) => session,
             None => self.begin().await?,
@@ -254,6 +216,7 @@ impl<'a> Upload<'a> {
         let mut call = self.spot.call(method, "", "pull,push");
         call.to = to;
         call.what = self.what();
+        call.seated = true;
         call
     }
 
@@ -271,42 +234,13 @@ impl<'a> Upload<'a> {
         if method == Method::PATCH {
             set(CONTENT_RANGE, format!("{from}-{}", end - 1))?;
         }
-        let opened = match self.feed(from, end).await {
-            // Nothing is held back of an empty blob.
-            Ok(mut feed) if length == 0 => feed.verify().await.map(|()| feed),
-            other => other,
-        };
-        let feed = match opened {
-            Ok(feed) => feed,
-            Err(error) => {
-                let failure = Failure::from(error.clone());
-                *self.progress.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                return Err(failure);
-            }
-        };
-        let body = futures_util::stream::unfold(Some(feed), |feed| async {
-            let mut feed = feed?;
-            match feed.next().await {
-                // The connection may never ask for what comes after the announced length: the source is put aside now.
-                Ok(Some(bytes)) if feed.position == feed.end => {
-                    let progress = Arc::clone(&feed.progress);
-                    *progress.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(feed);
-                    progress.finished.store(true, Ordering::Relaxed);
-                    Some((Ok(bytes), None))
-                }
-                Ok(Some(bytes)) => Some((Ok(bytes), Some(feed))),
-                Ok(None) => None,
-                Err(error) => {
-                    let text = error.to_string();
-                    *feed.progress.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    Some((Err(std::io::Error::other(text)), None))
-                }
-            }
-        });
-        if length == 0 {
-            self.progress.finished.store(true, Ordering::Relaxed);
-        }
-        let sending = self.spot.client.send_stream(&self.spot.host, &call, Body::wrap_stream(body));
+        let feed = Feed::open(self.content, self.blob, &self.progress, from..end, self.what()).await;
+        let feed = feed.map_err(|error| {
+            let failure = Failure::from(error.clone());
+            self.progress.fail(error);
+            failure
+        })?;
+        let sending = self.spot.client.send_stream(&self.spot.host, &call, Body::wrap_stream(feed.into_body()));
         self.watch(sending).await
     }
 
@@ -323,12 +257,12 @@ impl<'a> Upload<'a> {
                 answer = &mut sending => return answer,
                 _ = tick.tick() => {}
             }
-            let sent = self.progress.sent.load(Ordering::Relaxed);
-            if sent != seen || self.progress.starved.load(Ordering::Relaxed) {
+            let sent = self.progress.sent();
+            if sent != seen || self.progress.is_starved() {
                 (seen, since) = (sent, Instant::now());
                 continue;
             }
-            let finished = self.progress.finished.load(Ordering::Relaxed);
+            let finished = self.progress.is_finished();
             let patience = if finished { commit } else { timeouts.stall };
             if since.elapsed() >= patience {
                 let state = if finished { "gave no answer after the last byte" } else { "stalled: it took no byte" };
@@ -338,39 +272,6 @@ impl<'a> Upload<'a> {
                 ));
             }
         }
-    }
-
-    /// Opens the content and brings the hash up to `from`.
-    async fn feed(&self, from: u64, end: u64) -> Result<Feed, Error> {
-        let parked = self.progress.parked.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut feed) = parked.filter(|feed| feed.position == from) {
-            feed.end = end;
-            return Ok(feed);
-        }
-        let (at, hasher) = {
-            let snapshots = self.progress.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-            let best = snapshots.iter().rev().find(|(at, _)| *at <= from);
-            best.cloned().unwrap_or_else(|| (0, Hasher::new(self.blob.digest.algorithm())))
-        };
-        let mut feed = Feed {
-            stream: self.content.open(at).await?,
-            hasher: Some(hasher),
-            hashed: at,
-            ready: VecDeque::new(),
-            blob: self.blob.clone(),
-            end,
-            position: from,
-            progress: Arc::clone(&self.progress),
-            what: self.what(),
-        };
-        // What the registry has already is only hashed.
-        while feed.hashed < from {
-            let Some(mut bytes) = feed.pull().await? else { break };
-            if feed.hashed > from {
-                feed.ready.push_back(bytes.split_off(bytes.len() - (feed.hashed - from) as usize));
-            }
-        }
-        Ok(feed)
     }
 
     /// The session after a chunk, from the registry's own words.
@@ -402,88 +303,6 @@ impl<'a> Upload<'a> {
     }
 }
 
-impl Feed {
-    /// The next bytes from the source, hashed and counted; `None` at the blob's end.
-    async fn pull(&mut self) -> Result<Option<Bytes>, Error> {
-        self.progress.starved.store(true, Ordering::Relaxed);
-        let next = loop {
-            match self.stream.next().await {
-                Some(Ok(bytes)) if bytes.is_empty() => {}
-                other => break other.transpose(),
-            }
-        };
-        self.progress.starved.store(false, Ordering::Relaxed);
-        let Some(bytes) = next? else { return Ok(None) };
-        if bytes.len() as u64 > self.blob.size.saturating_sub(self.hashed) {
-            return Err(
-                self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size))
-            );
-        }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&bytes);
-            self.hashed += bytes.len() as u64;
-            let mut snapshots = self.progress.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-            let last = snapshots.last().map_or(0, |(at, _)| *at);
-            if self.hashed >= last + SNAPSHOT_BYTES.max(self.blob.size / MAX_SNAPSHOTS) {
-                snapshots.push((self.hashed, hasher.clone()));
-            }
-        }
-        Ok(Some(bytes))
-    }
-
-    /// The next bytes of the body. The last ones of the blob come only when all of it is right.
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let room = self.end - self.position;
-        if room == 0 {
-            return Ok(None);
-        }
-        loop {
-            // A piece may go when something stays behind it, or when everything was found right.
-            let first = self.ready.front().map_or(0, |piece| piece.len() as u64);
-            if first > 0 && (self.ready.len() > 1 || first > room || self.hasher.is_none()) {
-                break;
-            }
-            if self.hashed == self.blob.size {
-                self.verify().await?;
-                continue;
-            }
-            let Some(bytes) = self.pull().await? else {
-                return Err(self.wrong(format!(
-                    "the source ends after {} of the {} bytes that the manifest names",
-                    self.hashed, self.blob.size
-                )));
-            };
-            self.ready.push_back(bytes);
-        }
-        let Some(mut out) = self.ready.pop_front() else { return Ok(None) };
-        if out.len() as u64 > room {
-            self.ready.push_front(out.split_off(room as usize));
-        }
-        self.position += out.len() as u64;
-        self.progress.sent.fetch_add(out.len() as u64, Ordering::Relaxed);
-        Ok(Some(out))
-    }
-
-    async fn verify(&mut self) -> Result<(), Error> {
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
-        if self.stream.next().await.transpose()?.is_some_and(|extra| !extra.is_empty()) {
-            return Err(
-                self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size))
-            );
-        }
-        let actual = hasher.finish();
-        if actual != self.blob.digest {
-            return Err(self.wrong(format!("the bytes have the digest `{actual}`")));
-        }
-        Ok(())
-    }
-
-    fn wrong(&self, cause: String) -> Error {
-        Error::new(ErrorKind::Content, self.what.clone(), cause)
-            .hint("nothing was completed at the target; the source is damaged, verify or fetch it again")
-    }
-}
-
 /// The session that an answer to POST opens.
 pub(crate) fn session_of(spot: &Spot, answer: &Answer) -> Result<Session, Failure> {
     let location = answer
@@ -494,10 +313,11 @@ pub(crate) fn session_of(spot: &Spot, answer: &Answer) -> Result<Session, Failur
     Ok(Session { url: location, offset: 0, min_chunk })
 }
 
-/// Cancels a session; the registry forgets it by itself later if this does not reach it.
+/// Cancels a session, at once; the registry forgets it by itself later if this does not reach it.
 pub(crate) async fn cancel(spot: &Spot, session: &Session) {
     let mut call = spot.call(Method::DELETE, "", "pull,push");
     call.to = Target::Url(session.url.clone());
+    call.seated = true;
     if let Err(failure) = spot.client.send_once(&spot.host, &call).await {
         tracing::debug!("cancelling an upload at {}: {}", spot.place(), failure.cause);
     }

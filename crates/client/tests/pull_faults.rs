@@ -1,4 +1,5 @@
 //! Everything that can go wrong while pulling, and what the client makes of it.
+#![allow(clippy::unwrap_used, reason = "a test fails by unwrapping")]
 
 mod support;
 
@@ -78,9 +79,12 @@ async fn retry_after_is_obeyed_in_seconds_and_capped() {
 
 #[tokio::test]
 async fn statuses_that_will_not_change_are_final() {
-    for (status, kind) in
-        [(401, ErrorKind::Unauthorized), (403, ErrorKind::Denied), (404, ErrorKind::NotFound), (400, ErrorKind::Refused)]
-    {
+    for (status, kind) in [
+        (401, ErrorKind::Unauthorized),
+        (403, ErrorKind::Denied),
+        (404, ErrorKind::NotFound),
+        (400, ErrorKind::Refused),
+    ] {
         let (registry, _) = upstream();
         registry.fault(Fault::on("GET", MANIFEST).status(status));
         let error = source().manifest(&registry.reference("team/app:v1")).await.unwrap_err();
@@ -143,7 +147,7 @@ async fn a_stalled_body_is_noticed_and_resumed() {
     let bytes = pull_blob(&source, &registry, &image, 0).await.unwrap();
     assert_eq!(bytes, layers(&image)[0].bytes);
     assert!(started.elapsed() < Duration::from_secs(3));
-    assert!(told.says("stalled: no byte for 0.4 s"), "{:?}", told.all());
+    assert!(told.says("stalled: no byte for 1 s"), "{:?}", told.all());
 }
 
 #[tokio::test]
@@ -319,4 +323,27 @@ async fn referrers_are_found_by_the_api_or_by_the_tag_after_one_probe() {
         assert_eq!(registry.count("GET", "/v2/app/referrers/*"), if api { 2 } else { 1 });
         assert!(source.referrers(&name, sbom.digest(), None).await.unwrap().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_host_that_is_overloaded_is_asked_less_at_once_and_everything_arrives() {
+    let registry = Registry::start();
+    let images: Vec<Built> = (1..40).map(|seed| fixture::image(seed).layers(&[50_000]).build()).collect();
+    for (n, image) in images.iter().enumerate() {
+        registry.put("team/app", image, Some(&format!("v{n}")));
+    }
+    registry.fault(Fault::on("GET", MANIFEST).first(10).too_many_requests("0"));
+    registry.fault(Fault::on("GET", BLOB).first(5).status(503));
+    let source = RegistrySource::new(Client::new(Options { requests_per_host: 4, ..options() }).unwrap());
+    let pulls = images.iter().enumerate().map(|(n, image)| {
+        let (source, name) = (source.clone(), registry.reference(&format!("team/app:v{n}")));
+        async move {
+            source.manifest(&name).await?;
+            read(source.blob(&name, &layers(image)[0].descriptor, 0, None).await?).await
+        }
+    });
+    for (result, image) in futures_util::future::join_all(pulls).await.into_iter().zip(&images) {
+        assert_eq!(result.unwrap(), layers(image)[0].bytes);
+    }
+    assert_eq!(registry.fetched_twice(), []);
 }

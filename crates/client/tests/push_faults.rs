@@ -1,4 +1,5 @@
 //! Everything that can go wrong while pushing, and what the client makes of it.
+#![allow(clippy::unwrap_used, reason = "a test fails by unwrapping")]
 
 mod support;
 
@@ -75,7 +76,9 @@ async fn a_wrong_blob_is_never_completed() {
         let error = sink.write_blob(&repo("app"), &descriptor, &content).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Content, "{error}");
         assert!(!error.is_retryable());
-        assert!(registry.content(|c| c.blob("app", &descriptor.digest).is_none() && c.blob("app", &blob.descriptor.digest).is_none()));
+        assert!(registry.content(
+            |c| c.blob("app", &descriptor.digest).is_none() && c.blob("app", &blob.descriptor.digest).is_none()
+        ));
         // The last piece was held back, so no request with a digest ever was complete.
         let complete = registry.log().iter().any(|r| r.method == "PUT" && r.status == 201);
         assert!(!complete, "{:#?}", registry.log());
@@ -170,7 +173,8 @@ async fn a_proxy_that_limits_requests_gets_smaller_chunks_without_reading_the_so
     let content = Memory::of(&blob);
     sink(&registry).write_blob(&repo("app"), &blob.descriptor, &content).await.unwrap();
     assert!(stored(&registry, &blob));
-    let accepted: u64 = registry.log().iter().filter(|r| r.method == "PATCH" && r.status == 202).map(|r| r.received).sum();
+    let accepted: u64 =
+        registry.log().iter().filter(|r| r.method == "PATCH" && r.status == 202).map(|r| r.received).sum();
     assert_eq!(accepted, 8_000_000);
     // Once for each size that was refused, once for all chunks of the size that was taken.
     assert!(content.opened.lock().unwrap().len() <= 4, "{:?}", content.opened.lock().unwrap());
@@ -190,7 +194,10 @@ async fn a_full_registry_and_a_read_only_one_are_named() {
     let registry = with(Behaviour { full: true, ..Behaviour::default() });
     let error = push(&sink(&registry), &big()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Full);
-    assert!(error.to_string().contains("507 Insufficient Storage") && error.to_string().contains("no space left"), "{error}");
+    assert!(
+        error.to_string().contains("507 Insufficient Storage") && error.to_string().contains("no space left"),
+        "{error}"
+    );
     assert!(error.hint_text().unwrap().contains("space"));
     assert_eq!(registry.content(|c| c.open_uploads()), 0);
 
@@ -249,13 +256,11 @@ async fn a_sparse_index_that_is_refused_names_the_setting() {
 #[tokio::test]
 async fn concurrent_tag_pushes_may_look_like_wrong_digests() {
     let registry = Registry::start();
-    registry.fault(
-        Fault::on("PUT", "/v2/*/manifests/*").first(2).answer(
-            400,
-            &[],
-            r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#,
-        ),
-    );
+    registry.fault(Fault::on("PUT", "/v2/*/manifests/*").first(2).answer(
+        400,
+        &[],
+        r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#,
+    ));
     let image = fixture::image(1).build();
     push_image(&sink(&registry), "app", &image, Some("v1")).await.unwrap();
     assert!(registry.has("app", &image));
@@ -268,8 +273,9 @@ async fn a_referrer_gets_its_fallback_tag_only_where_there_is_no_api() {
         let image = fixture::image(1).build();
         let sink = sink(&registry);
         push_image(&sink, "app", &image, Some("v1")).await.unwrap();
-        let referrers: Vec<Built> =
-            (2..6).map(|n| fixture::artifact(n, "application/x").annotation("n", &n.to_string()).subject(&image).build()).collect();
+        let referrers: Vec<Built> = (2..6)
+            .map(|n| fixture::artifact(n, "application/x").annotation("n", &n.to_string()).subject(&image).build())
+            .collect();
         let pushes = referrers.iter().map(|r| push_image(&sink, "app", r, None));
         for result in futures_util::future::join_all(pushes).await {
             result.unwrap();
@@ -340,7 +346,11 @@ async fn a_probe_finds_limits_and_leaves_nothing() {
     assert_eq!(probe.referrers, Some(true));
     assert_eq!(registry.content(|c| (c.open_uploads(), c.repositories().len())), (0, 0));
 
-    registry.fault(Fault::on("POST", BEGIN).answer(404, &[], r#"{"errors":[{"code":"NAME_INVALID","message":"invalid"}]}"#));
+    registry.fault(Fault::on("POST", BEGIN).answer(
+        404,
+        &[],
+        r#"{"errors":[{"code":"NAME_INVALID","message":"invalid"}]}"#,
+    ));
     let probe = sink(&registry).probe(&name).await.unwrap();
     let refusal = probe.push.refusal().unwrap();
     assert!(refusal.hint_text().unwrap().contains("--max-nested-paths"), "{refusal}");
@@ -355,5 +365,8 @@ async fn a_probe_finds_limits_and_leaves_nothing() {
     let gone = RegistrySink::new(support::client(), address, None).unwrap();
     let error = gone.probe(&name).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);
-    assert!(error.to_string().contains("pinging container registry") && error.to_string().contains("onnection refused"), "{error}");
+    assert!(
+        error.to_string().contains("pinging container registry") && error.to_string().contains("onnection refused"),
+        "{error}"
+    );
 }

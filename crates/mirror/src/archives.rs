@@ -41,6 +41,8 @@ pub struct Archives {
     names: HashMap<String, (Repository, Digest)>,
     /// A repository that offers a manifest.
     manifests: HashMap<Digest, Repository>,
+    /// Blobs that the tables say lie in archives which may not be here.
+    absent: HashMap<Digest, Absent>,
 }
 
 /// [`Archives`] as a source.
@@ -54,7 +56,7 @@ pub fn open(directory: &Path) -> Result<Opened, Error> {
     let archive = Archive::open(directory)?;
     let path = airlock_store::archive::layout::PLAN_PATH;
     let what = || format!("read the plan in {}", directory.display());
-    let bytes = archive.file(path)?.ok_or_else(|| Error::new(ErrorKind::Invalid, what(), "there is none"))?;
+    let bytes = archive.file(path)?.ok_or_else(|| Error::new(ErrorKind::Damaged, what(), "there is none"))?;
     let plan = serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(ErrorKind::Unsupported, what(), e)
             .hint("use the version of airlock that wrote the archive, or a later one")
@@ -96,9 +98,18 @@ impl Archives {
                 Opened::Theirs(_) => (0, String::new()),
             })
         });
-        let mut this = Self { list, aliases: HashMap::new(), names: HashMap::new(), manifests: HashMap::new() };
+        let mut this = Self {
+            list,
+            aliases: HashMap::new(),
+            names: HashMap::new(),
+            manifests: HashMap::new(),
+            absent: HashMap::new(),
+        };
         for opened in &this.list {
-            if let Opened::Ours { plan, .. } = opened {
+            if let Opened::Ours { plan, archive } = opened {
+                for absent in archive.absent() {
+                    this.absent.entry(absent.item.digest.clone()).or_insert_with(|| absent.clone());
+                }
                 for image in &plan.images {
                     this.aliases.entry(image.source.name()).or_default().insert(image.repository.clone());
                     this.names
@@ -131,10 +142,7 @@ impl Archives {
 
     /// What the newest table says of a blob that lies in an archive which is not here.
     pub fn absent(&self, digest: &Digest) -> Option<&Absent> {
-        self.list.iter().find_map(|opened| match opened {
-            Opened::Ours { archive, .. } => archive.absent().iter().find(|a| a.item.digest == *digest),
-            Opened::Theirs(_) => None,
-        })
+        self.absent.get(digest)
     }
 
     /// Repositories of the archives that a logical name may mean: those its images were put into, else its path.
@@ -158,6 +166,9 @@ impl Archives {
     }
 
     fn find_manifest(&self, name: &Reference) -> Result<Option<(Manifest, String)>, Error> {
+        // Where a tag is looked up by its path alone, only archives without a plan may answer: in ours the same path may
+        // come from another registry.
+        let mut without_plan = false;
         let mut places: Vec<(Repository, ManifestName)> = Vec::new();
         let tagged = name.tag().map(|t| ManifestName::Tag(t.clone()));
         match (name.digest(), tagged) {
@@ -169,7 +180,11 @@ impl Archives {
             (None, Some(at)) => {
                 if let Some((repository, digest)) = self.names.get(&name.to_string()) {
                     places.push((repository.clone(), ManifestName::Digest(digest.clone())));
+                } else if let Some(own) = self.aliases.get(&name.name()) {
+                    // A tag of the same repository that came along with an image: a signature's.
+                    places.extend(own.iter().map(|r| (r.clone(), at.clone())));
                 } else {
+                    without_plan = true;
                     places.extend(self.repositories_of(name).into_iter().map(|r| (r, at.clone())));
                 }
             }
@@ -177,6 +192,9 @@ impl Archives {
         }
         for (repository, at) in places {
             for opened in &self.list {
+                if without_plan && matches!(opened, Opened::Ours { .. }) {
+                    continue;
+                }
                 if let Some(manifest) = opened.storage().manifest(&repository, &at)? {
                     return Ok(Some((manifest, opened.describe())));
                 }

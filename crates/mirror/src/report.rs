@@ -1,6 +1,6 @@
 //! What came of a run: `report.json`, and oc-mirror's list of errors.
 
-use airlock_oci::{Digest, Error, ErrorKind};
+use airlock_oci::{Digest, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Image, Kind, Missing, Plan, Reason};
@@ -179,6 +179,8 @@ impl Report {
             Status::Failed => {
                 let mut codes: Vec<u8> =
                     self.failures().flat_map(|i| &i.errors).map(|e| exit_code_of(&e.code)).collect();
+                // An image of a kind that cannot be carried is a failure of the image, not of what the user typed.
+                codes.iter_mut().filter(|c| **c == 2).for_each(|c| *c = 1);
                 codes.sort_unstable();
                 codes.dedup();
                 // One cause for everything has a code of its own; different ones are just a failure.
@@ -225,7 +227,8 @@ pub fn exit_code_of(code: &str) -> u8 {
         "unauthorized" | "denied" => 5,
         "full" => 6,
         "network" => 7,
-        "content" => 4,
+        "content" | "damaged" => 4,
+        "invalid" | "unsupported" => 2,
         "interrupted" => 130,
         "locked" => 9,
         _ => 1,
@@ -234,11 +237,7 @@ pub fn exit_code_of(code: &str) -> u8 {
 
 /// The exit code of a run that an error ended before it had a report.
 pub fn exit_code(error: &Error) -> u8 {
-    match error.kind() {
-        // A plan that contradicts itself, a name that cannot be: the user's input, before any byte moved.
-        ErrorKind::Unsupported => 2,
-        kind => exit_code_of(kind.code()),
-    }
+    exit_code_of(error.kind().code())
 }
 
 /// The types and counts of oc-mirror's results block.

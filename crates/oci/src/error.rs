@@ -27,8 +27,10 @@ pub enum ErrorKind {
     Full,
     /// The local file system failed in another way.
     Io,
-    /// A file of ours, an archive or a configuration is damaged or wrong.
+    /// What the user gave contradicts itself or cannot be understood: a configuration, a name, a credential file.
     Invalid,
+    /// A file of ours or an archive is not as it was written, or not whole.
+    Damaged,
     /// Another run holds the lock.
     Locked,
     /// Stopped on request.
@@ -81,6 +83,7 @@ impl ErrorKind {
             Self::Full => "full",
             Self::Io => "io",
             Self::Invalid => "invalid",
+            Self::Damaged => "damaged",
             Self::Locked => "locked",
             Self::Interrupted => "interrupted",
         }
@@ -123,6 +126,13 @@ impl Error {
     /// Overrides whether trying again may help.
     pub fn retryable(mut self, retry: bool) -> Self {
         self.inner.retry = retry;
+        self
+    }
+
+    /// Gives the failure another meaning, keeping everything that it says.
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.inner.kind = kind;
+        self.inner.retry = kind.is_transient();
         self
     }
 

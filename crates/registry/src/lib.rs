@@ -12,6 +12,7 @@ pub mod access;
 mod body;
 mod handlers;
 mod limits;
+mod patience;
 pub mod query;
 pub mod range;
 mod refusal;

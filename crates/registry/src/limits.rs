@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// Connections at once; further ones wait to be accepted.
+/// Connections at once; further ones wait to be accepted. Fewer where the system allows fewer open files.
 pub(crate) const MAX_CONNECTIONS: usize = 4096;
+/// Open files that a connection may need: its socket, a blob that is sent or received, and a share of everything else.
+pub(crate) const FILES_PER_CONNECTION: usize = 3;
 /// Bytes of all headers of a request; more are answered with 431.
 pub(crate) const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// The read buffer of an HTTP/1 connection at most (bytes); it grows to this only while a body comes in.
@@ -16,6 +18,8 @@ pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub(crate) const HEADER_TIME: Duration = Duration::from_secs(75);
 /// How long a client may send nothing in the middle of a body.
 pub(crate) const BODY_STALL_TIME: Duration = Duration::from_secs(60);
+/// How long a client may take nothing of an answer.
+pub(crate) const WRITE_STALL_TIME: Duration = Duration::from_secs(60);
 /// How long requests under way may take to finish when the server is shut down.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(30);
 /// What is read of a body that is refused, so that the client hears the refusal instead of a broken connection.

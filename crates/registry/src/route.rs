@@ -220,7 +220,7 @@ mod tests {
                 if state >> 32 & 1 == 1 {
                     path.push('/');
                 }
-                if state >> 40 & 3 == 0 {
+                if (state >> 40).is_multiple_of(4) {
                     break;
                 }
             }

@@ -17,8 +17,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Access, Anonymous, Users};
 use crate::limits::{
-    DRAIN_TIME, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS, MAX_HEADER_BYTES, READ_BUFFER_BYTES,
+    DRAIN_TIME, FILES_PER_CONNECTION, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS,
+    MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
 };
+use crate::patience::Patient;
 use crate::service::Registry;
 use crate::tls::Tls;
 
@@ -162,7 +164,7 @@ async fn serve(
     registry: Arc<Registry>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(connection_limit()));
     let mut connections = JoinSet::new();
     let mut maintenance = tokio::time::interval(MAINTENANCE_INTERVAL);
     loop {
@@ -203,6 +205,19 @@ async fn serve(
         tracing::warn!(connections = connections.len(), "connections are cut off");
         connections.shutdown().await;
     }
+}
+
+/// How many connections the system's limit of open files allows, after asking for as many files as this process may have.
+fn connection_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    (files / FILES_PER_CONNECTION).clamp(1, MAX_CONNECTIONS)
 }
 
 fn maintain(registry: &Registry) {
@@ -251,7 +266,7 @@ where
         let registry = registry.clone();
         async move { Ok::<_, std::convert::Infallible>(registry.handle(request, peer).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, WRITE_STALL_TIME)), service);
     tokio::pin!(connection);
     let mut stop = *stopping.borrow();
     if stop {

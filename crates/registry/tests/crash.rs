@@ -47,16 +47,19 @@ impl Drop for Killed {
 
 fn start(root: &Path) -> (Killed, String) {
     let _ = std::fs::remove_file(root.join("addr"));
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "server_of_the_crash_test"])
-        .env(ROOT, root)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    // Whatever happens, it is waited for when this is dropped.
+    let child = Killed(
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "server_of_the_crash_test"])
+            .env(ROOT, root)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         if let Ok(addr) = std::fs::read_to_string(root.join("addr")) {
-            return (Killed(child), addr);
+            return (child, addr);
         }
         assert!(Instant::now() < end, "the server does not start");
         std::thread::sleep(Duration::from_millis(5));
@@ -125,7 +128,12 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
                 })
             })
             .collect();
-        let moment = 20 + (seed >> (kill * 5)) % 150;
+        // On a busy machine the first push takes its time.
+        let (before, end) = (acknowledged.lock().unwrap().len(), Instant::now() + Duration::from_secs(60));
+        while acknowledged.lock().unwrap().len() == before && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let moment = (seed >> (kill * 5)) % 130;
         tokio::time::sleep(Duration::from_millis(moment)).await;
         drop(server);
         for task in tasks {
@@ -133,7 +141,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         }
         assert_whole(root.path(), &acknowledged.lock().unwrap());
     }
-    assert!(acknowledged.lock().unwrap().len() > KILLS as usize, "hardly anything was pushed (seed {seed})");
+    assert!(acknowledged.lock().unwrap().len() >= KILLS as usize, "hardly anything was pushed (seed {seed})");
     drop(Writer::open(root.path(), Durability::Image).unwrap());
     let leftovers = std::fs::read_dir(root.path().join(".airlock/uploads")).unwrap().count();
     assert_eq!(leftovers, 0, "what has no name is removed at the next start");

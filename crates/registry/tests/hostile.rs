@@ -250,6 +250,63 @@ async fn requests_under_way_finish_when_the_server_is_shut_down() {
     stopping.await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pushing_and_deleting_the_same_things_at_once_never_fails() {
+    let registry = std::sync::Arc::new(Registry::start().await);
+    let end = std::time::Instant::now() + Duration::from_secs(3);
+    let (config, layer) = (&b"{}"[..], &b"layer"[..]);
+    let text = std::sync::Arc::new(manifest(OCI_MANIFEST, config, &[layer], ""));
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let (registry, text) = (registry.clone(), text.clone());
+            tokio::spawn(async move {
+                let (digest, blob) = (Digest::of(text.as_bytes()), Digest::of(layer));
+                let mut rounds = 0;
+                while std::time::Instant::now() < end {
+                    rounds += 1;
+                    match task % 4 {
+                        0 | 1 => {
+                            registry.push_blob("a", config).await;
+                            registry.push_blob("a", layer).await;
+                            let status = registry.put_manifest("a", "v1", OCI_MANIFEST, &text).await.status().as_u16();
+                            // Another task may have taken a blob away in between.
+                            assert!(status == 201 || status == 400, "{status}");
+                        }
+                        2 => {
+                            let at = if rounds % 2 == 0 { "v1".to_owned() } else { digest.to_string() };
+                            let status = registry.delete(&format!("/v2/a/manifests/{at}")).await.as_u16();
+                            assert!(status == 202 || status == 404, "{status}");
+                            let status = registry.delete(&format!("/v2/a/blobs/{blob}")).await.as_u16();
+                            assert!(status == 202 || status == 404, "{status}");
+                        }
+                        _ => {
+                            for path in [
+                                "/v2/a/manifests/v1".to_owned(),
+                                format!("/v2/a/blobs/{blob}"),
+                                format!("/v2/a/referrers/{blob}"),
+                                "/v2/a/tags/list".into(),
+                                "/v2/_catalog".into(),
+                            ] {
+                                let status = registry.get(&path).await.status().as_u16();
+                                assert!(status == 200 || status == 404, "{path}: {status}");
+                            }
+                        }
+                    }
+                }
+                rounds
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.await.unwrap() > 0);
+    }
+    // In the end it is all there again.
+    registry.push_blob("a", config).await;
+    registry.push_blob("a", layer).await;
+    assert_eq!(registry.put_manifest("a", "v1", OCI_MANIFEST, &text).await.status(), 201);
+    assert_eq!(registry.get("/v2/a/manifests/v1").await.text().await.unwrap(), *text);
+}
+
 /// A small file system of its own; `None` where this user may not mount one.
 struct SmallDisk(tempfile::TempDir);
 

@@ -18,16 +18,18 @@ const READ_AGAIN_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Staged {
     path: PathBuf,
+    /// Open while bytes come in.
     file: Option<File>,
+    /// Whether there is a file at `path`.
+    created: bool,
     hasher: Hasher,
     len: u64,
-    kept: bool,
 }
 
 impl Staged {
     /// A file that will lie at `path`. Nothing touches the disk before the first byte.
     pub(crate) fn new(path: PathBuf, algorithm: Algorithm) -> Self {
-        Self { path, file: None, hasher: Hasher::new(algorithm), len: 0, kept: false }
+        Self { path, file: None, created: false, hasher: Hasher::new(algorithm), len: 0 }
     }
 
     /// Bytes so far.
@@ -40,12 +42,18 @@ impl Staged {
             let file = File::options()
                 .read(true)
                 .write(true)
-                .create_new(true)
+                .create_new(!self.created)
                 .open(&self.path)
-                .map_err(|e| disk::failed("create", &self.path, &e))?;
+                .map_err(|e| disk::failed("open", &self.path, &e))?;
+            self.created = true;
             self.file = Some(file);
         }
         self.file.as_ref().ok_or_else(|| Error::new(ErrorKind::Io, "write", "no file"))
+    }
+
+    /// Lets the file go until the next write, so that an upload which is only waiting costs no open file.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
     }
 
     /// Appends. After an error the file is as long as before as far as anybody is concerned: the next write starts there.
@@ -83,14 +91,14 @@ impl Staged {
         let file = self.file()?;
         let cut = file.metadata().and_then(|m| if m.len() == len { Ok(()) } else { file.set_len(len) });
         cut.map_err(|e| disk::failed("write", &self.path, &e))?;
-        self.kept = true;
+        self.created = false;
         Ok(std::mem::take(&mut self.path))
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.kept && self.file.is_some() {
+        if self.created {
             // Best effort: the folder is emptied at the next start.
             let _ = fs::remove_file(&self.path);
         }
@@ -107,7 +115,9 @@ mod tests {
         let path = root.path().join("s");
         let mut staged = Staged::new(path.clone(), Algorithm::Sha256);
         assert!(!path.exists());
-        staged.write(&[Bytes::from_static(b"ab"), Bytes::from_static(b"c")]).unwrap();
+        staged.write(&[Bytes::from_static(b"ab")]).unwrap();
+        staged.close();
+        staged.write(&[Bytes::from_static(b"c")]).unwrap();
         assert_eq!(staged.digest(Algorithm::Sha256, Algorithm::Sha256).unwrap(), Digest::of(b"abc"));
         assert_eq!(
             staged.digest(Algorithm::Sha512, Algorithm::Sha256).unwrap(),

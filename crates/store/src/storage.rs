@@ -3,6 +3,7 @@
 //! A directory in docker-distribution's layout, an OCI layout and an archive all answer the same five questions by
 //! repository. They answer with regions of open files, so that whoever serves them can send straight from the file.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -39,4 +40,28 @@ pub trait Storage: Send + Sync {
 
     /// Descriptors (with `artifactType` and annotations) of the manifests of the repository whose subject is `subject`, sorted by digest.
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error>;
+}
+
+/// What refers to what, by repository and subject; each list sorted by digest.
+pub(crate) type ReferrerIndex = HashMap<(Repository, Digest), Vec<Descriptor>>;
+
+/// Reads every manifest once and notes those that have a subject.
+pub(crate) fn referrer_index<'a>(
+    repositories: impl Iterator<Item = (&'a Repository, &'a BTreeSet<Digest>)>,
+    storage: &dyn Storage,
+) -> Result<ReferrerIndex, Error> {
+    let mut index = ReferrerIndex::new();
+    for (repository, manifests) in repositories {
+        for digest in manifests {
+            let at = ManifestName::Digest(digest.clone());
+            let Some(manifest) = storage.manifest(repository, &at)? else { continue };
+            if let Some(subject) = manifest.subject() {
+                let mut descriptor = manifest.descriptor();
+                descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
+                descriptor.annotations = manifest.annotations().clone();
+                index.entry((repository.clone(), subject.digest.clone())).or_default().push(descriptor);
+            }
+        }
+    }
+    Ok(index)
 }

@@ -1,108 +1,18 @@
 //! The archive: what is written reads back, is a registry's storage after `tar xf`, survives interruption, and every
 //! flipped bit is found by name.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use airlock_oci::sink::ManifestName;
-use airlock_oci::{BlobStream, Content, Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Sink, Tag};
+use airlock_oci::{Digest, ErrorKind, Sink};
 use airlock_store::Storage;
-use airlock_store::archive::{
-    Archive, ArchiveSink, Contents, Item, LocalVolume, Options, RepositoryContents, Writer, verify,
-};
-use async_trait::async_trait;
+use airlock_store::archive::{Archive, ArchiveSink, Contents, LocalVolume, Writer, verify};
 use bytes::Bytes;
 
-struct Image {
-    repository: Repository,
-    tag: Tag,
-    manifest: Manifest,
-    blobs: Vec<(Descriptor, Bytes)>,
-}
-
-fn noise(seed: u64, len: usize) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 24) as u8
-        })
-        .collect::<Vec<u8>>()
-        .into()
-}
-
-fn image(name: &str, sizes: &[usize]) -> Image {
-    let blobs: Vec<(Descriptor, Bytes)> = sizes
-        .iter()
-        .enumerate()
-        .map(|(i, size)| {
-            let bytes = noise(*size as u64 + i as u64, *size);
-            (Descriptor::new("application/octet-stream", Digest::of(&bytes), bytes.len() as u64), bytes)
-        })
-        .collect();
-    let layers: Vec<String> = blobs.iter().map(|(d, _)| serde_json::to_string(d).unwrap()).collect();
-    let text = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, layers[0], layers[1..].join(","));
-    Image {
-        repository: Repository::new(name).unwrap(),
-        tag: Tag::new("v1").unwrap(),
-        manifest: Manifest::parse(text.into(), None).unwrap(),
-        blobs,
-    }
-}
-
-fn contents(images: &[Image]) -> Contents {
-    let mut contents = Contents {
-        files: vec![
-            ("airlock/plan.json".into(), Bytes::from_static(b"{}")),
-            ("airlock/config.yaml".into(), "x".into()),
-        ],
-        sequence: 1,
-        created: "2026-11-21T06:00:00Z".into(),
-        ..Contents::default()
-    };
-    let mut seen = BTreeSet::new();
-    let mut repositories: BTreeMap<Repository, RepositoryContents> = BTreeMap::new();
-    for image in images {
-        let offered = repositories.entry(image.repository.clone()).or_default();
-        for (blob, _) in &image.blobs {
-            offered.layers.insert(blob.digest.clone());
-            if seen.insert(blob.digest.clone()) {
-                contents.blobs.push(Item { digest: blob.digest.clone(), size: blob.size });
-            }
-        }
-        let digest = image.manifest.digest().clone();
-        offered.manifests.insert(digest.clone());
-        offered.tags.insert(image.tag.clone(), digest.clone());
-        contents.manifests.push(Item { digest, size: image.manifest.bytes().len() as u64 });
-    }
-    contents.repositories = repositories;
-    contents
-}
-
-fn options(limit: u64) -> Options {
-    Options { limit, strict: false, replace: false, salvage: HashMap::new() }
-}
-
-struct Memory(Bytes, Option<u64>);
-
-#[async_trait]
-impl Content for Memory {
-    async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
-        let end = self.1.unwrap_or(self.0.len() as u64).min(self.0.len() as u64);
-        let bytes = self.0.slice(offset.min(end) as usize..end as usize);
-        let mut pieces: Vec<Result<Bytes, Error>> = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            let step = 50_000.min(bytes.len() - at);
-            pieces.push(Ok(bytes.slice(at..at + step)));
-            at += step;
-        }
-        Ok(Box::pin(futures_util::stream::iter(pieces)))
-    }
-}
+mod support;
+use support::{Image, Memory, contents, options, some_images};
 
 fn writer(directory: &Path, contents: &Contents, limit: u64) -> Arc<Writer> {
     let volume = Arc::new(LocalVolume::create(directory).unwrap());
@@ -125,14 +35,6 @@ async fn write(writer: &Arc<Writer>, images: &[Image], without: &[Digest]) {
             sink.put_manifest(&image.repository, &image.manifest, Some(&image.tag)).await.unwrap();
         }
     }
-}
-
-fn some_images() -> Vec<Image> {
-    vec![
-        image("acme/one", &[100, 5_000_000, 70_000]),
-        image("acme/two", &[101, 5_000_000, 9_000_000]),
-        image(&format!("deep/{}", "n/".repeat(60).trim_end_matches('/')), &[102, 0, 511, 512, 513]),
-    ]
 }
 
 fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
@@ -352,7 +254,10 @@ async fn every_kind_of_damage_is_named() {
             Ok(archive) => {
                 let damages = verify::full(&archive, &|_| {}).unwrap();
                 assert!(!damages.is_empty(), "{expected} at {offset} went unnoticed");
-                damages.iter().map(|d| format!("{} {}\n", d.part, d.what)).collect()
+                {
+                    let lines: Vec<String> = damages.iter().map(|d| format!("{} {}", d.part, d.what)).collect();
+                    lines.join("\n")
+                }
             }
         };
         assert!(said.contains(expected), "{expected} at {offset}: {said}");
@@ -399,4 +304,93 @@ async fn a_reader_written_from_the_document_alone_agrees() {
     assert!(said.contains("void 2 blobs"), "{said}");
     assert!(said.contains(&format!("tag acme/one:v1 {}", images[0].manifest.digest())), "{said}");
     assert!(!said.contains("tag acme/two:v1"), "{said}");
+}
+
+#[tokio::test]
+async fn a_retry_that_is_killed_before_sealing_leaves_no_stale_chunk_digest() {
+    let images = some_images();
+    let whole = tempfile::tempdir().unwrap();
+    let first = writer(whole.path(), &contents(&images), u64::MAX);
+    write(&first, &images, &[]).await;
+    first.seal(true).unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    // The void covers chunks that hold nothing else.
+    let missing = images[1].blobs[2].0.digest.clone();
+    let second = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&second, &images, std::slice::from_ref(&missing)).await;
+    second.seal(true).unwrap();
+    drop(second);
+    let third = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&third, &images, &[]).await;
+    third.checkpoint().unwrap();
+    drop(third);
+    let fourth = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&fourth, &images, &[]).await;
+    fourth.seal(true).unwrap();
+    let archive = Archive::open(directory.path()).unwrap();
+    assert_eq!(verify::full(&archive, &|_| {}).unwrap(), []);
+    assert!(files(whole.path()) == files(directory.path()), "the same bytes");
+}
+
+#[tokio::test]
+async fn a_crash_while_a_partial_archive_is_reopened_loses_nothing() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let missing = images[1].blobs[2].0.digest.clone();
+    let second = writer(directory.path(), &contents(&images), 6_000_000);
+    write(&second, &images, std::slice::from_ref(&missing)).await;
+    second.seal(true).unwrap();
+    drop(second);
+    drop(writer(directory.path(), &contents(&images), 6_000_000));
+    // As if the crash had come between the renames.
+    let name = "mirror_000002.tar";
+    std::fs::rename(directory.path().join(format!(".{name}.partial")), directory.path().join(name)).unwrap();
+    let third = writer(directory.path(), &contents(&images), 6_000_000);
+    let sink = ArchiveSink(Arc::clone(&third));
+    for image in &images {
+        for (blob, _) in image.blobs.iter().filter(|(b, _)| b.digest != missing) {
+            assert!(sink.has_blob(&image.repository, blob).await.unwrap(), "{}", blob.digest);
+        }
+    }
+    write(&third, &images, &[]).await;
+    third.seal(true).unwrap();
+    let archive = Archive::open(directory.path()).unwrap();
+    assert_eq!(verify::full(&archive, &|_| {}).unwrap(), []);
+}
+
+#[tokio::test]
+async fn parts_left_by_a_larger_run_never_become_part_of_a_smaller_archive() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    for number in 1..=5 {
+        std::fs::write(directory.path().join(format!(".mirror_{number:06}.tar.partial")), "").unwrap();
+    }
+    std::fs::write(directory.path().join("mirror_000007.tar"), "an older archive's").unwrap();
+    let writer = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&writer, &images, &[]).await;
+    writer.seal(true).unwrap();
+    assert_eq!(files(directory.path()).len(), 1);
+    Archive::open(directory.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_journal_costs_hashing_and_not_fetching() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let first = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&first, &images, &[]).await;
+    first.checkpoint().unwrap();
+    drop(first);
+    for damage in ["", "airlock-jour"] {
+        std::fs::write(directory.path().join(".airlock-journal"), damage).unwrap();
+        let second = writer(directory.path(), &contents(&images), u64::MAX);
+        let sink = ArchiveSink(Arc::clone(&second));
+        for image in &images {
+            for (blob, _) in &image.blobs {
+                // What is offered is empty: only what lies on the disk can satisfy it.
+                sink.write_blob(&image.repository, blob, &Memory(Bytes::new(), None)).await.unwrap();
+            }
+        }
+    }
 }

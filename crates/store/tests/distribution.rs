@@ -1,7 +1,7 @@
 //! Registry storage on a local disk: what is written is whole, survives damage, and is the same storage to docker-registry.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-mod support;
+mod images;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use airlock_store::distribution::{Directory, Durability, Writer};
 use airlock_store::{Storage, StorageSource};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use support::*;
+use images::*;
 
 fn writer(root: &Path) -> Writer {
     Writer::open(root, Durability::Image).unwrap()

@@ -1,14 +1,14 @@
 //! OCI layout directories: ours are read by skopeo, skopeo's are read by us.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-mod support;
+mod images;
 
 use std::fs;
 
 use airlock_oci::{ErrorKind, Reference, Sink, Source};
 use airlock_store::oci_layout::{Layout, Writer};
 use futures_util::StreamExt;
-use support::*;
+use images::*;
 
 fn reference(text: &str) -> Reference {
     text.parse().unwrap()

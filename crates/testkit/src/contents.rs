@@ -66,7 +66,8 @@ impl Contents {
                     }
                 }
                 "_layers" => held.layers = links(&below),
-                "_uploads" => self.uploads.extend(folders(&below)),
+                // docker-registry leaves the state of its hash behind when an upload is cancelled: no data, no upload.
+                "_uploads" => self.uploads.extend(folders(&below).into_iter().filter(|it| it.join("data").exists())),
                 own if own.starts_with('_') => {}
                 part => {
                     let inner = if repository.is_empty() { part.to_owned() } else { format!("{repository}/{part}") };

@@ -202,9 +202,11 @@ impl ImageBuilder {
             });
             blob(config_type, text.to_string())
         };
-        let made = self.layers.iter().enumerate().map(|(n, size)| {
-            blob(layer_type, random(self.seed.wrapping_mul(1000).wrapping_add(n as u64), *size))
-        });
+        let made = self
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(n, size)| blob(layer_type, random(self.seed.wrapping_mul(1000).wrapping_add(n as u64), *size)));
         let layers: Vec<Blob> = self.given.iter().cloned().chain(made).collect();
         let descriptors: Vec<&Descriptor> = layers.iter().map(|l| &l.descriptor).collect();
         let mut text = json!({
@@ -260,12 +262,7 @@ impl IndexBuilder {
             .collect();
         let mut text = json!({"schemaVersion": 2, "mediaType": manifest_type, "manifests": entries});
         extend(&mut text, &self.annotations, self.subject.as_ref(), self.artifact_type.as_deref());
-        Built {
-            manifest: parse(&text, Algorithm::Sha256),
-            blobs: Vec::new(),
-            children: self.children,
-            platform: None,
-        }
+        Built { manifest: parse(&text, Algorithm::Sha256), blobs: Vec::new(), children: self.children, platform: None }
     }
 }
 

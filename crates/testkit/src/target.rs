@@ -44,7 +44,7 @@ pub enum Program {
 pub struct Access {
     /// User and password; nobody else gets in.
     pub user: Option<(String, String)>,
-    /// HTTPS with a certificate made for this start.
+    /// HTTPS with an authority and a certificate made for this start.
     pub tls: bool,
 }
 
@@ -138,9 +138,9 @@ impl Target {
         matches!(self.server, Server::Airlock(_))
     }
 
-    /// The certificate to trust, in PEM, of a target with TLS.
+    /// The authority to trust, in PEM, of a target with TLS.
     pub fn certificate(&self) -> Option<PathBuf> {
-        self.access.tls.then(|| self.folder.path().join("cert.pem"))
+        self.access.tls.then(|| self.folder.path().join("ca.pem"))
     }
 
     /// The folder that holds `docker/registry/v2`.
@@ -221,15 +221,20 @@ fn passwords((user, password): &(String, String), folder: &Path) -> Option<()> {
     Some(())
 }
 
+/// Writes an authority (`ca.pem`) and a certificate of its making for the loopback interface (`cert.pem`, `key.pem`).
 fn certificate(openssl: &Path, folder: &Path) {
-    let made = Command::new(openssl)
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-        .arg("-keyout")
-        .arg(folder.join("key.pem"))
-        .arg("-out")
-        .arg(folder.join("cert.pem"))
-        .output()
-        .expect("make a certificate");
-    assert!(made.status.success(), "no certificate: {}", String::from_utf8_lossy(&made.stderr));
+    let make = |key: &str, certificate: &str, more: &[&str]| {
+        let made = Command::new(openssl)
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args(["-keyout", key, "-out", certificate])
+            .args(more)
+            .current_dir(folder)
+            .output()
+            .expect("make a certificate");
+        assert!(made.status.success(), "no certificate: {}", String::from_utf8_lossy(&made.stderr));
+    };
+    make("ca-key.pem", "ca.pem", &["-subj", "/CN=authority of a test"]);
+    let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+    let own = ["-subj", "/CN=localhost", "-addext", names, "-addext", "basicConstraints=critical,CA:FALSE"];
+    make("key.pem", "cert.pem", &[&own[..], &["-CA", "ca.pem", "-CAkey", "ca-key.pem"]].concat());
 }

@@ -147,6 +147,11 @@ impl Wanted {
             let held = wanted.get_mut(&name).expect("a referrer lies in a wanted repository");
             held.tags.insert(tag, digest.clone());
             held.manifests.insert(digest.clone());
+            // Referrers that come one by one leave the shorter indexes that the tag has moved on from; a registry's garbage collection
+            // takes them.
+            let there = &contents.repositories[&name].manifests;
+            let moved_on = |digest: &&String| is_shorter(&manifest(digest), referrers);
+            held.manifests.extend(there.iter().filter(moved_on).cloned());
         }
     }
 }
@@ -192,6 +197,13 @@ fn source(reference: &str) -> &str {
 fn subject(manifest: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(manifest).ok()?;
     Some(value["subject"]["digest"].as_str()?.to_owned())
+}
+
+/// Whether these bytes are an index of some of `referrers` and of nothing else.
+fn is_shorter(bytes: &[u8], referrers: &BTreeSet<String>) -> bool {
+    let Ok(index) = serde_json::from_slice::<Value>(bytes) else { return false };
+    let mut listed = entries(&index).peekable();
+    listed.peek().is_some() && listed.all(|digest| referrers.contains(digest))
 }
 
 fn entries(index: &Value) -> impl Iterator<Item = &str> {

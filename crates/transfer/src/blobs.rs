@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use airlock_oci::{BlobStream, Content, Descriptor, Digest, Error, Place, Reference, Repository, Sink, Source};
+use airlock_oci::{
+    BlobStream, Content, Descriptor, Digest, Error, ErrorKind, Place, Reference, Repository, Sink, Source,
+};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 
@@ -41,13 +43,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Blobs {
-    pub(crate) fn new(source: Arc<dyn Source>, sink: Arc<dyn Sink>, events: Events) -> Self {
+    pub(crate) fn new(
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        events: Events,
+        held: HashMap<Digest, Repository>,
+    ) -> Self {
         Self {
             source,
             sink,
             events,
             claims: Mutex::default(),
-            at: Mutex::default(),
+            at: Mutex::new(held),
             ensured: Mutex::default(),
             failed: Mutex::default(),
             counted: Mutex::default(),
@@ -105,7 +112,14 @@ impl Blobs {
         let written = self.sink.write_blob(&job.repository, blob, &pull).await;
         if let Err(error) = written {
             lock(&self.counted).remove(&blob.digest);
-            lock(&self.failed).insert(origin, error.clone());
+            // Only what will not be otherwise in a minute is remembered for the next image that shares the blob.
+            let lasting = matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::Unauthorized | ErrorKind::Denied | ErrorKind::Content
+            );
+            if lasting {
+                lock(&self.failed).insert(origin, error.clone());
+            }
             return Err(error);
         }
         // What the sink took without opening the source (it had a prefix) is told now, so that sums come out.
@@ -118,11 +132,21 @@ impl Blobs {
     }
 }
 
+/// A disk that the source reads from is no concern of the sink's disk: such a failure is one of this content.
+fn of_the_source(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Io | ErrorKind::Full => error.with_kind(ErrorKind::Damaged),
+        _ => error,
+    }
+}
+
 #[async_trait]
 impl Content for Pull {
     async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
-        let stream = self.source.blob(&self.name, &self.blob, offset, self.near.as_ref()).await?;
+        let stream =
+            self.source.blob(&self.name, &self.blob, offset, self.near.as_ref()).await.map_err(of_the_source)?;
         let (mark, events, mut at) = (Arc::clone(&self.mark), Arc::clone(&self.events), offset);
+        let stream = stream.map(|item| item.map_err(of_the_source));
         Ok(Box::pin(stream.inspect(move |item| {
             if let Ok(bytes) = item {
                 at += bytes.len() as u64;

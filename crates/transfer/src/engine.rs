@@ -1,11 +1,11 @@
 //! Runs jobs: images side by side, blobs of an image side by side, manifests in order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_oci::sink::ManifestName;
-use airlock_oci::{Digest, Error, ErrorKind, Sink, Source};
+use airlock_oci::{Digest, Error, ErrorKind, Repository, Sink, Source};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -26,6 +26,8 @@ pub struct Options {
     pub image_timeout: Option<Duration>,
     /// Images one after the other, in order: for a sink that wants bytes in the order of the plan.
     pub ordered: bool,
+    /// Where the sink is known to have a blob already, in one of its other repositories: it is mounted from there.
+    pub held: HashMap<Digest, Repository>,
 }
 
 struct Engine {
@@ -39,7 +41,14 @@ struct Engine {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { parallel_images: 8, parallel_layers: 5, parallel_blobs: 16, image_timeout: None, ordered: false }
+        Self {
+            parallel_images: 8,
+            parallel_layers: 5,
+            parallel_blobs: 16,
+            image_timeout: None,
+            ordered: false,
+            held: HashMap::new(),
+        }
     }
 }
 
@@ -55,7 +64,7 @@ pub async fn run(
 ) -> Vec<Outcome> {
     let images = if options.ordered { 1 } else { options.parallel_images.max(1) };
     let engine = Arc::new(Engine {
-        blobs: Blobs::new(Arc::clone(&source), Arc::clone(&sink), Arc::clone(&events)),
+        blobs: Blobs::new(Arc::clone(&source), Arc::clone(&sink), Arc::clone(&events), options.held.clone()),
         source,
         sink,
         transfers: Semaphore::new(options.parallel_blobs.max(options.parallel_layers).max(1)),

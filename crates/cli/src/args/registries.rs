@@ -126,11 +126,7 @@ pub(crate) struct LoginArgs {
 #[derive(Debug, Args)]
 pub(crate) struct LogoutArgs {
     /// `host[:port]` or `host[:port]/namespace`.
-    #[arg(required_unless_present = "all")]
-    pub registry: Option<String>,
-    /// Forget every registry of the file.
-    #[arg(long)]
-    pub all: bool,
+    pub registry: String,
     /// Credential file.
     #[arg(long, short = 'a', visible_alias = "registry-config", env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
     pub authfile: Option<PathBuf>,

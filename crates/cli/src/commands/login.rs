@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use airlock_client::{Client, Secret};
+use airlock_client::Secret;
 use airlock_oci::{Error, ErrorKind};
 
 use crate::args::registries::{LoginArgs, LogoutArgs, Side};
@@ -27,23 +27,28 @@ pub(crate) async fn login(args: LoginArgs, look: Look) -> Result<u8, Failure> {
         }
     };
     let side = Side { cert_dir: args.cert_dir.clone(), ..Side::default() };
-    let client = Client::new(args.common.options(&side, &[])?)?;
-    let _ = (&client, &username, Secret::new(password.as_str()));
-    let path = std::path::PathBuf::new();
+    let options = args.common.options(&side, &[])?;
+    let kept =
+        airlock_client::auth::login::login(options, &registry, &username, &Secret::new(password.as_str())).await?;
     if !look.quiet {
-        eprintln!("logged in to {registry}; credentials kept in {}", path.display());
+        eprintln!("logged in to {registry}; credentials kept in {}", kept.path.display());
     }
     Ok(0)
 }
 
 /// Forgets credentials.
 pub(crate) async fn logout(args: LogoutArgs) -> Result<u8, Failure> {
-    let registry = args.registry.as_deref().map(|r| r.trim_start_matches("docker://").trim_end_matches('/'));
-    let forgotten: Vec<String> = registry.map(str::to_owned).into_iter().collect();
-    for key in forgotten {
-        eprintln!("removed the credentials of {key}");
+    let registry = args.registry.trim_start_matches("docker://").trim_end_matches('/');
+    match airlock_client::auth::login::logout(args.authfile.clone(), registry).await? {
+        Some(kept) => {
+            eprintln!("removed the credentials of {registry} from {}", kept.path.display());
+            Ok(0)
+        }
+        None => {
+            Err(Error::new(ErrorKind::NotFound, format!("log out of `{registry}`"), "no credentials are kept for it")
+                .into())
+        }
     }
-    Ok(0)
 }
 
 fn ask(prompt: &str) -> Result<String, Failure> {

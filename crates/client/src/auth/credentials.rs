@@ -57,6 +57,7 @@ pub(crate) struct Credentials {
     anonymous: bool,
     files: Vec<Place>,
     deprecated: Option<&'static str>,
+    env: Surroundings,
     found: Mutex<HashMap<String, Found>>,
 }
 
@@ -85,6 +86,7 @@ impl Credentials {
             anonymous: options.anonymous,
             files,
             deprecated,
+            env: env.clone(),
             found: Mutex::default(),
         }
     }
@@ -161,7 +163,7 @@ impl Credentials {
                     identity_token,
                     origin: Origin::File { path: place.path.clone(), key },
                 },
-                Some(Hit::Helper { key, program, server }) => match helper::get(&program, &server).await {
+                Some(Hit::Helper { key, program, server }) => match helper::get(&self.env, &program, &server).await {
                     Ok(None) => continue,
                     Err(text) => {
                         notes.push(text);
@@ -281,6 +283,41 @@ mod tests {
         assert_eq!(user(&env, &options, "four.io").await, None);
         let swapped = [env[0], env[1], ("REGISTRY_AUTH_PREFERENCE", "docker")];
         assert_eq!(user(&swapped, &options, "two.io").await.as_deref(), Some("docker"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn helpers_are_asked_by_their_protocol() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"#!/bin/sh
+[ "$1" = get ] || exit 3
+case $(cat) in
+one.io) echo '{"ServerURL":"one.io","Username":"me","Secret":"s"}' ;;
+two.io) echo '{"Username":"<token>","Secret":"refresh"}' ;;
+three.io) echo 'credentials not found in native keychain'; exit 1 ;;
+*) echo 'the vault is locked' >&2; exit 1 ;;
+esac
+"#;
+        let program = dir.path().join("docker-credential-test");
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let file = dir.path().join("auth.json");
+        std::fs::write(&file, r#"{"credsStore":"test","credHelpers":{"bad.io":"../evil"}}"#).unwrap();
+        let path = format!("{}:/usr/bin:/bin", dir.path().display());
+        let options = Options { authfile: Some(file), ..Options::default() };
+        let credentials = Credentials::new(&options, &Surroundings::of(&[("PATH", &path)]));
+        let one = credentials.find("one.io", "a").await.unwrap().credential.unwrap();
+        assert_eq!((one.username.as_str(), one.password.reveal()), ("me", "s"));
+        assert!(one.origin.to_string().contains("docker-credential-test"), "{}", one.origin);
+        let two = credentials.find("two.io", "a").await.unwrap().credential.unwrap();
+        assert_eq!(two.identity_token.as_ref().map(Secret::reveal), Some("refresh"));
+        let three = credentials.find("three.io", "a").await.unwrap();
+        assert!(three.credential.is_none() && three.notes.is_empty());
+        let four = credentials.find("four.io", "a").await.unwrap();
+        assert!(four.credential.is_none() && four.notes[0].contains("the vault is locked"), "{:?}", four.notes);
+        let bad = credentials.find("bad.io", "a").await.unwrap();
+        assert!(bad.notes[0].contains("not the name of a credential helper"), "{:?}", bad.notes);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::Secret;
+use crate::surroundings::Surroundings;
 
 /// How long a helper may take; some ask a cloud service.
 const MAX_HELPER_TIME: Duration = Duration::from_secs(60);
@@ -23,8 +24,8 @@ struct Answer {
 }
 
 /// Asks for the credential of a server. `Ok(None)`: the helper has none.
-pub(crate) async fn get(program: &str, server: &str) -> Result<Option<(String, Secret)>, String> {
-    let output = match run(program, "get", server).await? {
+pub(crate) async fn get(env: &Surroundings, program: &str, server: &str) -> Result<Option<(String, Secret)>, String> {
+    let output = match run(env, program, "get", server).await? {
         Ok(output) => output,
         // The texts of the protocol's reference implementation.
         Err(text) if text.contains("credentials not found") || text.contains("no credentials server URL") => {
@@ -41,30 +42,40 @@ pub(crate) async fn get(program: &str, server: &str) -> Result<Option<(String, S
 }
 
 /// Gives the helper a credential to keep.
-pub(crate) async fn store(program: &str, server: &str, username: &str, password: &Secret) -> Result<(), String> {
+pub(crate) async fn store(
+    env: &Surroundings,
+    program: &str,
+    server: &str,
+    username: &str,
+    password: &Secret,
+) -> Result<(), String> {
     let text = serde_json::json!({"ServerURL": server, "Username": username, "Secret": password.reveal()}).to_string();
-    run(program, "store", &text)
+    run(env, program, "store", &text)
         .await?
         .map(drop)
         .map_err(|text| format!("`docker-credential-{program} store` failed: {text}"))
 }
 
 /// Lets the helper forget a credential.
-pub(crate) async fn erase(program: &str, server: &str) -> Result<(), String> {
-    run(program, "erase", server)
+pub(crate) async fn erase(env: &Surroundings, program: &str, server: &str) -> Result<(), String> {
+    run(env, program, "erase", server)
         .await?
         .map(drop)
         .map_err(|text| format!("`docker-credential-{program} erase` failed: {text}"))
 }
 
-async fn run(program: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, String>, String> {
+async fn run(env: &Surroundings, program: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, String>, String> {
     // The name comes from a file: it must stay a name, not become a path.
     if program.is_empty() || !program.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
         return Err(format!("`{program}` is not the name of a credential helper"));
     }
     let name = format!("docker-credential-{program}");
     let work = async {
-        let mut child = Command::new(&name)
+        let mut command = Command::new(&name);
+        if let Some(path) = env.var("PATH") {
+            command.env("PATH", path);
+        }
+        let mut child = command
             .arg(verb)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -69,7 +69,7 @@ async fn login_with(
     let existing = AuthFile::read(&path, false)?;
     if let Some((program, server)) = existing.as_ref().and_then(|file| file.helper_of(&key)) {
         let program = program.to_owned();
-        helper::store(&program, &server, username, password)
+        helper::store(env, &program, &server, username, password)
             .await
             .map_err(|cause| Error::new(ErrorKind::Io, what, cause))?;
         return Ok(Kept { path, key, helper: Some(program) });
@@ -90,8 +90,8 @@ async fn logout_with(authfile: Option<PathBuf>, name: &str, env: &Surroundings) 
     let mut used_helper = None;
     if let Some((program, server)) = file.helper_of(&key) {
         // A helper that knows nothing of the server says so by failing.
-        if helper::get(program, &server).await.ok().flatten().is_some() {
-            helper::erase(program, &server)
+        if helper::get(env, program, &server).await.ok().flatten().is_some() {
+            helper::erase(env, program, &server)
                 .await
                 .map_err(|cause| Error::new(ErrorKind::Io, format!("log out of `{key}`"), cause))?;
             used_helper = Some(program.to_owned());
@@ -115,11 +115,13 @@ fn key_of(name: &str) -> Result<String, Error> {
     let (host, path) = bare.split_once('/').map_or((bare, None), |(host, path)| (host, Some(path)));
     let host = canonical_host(host);
     let wrong = |e| Error::new(ErrorKind::Invalid, format!("log in to or out of `{name}`"), e);
-    Registry::new(host).map_err(|_| wrong("that is not the name of a registry: expected host, host:port or host/path"))?;
+    Registry::new(host)
+        .map_err(|_| wrong("that is not the name of a registry: expected host, host:port or host/path"))?;
     match path {
         None => Ok(host.to_owned()),
         Some(path) => {
-            airlock_oci::Repository::new(path).map_err(|_| wrong("what follows the host is not a path of repositories"))?;
+            airlock_oci::Repository::new(path)
+                .map_err(|_| wrong("what follows the host is not a path of repositories"))?;
             Ok(format!("{host}/{path}"))
         }
     }
@@ -127,8 +129,12 @@ fn key_of(name: &str) -> Result<String, Error> {
 
 fn file_of(authfile: Option<PathBuf>, env: &Surroundings, key: &str) -> Result<PathBuf, Error> {
     login_file(authfile, env).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, format!("find the credential file for `{key}`"), "neither HOME nor XDG_RUNTIME_DIR is set")
-            .hint("name the file with --authfile")
+        Error::new(
+            ErrorKind::Invalid,
+            format!("find the credential file for `{key}`"),
+            "neither HOME nor XDG_RUNTIME_DIR is set",
+        )
+        .hint("name the file with --authfile")
     })
 }
 

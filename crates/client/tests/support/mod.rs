@@ -1,6 +1,8 @@
 //! What the client's tests share: options that wait for nothing, content in memory, and a listener for notices.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +53,45 @@ pub async fn read(mut stream: BlobStream) -> Result<Bytes, Error> {
     Ok(all.into())
 }
 
+/// Stands before a server and cuts connections: number `n` after `cuts[n]` bytes from the client, later ones never.
+pub struct Cutter {
+    pub address: String,
+}
+
+impl Cutter {
+    pub fn before(server: &str, cuts: Vec<usize>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = server.to_owned();
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            let mut cuts = cuts.into_iter();
+            for client in listener.incoming() {
+                let (Ok(client), Ok(up)) = (client, TcpStream::connect(&server)) else { return };
+                let (back, down) = (up.try_clone().unwrap(), client.try_clone().unwrap());
+                let cut = cuts.next().unwrap_or(usize::MAX);
+                std::thread::spawn(move || pump(client, up, cut));
+                std::thread::spawn(move || pump(back, down, usize::MAX));
+            }
+        });
+        Self { address }
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, mut left: usize) {
+    let mut buffer = [0; 16 * 1024];
+    while left > 0 {
+        let Ok(got @ 1..) = from.read(&mut buffer) else { break };
+        let got = got.min(left);
+        left -= got;
+        if to.write_all(&buffer[..got]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(std::net::Shutdown::Both);
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
 /// Options that touch nothing of this machine's configuration and do not wait long.
 pub fn options() -> Options {
     Options {
@@ -63,7 +104,7 @@ pub fn options() -> Options {
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(5),
-            stall: Duration::from_millis(400),
+            stall: Duration::from_secs(1),
         },
         ..Options::default()
     }

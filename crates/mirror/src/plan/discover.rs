@@ -155,10 +155,23 @@ fn add(plan: &mut Plan, wanted: Wanted, graph: Graph) {
         known.reasons.extend(wanted.reasons);
         known.reasons.sort();
         known.reasons.dedup();
+        for platform in wanted.platforms {
+            if !known.platforms.contains(&platform) {
+                known.platforms.push(platform);
+            }
+        }
         for node in graph.nodes {
-            if !known.nodes.contains(&node) {
-                let last = known.nodes.len().saturating_sub(1);
-                known.nodes.insert(last, node);
+            if known.nodes.contains(&node) {
+                continue;
+            }
+            // Before the first index that names it; every index is there already, since both start at the same one.
+            let names = |d: &Digest| plan.manifests.get(d).is_some_and(|m| m.children.contains(&node));
+            let at = known.nodes.iter().position(names).unwrap_or(known.nodes.len().saturating_sub(1));
+            known.nodes.insert(at, node);
+        }
+        for attachment in graph.attachments {
+            if !known.attachments.contains(&attachment) {
+                known.attachments.push(attachment);
             }
         }
         return;

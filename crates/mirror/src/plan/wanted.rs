@@ -1,6 +1,6 @@
 //! What a configuration asks for, image by image, before any of it has been looked at.
 
-use airlock_oci::{Error, ErrorKind, Platform, Reference, Registry, Repository, Tag};
+use airlock_oci::{Digest, Error, ErrorKind, Platform, Reference, Registry, Repository, Tag};
 
 use super::model::{Kind, Reason};
 use super::naming::{LAYOUT_REGISTRY, repository_of};
@@ -66,16 +66,13 @@ pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
     Ok(all)
 }
 
-/// A layout on disk has no registry; inside a plan it is known as `oci-layout.localhost/<path>:latest`.
+/// A layout on disk has no registry; inside a plan it is known as `oci-layout.localhost/layout-<digest of the path>:latest`.
 pub(crate) fn layout_reference(image: &AdditionalImage) -> Result<Reference, Error> {
     let text = &image.name.text;
     let registry =
         Registry::new(LAYOUT_REGISTRY).map_err(|e| Error::new(ErrorKind::Invalid, format!("name `{text}`"), e))?;
-    let path = text.trim_start_matches("oci://").trim_start_matches("./").trim_matches('/').to_ascii_lowercase();
-    let repository = match (Repository::new(&path), &image.target_repo) {
-        (Ok(repository), _) => repository,
-        (Err(_), Some(target)) => target.clone(),
-        (Err(_), None) => repository_of(&image.name)?,
-    };
+    // A path may hold what no repository's name can, so the key is a digest of it: two paths are never one.
+    let key = format!("layout-{}", &Digest::of(text.as_bytes()).hex()[..32]);
+    let repository = Repository::new(&key).map_err(|e| Error::new(ErrorKind::Invalid, format!("name `{text}`"), e))?;
     Ok(Reference::new(registry, repository, Tag::new("latest").ok(), None))
 }

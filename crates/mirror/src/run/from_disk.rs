@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use airlock_client::{RegistrySink, RegistrySource};
-use airlock_oci::{Digest, Error, ErrorKind, Reference, Sink, Source};
+use airlock_oci::{Digest, Error, ErrorKind, Reference, Repository, Sink, Source};
 use airlock_store::Storage;
-use airlock_store::archive::{Absent, verify};
+use airlock_store::archive::verify;
 use airlock_transfer::Stop;
+use futures_util::StreamExt;
 
 use super::outcome::Ledger;
-use super::to_registry::{load, probe, sink};
-use super::{Request, forecast, plan_from};
+use super::to_registry::{load, sink};
+use super::{Request, Settings, forecast, plan_from};
 use crate::archives::{ArchiveSource, Archives, Opened};
 use crate::event::{Event, Events, Phase};
-use crate::plan::{ManifestCache, Plan, Target, jobs};
+use crate::plan::{AttachmentKind, Image, ManifestCache, Missing, Plan, Target, jobs};
 use crate::receipt;
 use crate::report::Report;
 use crate::sources::Backed;
@@ -24,6 +25,8 @@ use crate::workspace::Workspace;
 
 /// Damaged entries that one message names.
 const MAX_NAMED_DAMAGES: usize = 20;
+/// Look-ups at the target at once.
+const PARALLEL_LOOKUPS: usize = 16;
 
 pub(super) async fn run(
     request: Request,
@@ -58,7 +61,7 @@ pub(super) async fn run(
         .map_err(|e| Error::new(ErrorKind::Io, "read the archives", e))??
     };
     let source: Arc<dyn Source> = Arc::new(ArchiveSource(Arc::clone(&archives)));
-    let plan = plan_from(
+    let mut plan = plan_from(
         &request.loaded,
         Arc::clone(&source),
         &request.settings,
@@ -70,15 +73,23 @@ pub(super) async fn run(
     .plan;
 
     let sink = sink(&request, &target)?;
-    probe(&sink, &events).await?;
-    let held = held_by_target(&plan, &archives, &sink, &target).await?;
+    sink.ping().await?;
+    note_lost_attachments(&mut plan, &archives, &request.settings);
+    let held = held_by_target(&plan, &archives, &sink, &target, &events).await?;
     forecast(&plan, held.keys().filter_map(|d| plan.blobs.get(d)).map(|b| b.size).sum(), 0, &events);
+    // Most registries mount such a blob from where it is; one that does not gets its bytes by way of this machine.
+    let references = held
+        .iter()
+        .map(|(d, repository)| (d.clone(), Reference::new(target.registry.clone(), repository.clone(), None, None)))
+        .collect();
     let backed = Arc::new(Backed {
         archives,
         first: source,
         target: Arc::new(RegistrySource::new(request.target.clone())),
-        held,
+        held: references,
     });
+    let mut request = request;
+    request.transfer.held = held;
     load(request, &plan, &target, backed, sink, &workspace, &ledger, stop).await
 }
 
@@ -144,43 +155,54 @@ async fn held_by_target(
     archives: &Archives,
     sink: &RegistrySink,
     target: &Target,
-) -> Result<HashMap<Digest, Reference>, Error> {
-    let mut held = HashMap::new();
-    let mut nowhere: BTreeMap<(u32, String), (Vec<Digest>, String)> = BTreeMap::new();
-    let mut unknown = Vec::new();
+    events: &Events,
+) -> Result<HashMap<Digest, Repository>, Error> {
+    // Every place where a blob may be: the image's own repository, and the one in which its archive offered it.
+    let mut wanted: BTreeMap<Digest, (&Image, Vec<Repository>)> = BTreeMap::new();
     for image in &plan.images {
         let own = jobs::destination(image, Some(target))?;
         for digest in plan.blobs_of(image) {
-            if archives.region(&digest).is_some() || held.contains_key(&digest) {
-                continue;
-            }
-            let Some(blob) = plan.blob(&digest) else { continue };
-            let mut repositories = vec![own.clone()];
-            let absent = archives.absent(&digest);
-            if let Some(Absent { repository, .. }) = absent {
-                repositories.push(target.repository(repository)?);
-            }
-            for repository in repositories {
-                if sink.has_blob(&repository, &blob).await? {
-                    let reference = Reference::new(target.registry.clone(), repository, None, None);
-                    held.insert(digest.clone(), reference);
-                    break;
+            if archives.region(&digest).is_none() {
+                let places = &mut wanted.entry(digest).or_insert_with(|| (image, Vec::new())).1;
+                if !places.contains(&own) {
+                    places.push(own.clone());
                 }
             }
-            if held.contains_key(&digest) {
-                continue;
-            }
-            match absent {
-                Some(absent) => {
-                    let entry = nowhere
-                        .entry((absent.sequence, absent.created.clone()))
-                        .or_insert_with(|| (Vec::new(), absent.identity.to_string()));
-                    if !entry.0.contains(&digest) {
-                        entry.0.push(digest);
-                    }
+        }
+    }
+    for (digest, (_, places)) in &mut wanted {
+        if let Some(absent) = archives.absent(digest) {
+            places.push(target.repository(&absent.repository)?);
+        }
+    }
+    let total = wanted.len() as u64;
+    let mut looked = futures_util::stream::iter(wanted)
+        .map(|(digest, (image, places))| async move {
+            let Some(blob) = plan.blob(&digest) else { return Ok((digest, image, None)) };
+            for place in places {
+                if sink.has_blob(&place, &blob).await? {
+                    return Ok((digest, image, Some(place)));
                 }
-                None => unknown.push(format!("blob `{digest}` of `{}`", image.name)),
             }
+            Ok::<_, Error>((digest, image, None))
+        })
+        .buffered(PARALLEL_LOOKUPS);
+    let mut held = HashMap::new();
+    let mut nowhere: BTreeMap<(u32, String), (Vec<Digest>, String)> = BTreeMap::new();
+    let mut unknown = Vec::new();
+    let mut done = 0;
+    while let Some(result) = looked.next().await {
+        let (digest, image, place) = result?;
+        done += 1;
+        events(Event::Verified { done, total });
+        match (place, archives.absent(&digest)) {
+            (Some(place), _) => drop(held.insert(digest, place)),
+            (None, Some(absent)) => nowhere
+                .entry((absent.sequence, absent.created.clone()))
+                .or_insert_with(|| (Vec::new(), absent.identity.to_string()))
+                .0
+                .push(digest),
+            (None, None) => unknown.push(format!("blob `{digest}` of `{}`", image.name)),
         }
     }
     if nowhere.is_empty() && unknown.is_empty() {
@@ -198,9 +220,46 @@ async fn held_by_target(
         .collect();
     causes.extend(unknown.into_iter().take(MAX_NAMED_DAMAGES));
     Err(Error::new(
-        ErrorKind::Content,
+        ErrorKind::Damaged,
         format!("load {}", Storage::describe(archives)),
         format!("neither the archives given with --from nor the target have everything: {}", causes.join("; ")),
     )
     .hint("give the named archive with another --from, or load it first; nothing has been pushed"))
+}
+
+/// Signatures and referrers that the archive's own plan has and the archive has not: the image comes, but not as it was.
+fn note_lost_attachments(plan: &mut Plan, archives: &Archives, settings: &Settings) {
+    if settings.remove_signatures {
+        return;
+    }
+    let mut lost = Vec::new();
+    for image in &plan.images {
+        let planned = archives.list().iter().find_map(|opened| match opened {
+            Opened::Ours { plan, .. } => {
+                plan.images.iter().find(|i| i.source == image.source && i.digest == image.digest)
+            }
+            Opened::Theirs(_) => None,
+        });
+        for attachment in planned.into_iter().flat_map(|i| &i.attachments) {
+            let wanted = settings.all_attachments
+                || !matches!(attachment.kind, AttachmentKind::Attestation | AttachmentKind::Sbom);
+            if wanted && attachment.nodes.iter().any(|n| archives.region(n).is_none()) {
+                let name = attachment.tag.as_ref().map_or_else(|| attachment.digest.to_string(), ToString::to_string);
+                lost.push(Missing {
+                    name: format!("{} ({name})", image.name),
+                    kind: image.kind,
+                    reasons: image.reasons.clone(),
+                    code: ErrorKind::NotFound.code().into(),
+                    cause: format!(
+                        "what belongs to `{}` is void in the archive: `{name}` could not be had when it was written",
+                        attachment.subject
+                    ),
+                    hint: Some(
+                        "complete the archive on the connected side with `airlock mirror --retry REPORT`".into(),
+                    ),
+                });
+            }
+        }
+    }
+    plan.missing.extend(lost);
 }

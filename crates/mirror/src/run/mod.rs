@@ -53,7 +53,7 @@ pub enum Workflow {
 }
 
 /// How to run; everything that a later `--retry` must repeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
     /// cosign attestations and SBOMs as well.
@@ -127,24 +127,6 @@ pub enum DryRun {
     Images,
     /// With the platforms of each index.
     Instances,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            all_attachments: false,
-            remove_signatures: false,
-            max_nested_paths: 0,
-            strict_archive: false,
-            part_bytes: None,
-            replace: false,
-            since: None,
-            verify_quick: false,
-            legacy_resources: false,
-            oc_mirror: false,
-            policy: None,
-        }
-    }
 }
 
 impl Settings {

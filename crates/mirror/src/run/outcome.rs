@@ -129,7 +129,8 @@ impl Ledger {
                 config: absolute(&request.loaded.path),
                 workflow: absolute_workflow(&request.workflow),
                 settings: request.settings.clone(),
-                archive: archive.as_ref().map(|a| (a.sequence, a.created.clone())),
+                // A retry that did not come to an archive is still about the one it was to finish.
+                archive: archive.as_ref().map(|a| (a.sequence, a.created.clone())).or_else(|| request.retry.clone()),
             },
             archive,
             warnings: locked(&self.warnings).clone(),

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use airlock_oci::{Digest, Error, ErrorKind};
+use airlock_oci::{Digest, Error, ErrorKind, Repository};
 use airlock_store::archive::layout::PLAN_PATH;
 use airlock_store::archive::volume::LocalVolume;
-use airlock_store::archive::{Archive, ArchiveSink, Options, Sealed, Volume, Writer, pending};
+use airlock_store::archive::{Archive, ArchiveSink, Options, Pending, Sealed, Volume, Writer, pending};
 use airlock_transfer::{Outcome, Stop};
 
 use super::outcome::Ledger;
@@ -15,7 +15,7 @@ use super::{DryRun, Request, forecast, part_limit, plan_judged, registries};
 use crate::event::{Event, Events, Phase};
 use crate::history::{Carried, History};
 use crate::outputs::mapping::{destination_of, mapping};
-use crate::plan::{ManifestCache, Plan, jobs};
+use crate::plan::{ManifestCache, Plan, jobs, locked};
 use crate::report::{ArchiveReport, Report};
 use crate::sources::Cached;
 use crate::workspace::Workspace;
@@ -46,7 +46,22 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         Arc::new(LocalVolume::create(directory).map_err(|e| Error::io(format!("make {}", directory.display()), &e))?);
     let mut history = History::read(workspace.path());
     let portable = plan.portable().to_json();
-    let (sequence, created) = number_and_date(&request, volume.as_ref(), &history, &portable)?;
+    let pending = pending(volume.as_ref())?;
+    if let Some(found) = finished(&request, directory, &plan, &portable, &history) {
+        // The archive of exactly this plan is here, whole: made by a run that was killed before it could say so, or by the last one.
+        history.add(found.carried)?;
+        events(Event::Warning(format!("{} holds the whole archive of this plan already", directory.display())));
+        forecast(&plan, 0, plan.bytes().blobs, &events);
+        for blob in &plan.blobs {
+            let (digest, bytes) = (blob.0.clone(), blob.1.size);
+            events(Event::Transfer(airlock_transfer::Event::Reused { digest, bytes }));
+        }
+        let outcomes: Vec<Outcome> = plan.images.iter().map(|_| Outcome::Done).collect();
+        let mut report = ledger.report(&request, &plan, None, Some(&outcomes), Some(found.archive))?;
+        ledger.write_report(&mut report, &workspace, false)?;
+        return Ok(report);
+    }
+    let (sequence, created) = number_and_date(&request, directory, pending, &history, &portable);
     let earlier = history.carried(sequence, request.settings.since.as_deref());
     let mut contents = jobs::contents(&plan, &earlier);
     contents.files = vec![
@@ -82,21 +97,42 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
     forecast(&plan, carried_before, writer.reused_bytes(), &events);
 
     events(Event::Phase(Phase::Copy));
+    let disk_failure: Arc<Mutex<Option<Error>>> = Arc::default();
     let outcomes = {
         let mut transfer = request.transfer.clone();
         transfer.ordered = writer.is_ordered();
         let forward = Arc::clone(&events);
-        airlock_transfer::run(
+        // A disk that is full or broken fails every image that is left: nothing more is begun.
+        let halt = Stop::default();
+        let (asked, halted) = (stop.clone(), halt.clone());
+        let listener = tokio::spawn(async move {
+            asked.stopped().await;
+            halted.stop();
+        });
+        let (on_disk_failure, broken) = (halt.clone(), Arc::clone(&disk_failure));
+        let outcomes = airlock_transfer::run(
             jobs::jobs(&plan, None)?,
             Arc::new(Cached { cache, source }),
             Arc::new(ArchiveSink(Arc::clone(&writer))),
             transfer,
-            stop,
-            Arc::new(move |event| forward(Event::Transfer(event))),
+            &halt,
+            Arc::new(move |event| {
+                if let airlock_transfer::Event::Failed { error, .. } = &event
+                    && matches!(error.kind(), ErrorKind::Full | ErrorKind::Io)
+                {
+                    locked(&broken).get_or_insert_with(|| error.clone());
+                    on_disk_failure.stop();
+                }
+                forward(Event::Transfer(event));
+            }),
         )
-        .await
+        .await;
+        listener.abort();
+        outcomes
     };
-    if let Some(error) = disk_failure(&outcomes) {
+    // Such a failure is none of an image: the run ends, and goes on when the disk is mended.
+    let broken = locked(&disk_failure).take();
+    if let Some(error) = broken {
         checkpoint(&writer).await?;
         return Err(error);
     }
@@ -148,30 +184,85 @@ async fn checkpoint(writer: &Arc<Writer>) -> Result<(), Error> {
         .map_err(|e| Error::new(ErrorKind::Io, "write the journal", e))?
 }
 
-/// A disk that is full or broken is no failure of an image: the run ends, and goes on when the disk is mended.
-fn disk_failure(outcomes: &[Outcome]) -> Option<Error> {
-    outcomes.iter().find_map(|outcome| match outcome {
-        Outcome::Failed(errors) => errors.iter().find(|e| matches!(e.kind(), ErrorKind::Full | ErrorKind::Io)).cloned(),
-        _ => None,
+/// A run that goes on keeps the number and the date of the one it continues, so that the bytes come out the same; so does one that
+/// finds the partial archive of this very plan.
+fn number_and_date(
+    request: &Request,
+    directory: &Path,
+    pending: Option<Pending>,
+    history: &History,
+    plan: &[u8],
+) -> (u32, String) {
+    if let Some(archive) = &request.retry {
+        return archive.clone();
+    }
+    if let Some(pending) = pending.filter(|p| p.plan == Digest::of(plan)) {
+        return (pending.sequence, pending.created);
+    }
+    if let Ok(archive) = Archive::open(directory)
+        && !archive.voids().is_empty()
+        && is_of(&archive, request, plan)
+    {
+        return (archive.sequence(), archive.created().to_owned());
+    }
+    (history.next_sequence(), crate::clock::now().rfc3339())
+}
+
+/// Whether an archive is of this plan and this configuration.
+fn is_of(archive: &Archive, request: &Request, plan: &[u8]) -> bool {
+    let holds = |path: &str, bytes: &[u8]| archive.file(path).is_ok_and(|f| f.is_some_and(|f| f == bytes));
+    holds(PLAN_PATH, plan) && holds(CONFIG_PATH, request.loaded.text.as_bytes())
+}
+
+/// A whole archive of this plan that lies in the directory.
+struct Finished {
+    archive: ArchiveReport,
+    carried: Carried,
+}
+
+fn finished(request: &Request, directory: &Path, plan: &Plan, portable: &[u8], history: &History) -> Option<Finished> {
+    // Both ask for an archive to be written whatever there is.
+    if request.settings.since.is_some() || request.settings.replace {
+        return None;
+    }
+    let archive = Archive::open(directory).ok()?;
+    if !archive.voids().is_empty() || !is_of(&archive, request, portable) {
+        return None;
+    }
+    // One that stands on earlier archives is the answer only while the history knows them.
+    let earlier = history.carried(archive.sequence(), None);
+    if archive.absent().iter().any(|a| !earlier.contains_key(&a.item.digest)) {
+        return None;
+    }
+    let repositories = repositories_of_blobs(plan);
+    let blobs = plan
+        .blobs
+        .iter()
+        .filter(|(digest, _)| archive.region(digest).is_some())
+        .filter_map(|(digest, blob)| Some((digest.clone(), (blob.size, repositories.get(digest)?.clone()))))
+        .collect();
+    let (sequence, created, identity) = (archive.sequence(), archive.created().to_owned(), archive.identity().clone());
+    let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    Some(Finished {
+        archive: ArchiveReport {
+            identity: identity.clone(),
+            sequence,
+            created: created.clone(),
+            parts: archive.parts().iter().map(|p| (name(&p.path), p.len)).collect(),
+            voids: Vec::new(),
+        },
+        carried: Carried { sequence, created, identity, blobs },
     })
 }
 
-/// A run that goes on keeps the number and the date of the one it continues, so that the bytes come out the same.
-fn number_and_date(
-    request: &Request,
-    volume: &dyn Volume,
-    history: &History,
-    plan: &[u8],
-) -> Result<(u32, String), Error> {
-    if let Some(archive) = &request.retry {
-        return Ok(archive.clone());
+fn repositories_of_blobs(plan: &Plan) -> HashMap<Digest, Repository> {
+    let mut repositories = HashMap::new();
+    for image in &plan.images {
+        for digest in plan.blobs_of(image) {
+            repositories.entry(digest).or_insert_with(|| image.repository.clone());
+        }
     }
-    if let Some(pending) = pending(volume)?
-        && pending.plan == Digest::of(plan)
-    {
-        return Ok((pending.sequence, pending.created));
-    }
-    Ok((history.next_sequence(), crate::clock::now().rfc3339()))
+    repositories
 }
 
 /// A retried run takes what its partial archive has from there, even where the plan has changed since.
@@ -198,12 +289,7 @@ fn carried(
     sequence: u32,
     created: &str,
 ) -> Carried {
-    let mut repositories = HashMap::new();
-    for image in &plan.images {
-        for digest in plan.blobs_of(image) {
-            repositories.entry(digest).or_insert_with(|| image.repository.clone());
-        }
-    }
+    let repositories = repositories_of_blobs(plan);
     let blobs: BTreeMap<_, _> = contents
         .blobs
         .iter()

@@ -29,7 +29,7 @@ pub(super) async fn run(
     let workspace = Workspace::of(workspace);
     let target = Target::parse(registry, request.settings.max_nested_paths)?;
     let sink = sink(&request, &target)?;
-    probe(&sink, &events).await?;
+    sink.ping().await?;
     let cache = Arc::new(ManifestCache::open(&request.cache));
     let source = registries(&request.loaded, &request.source);
     let plan = plan_judged(
@@ -52,10 +52,32 @@ pub(super) fn sink(request: &Request, target: &Target) -> Result<RegistrySink, E
     RegistrySink::new(request.target.clone(), target.registry.clone(), None)
 }
 
-pub(super) async fn probe(sink: &RegistrySink, events: &Events) -> Result<(), Error> {
+/// Asks, before the first byte moves, whether the target takes what the plan will push: rights, nested names, pushes by digest,
+/// indexes. The error names the limit and what helps.
+pub(super) async fn probe(plan: &Plan, target: &Target, sink: &RegistrySink, events: &Events) -> Result<(), Error> {
     events(Event::Phase(Phase::Probe));
-    let _ = sink;
-    Ok(())
+    let mut deepest = None;
+    for image in &plan.images {
+        let repository = jobs::destination(image, Some(target))?;
+        let depth = repository.components().count();
+        if deepest.as_ref().is_none_or(|(most, _)| depth > *most) {
+            deepest = Some((depth, repository));
+        }
+    }
+    let Some((_, repository)) = deepest else { return Ok(()) };
+    let probe = sink.probe(&repository).await?;
+    let has = |media_type: &str| plan.manifests.values().any(|m| m.media_type == media_type);
+    let untagged = plan.images.iter().any(|i| i.nodes.len() > 1);
+    let checks = [
+        (true, &probe.push),
+        (untagged, &probe.push_by_digest),
+        (has(airlock_oci::media_type::OCI_INDEX), &probe.oci_index),
+        (has(airlock_oci::media_type::DOCKER_LIST), &probe.docker_list),
+    ];
+    match checks.iter().find_map(|(needed, check)| if *needed { check.refusal() } else { None }) {
+        Some(refusal) => Err(refusal.clone()),
+        None => Ok(()),
+    }
 }
 
 /// Moves a plan into a registry and writes everything that comes of it.
@@ -80,6 +102,7 @@ pub(super) async fn load(
         ledger.write_report(&mut report, workspace, true)?;
         return Ok(report);
     }
+    probe(plan, target, &sink, &events).await?;
     events(Event::Phase(Phase::Copy));
     let outcomes: Vec<Outcome> = {
         let forward = Arc::clone(&events);
@@ -95,7 +118,10 @@ pub(super) async fn load(
         .await
     };
     events(Event::Phase(Phase::Outputs));
-    write_resources(&request, plan, &present(plan, &outcomes), target, workspace, ledger)?;
+    // What an earlier, complete run wrote stays when this one was stopped half-way.
+    if !outcomes.iter().any(|o| matches!(o, Outcome::Stopped)) {
+        write_resources(&request, plan, &present(plan, &outcomes), target, workspace, ledger)?;
+    }
     let mut report = ledger.report(&request, plan, Some(target), Some(&outcomes), None)?;
     ledger.write_report(&mut report, workspace, false)?;
     Ok(report)

@@ -8,6 +8,7 @@
 //! Upstream's quirks are reproduced on purpose (a prefix without a port matches any port, a wildcard looks at the first
 //! occurrence only): a resolver that is cleverer than the node's would predict pulls that do not happen.
 
+mod decode;
 mod error;
 mod file;
 mod lookup;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
@@ -16,7 +16,7 @@ use super::layout::RepositoryContents;
 use super::reader::{add_link, parts_in};
 use super::table::digest_of_path;
 use super::tar::Walk;
-use crate::storage::{Region, Storage};
+use crate::storage::{ReferrerIndex, Region, Storage, referrer_index};
 
 /// A link is a digest as text; anything longer is not one.
 const MAX_LINK_BYTES: u64 = 256;
@@ -26,18 +26,25 @@ pub struct Foreign {
     directory: PathBuf,
     blobs: HashMap<Digest, Region>,
     repositories: BTreeMap<Repository, RepositoryContents>,
+    /// Made when it is asked for first: it takes reading every manifest.
+    referrers: OnceLock<ReferrerIndex>,
 }
 
 impl Foreign {
     /// Walks the headers of every part in a directory. Blocks.
     pub fn open(directory: &Path) -> Result<Self, Error> {
-        let mut this = Self { directory: directory.to_owned(), blobs: HashMap::new(), repositories: BTreeMap::new() };
+        let mut this = Self {
+            directory: directory.to_owned(),
+            blobs: HashMap::new(),
+            repositories: BTreeMap::new(),
+            referrers: OnceLock::new(),
+        };
         for (_, path) in parts_in(directory)? {
             this.read_part(&path)?;
         }
         if this.repositories.is_empty() {
             return Err(Error::new(
-                ErrorKind::Invalid,
+                ErrorKind::Damaged,
                 format!("read the archive in {}", directory.display()),
                 "it holds no images",
             )
@@ -51,13 +58,13 @@ impl Foreign {
         let file = Arc::new(File::open(path).map_err(|e| Error::io(what(), &e))?);
         let len = file.metadata().map_err(|e| Error::io(what(), &e))?.len();
         if len == 0 {
-            return Err(Error::new(ErrorKind::Invalid, what(), "empty archive file")
+            return Err(Error::new(ErrorKind::Damaged, what(), "empty archive file")
                 .hint("the file was not copied; copy it again from where it was written"));
         }
         let walk = Walk::new(len, |offset, buffer: &mut [u8]| file.read_exact_at(buffer, offset));
         for entry in walk {
             let entry = entry.map_err(|e| {
-                Error::new(ErrorKind::Invalid, what(), e)
+                Error::new(ErrorKind::Damaged, what(), e)
                     .hint("the archive is cut or damaged; copy this file again from where it was written")
             })?;
             if !entry.is_file {
@@ -128,17 +135,13 @@ impl Storage for Foreign {
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let Some(contents) = self.repositories.get(repository) else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for digest in &contents.manifests {
-            let Some(manifest) = self.manifest(repository, &ManifestName::Digest(digest.clone()))? else { continue };
-            if manifest.subject().is_some_and(|s| s.digest == *subject) {
-                let mut descriptor = manifest.descriptor();
-                descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
-                descriptor.annotations = manifest.annotations().clone();
-                found.push(descriptor);
+        let index = match self.referrers.get() {
+            Some(index) => index,
+            None => {
+                let made = referrer_index(self.repositories.iter().map(|(r, c)| (r, &c.manifests)), self)?;
+                self.referrers.get_or_init(|| made)
             }
-        }
-        Ok(found)
+        };
+        Ok(index.get(&(repository.clone(), subject.clone())).cloned().unwrap_or_default())
     }
 }

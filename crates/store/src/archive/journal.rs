@@ -68,7 +68,7 @@ impl Recorded {
             ["plan", digest] if number == 1 => self.plan = Some(digest.parse().ok()?),
             ["set", digest] if number == 2 => self.set = Some(digest.parse().ok()?),
             ["created", sequence, date] if number == 3 => {
-                self.created = Some((sequence.parse().ok()?, date.to_owned()))
+                self.created = Some((sequence.parse().ok()?, date.to_owned()));
             }
             ["done", entry] => self.done.push(entry.parse().ok()?),
             ["at", entry, bytes] => {
@@ -98,10 +98,10 @@ impl Journal {
     }
 
     /// Goes on with the one that is there, after `kept` was rewritten without what follows a damaged line.
-    pub fn go_on(directory: &Path, recorded: &Recorded) -> io::Result<Option<Self>> {
+    pub fn go_on(directory: &Path, recorded: &Recorded) -> io::Result<Self> {
         let (Some(plan), Some(set), Some((sequence, created))) = (&recorded.plan, &recorded.set, &recorded.created)
         else {
-            return Ok(None);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the journal has lost its first lines"));
         };
         let mut journal = Self::begin(directory, plan, set, *sequence, created)?;
         let mut lines = String::new();
@@ -117,7 +117,7 @@ impl Journal {
             lines.push_str(&format!("chunk {} {chunk} {}\n", part + 1, digest.hex()));
         }
         journal.append(&lines, true)?;
-        Ok(Some(journal))
+        Ok(journal)
     }
 
     /// Appends lines (each with its newline).
@@ -157,7 +157,7 @@ mod tests {
         let recorded = Recorded::read(directory.path()).unwrap().unwrap();
         assert_eq!((recorded.created.as_ref().unwrap().0, recorded.done.len()), (3, 1));
         assert_eq!(recorded.chunks, [(0, 0, plan)]);
-        drop(Journal::go_on(directory.path(), &recorded).unwrap().unwrap());
+        drop(Journal::go_on(directory.path(), &recorded).unwrap());
         assert_eq!(Recorded::read(directory.path()).unwrap().unwrap().done, [1]);
         journal.remove().unwrap();
         assert!(Recorded::read(directory.path()).unwrap().is_none());

@@ -212,7 +212,7 @@ pub fn lay_out(contents: &Contents, limit: u64, strict: bool, chunk: u64) -> Res
         if layout.lengths.len() == parts {
             return Ok(layout);
         }
-        parts = layout.lengths.len().max(parts + 1);
+        parts = layout.lengths.len();
     }
 }
 
@@ -309,6 +309,10 @@ fn place(contents: &Contents, limit: u64, strict: bool, chunk: u64, parts: usize
         lengths.push(part_slot);
     }
 
+    // First fit is not monotone: with a larger table fewer parts may do. Then the rest are empty, so that the guess holds.
+    while lengths.len() < parts {
+        lengths.push(part_slot);
+    }
     for part in 0..lengths.len() {
         slots.push(Slot { part, offset: 0, size: part_size, path: PART_PATH.into(), kind: Kind::Derived });
     }

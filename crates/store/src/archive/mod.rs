@@ -10,6 +10,7 @@ pub mod foreign;
 pub mod journal;
 pub mod layout;
 pub mod reader;
+mod recovery;
 pub mod seal;
 pub mod table;
 pub mod tar;
@@ -19,5 +20,6 @@ pub mod writer;
 
 pub use layout::{Absent, Contents, Item, RepositoryContents};
 pub use reader::Archive;
+pub use recovery::{Pending, pending};
 pub use volume::{LocalVolume, Volume};
-pub use writer::{ArchiveSink, Options, Pending, Sealed, Writer, pending};
+pub use writer::{ArchiveSink, Options, Sealed, Writer};

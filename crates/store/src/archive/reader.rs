@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
@@ -17,7 +17,7 @@ use super::layout::{
 use super::seal::Seal;
 use super::table::{self, Table};
 use super::tar::{self, END_BYTES, Walk, padded};
-use crate::storage::{Region, Storage};
+use crate::storage::{ReferrerIndex, Region, Storage, referrer_index};
 
 /// The largest table or seal that is read into memory (bytes).
 const MAX_TABLE_BYTES: u64 = 512 * 1024 * 1024;
@@ -32,6 +32,8 @@ pub struct Archive {
     identity: Digest,
     by_digest: HashMap<Digest, usize>,
     repositories: BTreeMap<Repository, RepositoryContents>,
+    /// Made when it is asked for first: it takes reading every manifest.
+    referrers: OnceLock<ReferrerIndex>,
 }
 
 /// One tar file of it.
@@ -98,9 +100,11 @@ fn part_header(head: &[u8; 1024]) -> Option<(Digest, u32, u32)> {
     Some((set, part.parse().ok()?, parts.parse().ok()?))
 }
 
-/// How many parts the archive has to which a part with this beginning belongs.
-pub(super) fn parts_in_header(head: &[u8; 1024]) -> Option<u32> {
-    part_header(head).map(|(_, _, parts)| parts)
+/// The set that a part belongs to, and how many parts that has; `None` when it is not one of ours.
+pub(super) fn set_of_part(path: &Path) -> Option<(Digest, u32)> {
+    let mut head = [0u8; 1024];
+    File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
+    part_header(&head).map(|(set, _, parts)| (set, parts))
 }
 
 /// Whether the parts in a directory are of our format (and not oc-mirror's).
@@ -120,7 +124,7 @@ pub fn is_ours(directory: &Path) -> Result<bool, Error> {
 }
 
 fn empty(path: &Path) -> Error {
-    Error::new(ErrorKind::Invalid, format!("read {}", path.display()), "empty archive file")
+    Error::new(ErrorKind::Damaged, format!("read {}", path.display()), "empty archive file")
         .hint("the file was not copied; copy it again from where it was written")
 }
 
@@ -145,7 +149,7 @@ impl Archive {
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let found = parts_in(directory)?;
         let invalid =
-            |path: &Path, cause: String| Error::new(ErrorKind::Invalid, format!("read {}", path.display()), cause);
+            |path: &Path, cause: String| Error::new(ErrorKind::Damaged, format!("read {}", path.display()), cause);
         let again = "copy this file again from where the archive was written";
         let mut parts = Vec::new();
         let mut claims = Vec::new();
@@ -188,7 +192,7 @@ impl Archive {
             (1..=count).filter(|n| !have.contains(n)).map(|n| part_name(n as usize - 1)).collect();
         if !missing.is_empty() {
             return Err(Error::new(
-                ErrorKind::Invalid,
+                ErrorKind::Damaged,
                 format!("read the archive in {}", directory.display()),
                 format!("of its {count} parts, {} missing: {}", missing.len(), missing.join(", ")),
             )
@@ -224,7 +228,17 @@ impl Archive {
         }
         let voids: HashSet<usize> = seal.voids.iter().copied().collect();
         let (by_digest, repositories) = index(&table.slots, &voids);
-        Ok(Self { directory: directory.to_owned(), parts, table, set, seal, identity, by_digest, repositories })
+        Ok(Self {
+            directory: directory.to_owned(),
+            parts,
+            table,
+            set,
+            seal,
+            identity,
+            by_digest,
+            repositories,
+            referrers: OnceLock::new(),
+        })
     }
 
     /// The directory.
@@ -320,7 +334,7 @@ impl Archive {
 fn read(part: &Part, offset: u64, len: u64) -> Result<Vec<u8>, Error> {
     if len > MAX_TABLE_BYTES || offset.saturating_add(len) > part.len {
         return Err(Error::new(
-            ErrorKind::Invalid,
+            ErrorKind::Damaged,
             format!("read {}", part.path.display()),
             format!("{len} bytes at offset {offset} do not lie in it"),
         ));
@@ -340,7 +354,7 @@ fn table_bytes(part: &Part) -> Result<Vec<u8>, String> {
 
 fn read_table(part: &Part, set: &Digest) -> Result<Table, Error> {
     let damaged = |cause: String| {
-        Error::new(ErrorKind::Invalid, format!("read the table in {}", part.path.display()), cause)
+        Error::new(ErrorKind::Damaged, format!("read the table in {}", part.path.display()), cause)
             .hint("copy this part again from where the archive was written")
     };
     let bytes = table_bytes(part).map_err(damaged)?;
@@ -353,7 +367,7 @@ fn read_table(part: &Part, set: &Digest) -> Result<Table, Error> {
 
 fn read_seal(part: &Part, at: u64) -> Result<(Seal, Digest), Error> {
     let damaged = |cause: &str| {
-        Error::new(ErrorKind::Invalid, format!("read the seal in {}", part.path.display()), cause)
+        Error::new(ErrorKind::Damaged, format!("read the seal in {}", part.path.display()), cause)
             .hint("copy this part again from where the archive was written")
     };
     let mut header = [0u8; 512];
@@ -418,8 +432,9 @@ pub(super) fn add_link(repositories: &mut BTreeMap<Repository, RepositoryContent
     }
 }
 
-/// The complete blobs of an interrupted archive in `directory` (partial names), for reuse. They are verified when they are read.
-pub(super) fn complete_blobs(directory: &Path, done: &[usize]) -> Result<HashMap<Digest, Region>, Error> {
+/// The complete blobs of an interrupted archive in `directory` (partial names), for reuse: those whose header is in place. They are
+/// verified when they are read.
+pub(super) fn complete_blobs(directory: &Path) -> Result<HashMap<Digest, Region>, Error> {
     let mut parts = Vec::new();
     for number in 0.. {
         let path = directory.join(super::layout::partial_name(number));
@@ -427,20 +442,17 @@ pub(super) fn complete_blobs(directory: &Path, done: &[usize]) -> Result<HashMap
         let len = file.metadata().map_err(|e| Error::io(format!("read {}", path.display()), &e))?.len();
         parts.push(Part { path, file: Arc::new(file), len });
     }
-    let first = parts
-        .first()
-        .ok_or_else(|| Error::new(ErrorKind::NotFound, "look at an interrupted archive", "it has no parts"))?;
-    let mut head = [0u8; 1024];
-    first.file.read_exact_at(&mut head, 0).map_err(|e| Error::io(format!("read {}", first.path.display()), &e))?;
-    let (set, _, _) = part_header(&head).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "look at an interrupted archive", "its first bytes are not written")
-    })?;
+    let nothing = |cause: &str| Error::new(ErrorKind::NotFound, "look at an interrupted archive", cause);
+    let first = parts.first().ok_or_else(|| nothing("it has no parts"))?;
+    let (set, _) = set_of_part(&first.path).ok_or_else(|| nothing("its first bytes are not written"))?;
     let table = read_table(first, &set)?;
     let mut blobs = HashMap::new();
-    for number in done {
-        if let Some(slot) = table.slots.get(*number)
-            && let Kind::Blob(digest) = &slot.kind
-            && let Some(part) = parts.get(slot.part)
+    for slot in &table.slots {
+        let (Kind::Blob(digest), Some(part)) = (&slot.kind, parts.get(slot.part)) else { continue };
+        let mut header = [0u8; 512];
+        if slot.end() <= part.len
+            && part.file.read_exact_at(&mut header, slot.offset).is_ok()
+            && header[..] == tar::headers(&slot.path, slot.size)[..512]
         {
             let region = Region { file: Arc::clone(&part.file), offset: slot.data_offset(), len: slot.size };
             blobs.insert(digest.clone(), region);
@@ -486,17 +498,13 @@ impl Storage for Archive {
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let Some(contents) = self.repositories.get(repository) else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for digest in &contents.manifests {
-            let Some(manifest) = self.manifest(repository, &ManifestName::Digest(digest.clone()))? else { continue };
-            if manifest.subject().is_some_and(|s| s.digest == *subject) {
-                let mut descriptor = manifest.descriptor();
-                descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
-                descriptor.annotations = manifest.annotations().clone();
-                found.push(descriptor);
+        let index = match self.referrers.get() {
+            Some(index) => index,
+            None => {
+                let made = referrer_index(self.repositories.iter().map(|(r, c)| (r, &c.manifests)), self)?;
+                self.referrers.get_or_init(|| made)
             }
-        }
-        Ok(found)
+        };
+        Ok(index.get(&(repository.clone(), subject.clone())).cloned().unwrap_or_default())
     }
 }

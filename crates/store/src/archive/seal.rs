@@ -52,7 +52,7 @@ impl Seal {
     /// Reads a seal and checks its identity.
     pub fn parse(text: &str) -> Result<(Self, Digest), Error> {
         let bad = |why: &str| {
-            Error::new(ErrorKind::Invalid, "read the archive's seal", why)
+            Error::new(ErrorKind::Damaged, "read the archive's seal", why)
                 .hint("the seal is damaged: fetch the last part of the archive again from where it was written")
         };
         let body_len = text.trim_end_matches('\n').rfind('\n').ok_or_else(|| bad("it is empty"))? + 1;
@@ -61,7 +61,7 @@ impl Seal {
             .and_then(|i| i.strip_suffix('\n'))
             .and_then(|i| i.parse().ok())
             .ok_or_else(|| bad("it does not end with an identity"))?;
-        if Digest::of(text[..body_len].as_bytes()) != identity {
+        if Digest::of(&text.as_bytes()[..body_len]) != identity {
             return Err(bad("its identity does not match its content"));
         }
         let mut lines = text[..body_len].lines().peekable();

@@ -6,6 +6,9 @@ use airlock_oci::{Digest, Error, ErrorKind, Repository};
 
 use super::layout::{Absent, Contents, Item, Kind, Slot};
 
+/// Longest part that is believed (bytes): what sixteen digits could say is more than any disk has.
+const MAX_PART_BYTES: u64 = 1 << 53;
+
 /// A table as read.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -65,7 +68,7 @@ pub(super) fn write(contents: &Contents, slots: &[Slot], lengths: &[u64]) -> Str
 pub fn parse(text: &str) -> Result<Table, Error> {
     let bad = |line: &str| {
         let shown: String = line.chars().take(120).collect();
-        Error::new(ErrorKind::Invalid, "read the archive's table", format!("unexpected line `{shown}`"))
+        Error::new(ErrorKind::Damaged, "read the archive's table", format!("unexpected line `{shown}`"))
     };
     let mut lines = text.lines();
     let mut expect = |key: &str| {
@@ -97,7 +100,7 @@ pub fn parse(text: &str) -> Result<Table, Error> {
         let parsed = match fields[..] {
             ["part", number, length] => (|| {
                 (number.parse::<usize>().ok()? == table.lengths.len() + 1).then_some(())?;
-                table.lengths.push(length.parse().ok()?);
+                table.lengths.push(length.parse().ok().filter(|l| *l <= MAX_PART_BYTES)?);
                 Some(())
             })(),
             ["entry", part, offset, size, content, path] => (|| {
@@ -117,7 +120,8 @@ pub fn parse(text: &str) -> Result<Table, Error> {
                 };
                 let follows = match table.slots.last() {
                     Some(last) if last.part == slot.part => slot.offset == last.end(),
-                    _ => slot.offset == 0,
+                    // Parts come one after the other, each begins at its beginning.
+                    last => slot.offset == 0 && last.is_none_or(|l| slot.part > l.part),
                 };
                 (follows && slot.end() <= table.lengths[slot.part]).then_some(())?;
                 table.slots.push(slot);

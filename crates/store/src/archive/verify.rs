@@ -1,5 +1,6 @@
 //! Is an archive whole? Names every part and entry that is altered.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -68,27 +69,37 @@ pub fn full(archive: &Archive, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Da
     }
     let mut suspects = suspects.into_inner().unwrap_or_else(PoisonError::into_inner);
     suspects.sort_unstable();
-    let mut damages: Vec<Damage> = Vec::new();
-    for (part, chunk) in suspects {
+    // Each entry that has bytes in a suspicious chunk is examined once, however many of its chunks are.
+    let range_of = |(part, chunk): (usize, usize)| {
         let start = chunk as u64 * CHUNK_BYTES;
-        let end = (start + CHUNK_BYTES).min(archive.seal().parts[part].length);
-        let before = damages.len();
-        for (number, slot) in archive.slots().iter().enumerate() {
-            if slot.part == part && slot.offset < end && slot.end() > start {
-                for damage in examine(archive, number, slot, true)? {
-                    if !damages.contains(&damage) {
-                        damages.push(damage);
-                    }
-                }
-            }
+        start..(start + CHUNK_BYTES).min(archive.seal().parts[part].length)
+    };
+    let slots = archive.slots();
+    let mut entries = BTreeSet::new();
+    for suspect in &suspects {
+        let range = range_of(*suspect);
+        let first = slots.partition_point(|s| (s.part, s.end()) <= (suspect.0, range.start));
+        entries
+            .extend((first..slots.len()).take_while(|n| slots[*n].part == suspect.0 && slots[*n].offset < range.end));
+    }
+    let mut damages: Vec<Damage> = Vec::new();
+    let mut explained: Vec<(usize, std::ops::Range<u64>)> = Vec::new();
+    for number in entries {
+        let slot = &slots[number];
+        let found = examine(archive, number, slot, true)?;
+        if !found.is_empty() {
+            explained.push((slot.part, slot.offset..slot.end()));
         }
-        let explained = damages.len() > before
-            || damages.iter().any(|d| d.part == name(&archive.parts()[part]) && d.offset < end && d.offset >= start);
-        if !explained {
+        damages.extend(found);
+    }
+    for suspect in suspects {
+        let range = range_of(suspect);
+        let part = suspect.0;
+        if !explained.iter().any(|(p, r)| *p == part && r.start < range.end && r.end > range.start) {
             damages.push(Damage {
                 part: name(&archive.parts()[part]),
-                offset: start,
-                what: format!("bytes {start} to {end} are not those that were sealed"),
+                offset: range.start,
+                what: format!("bytes {} to {} are not those that were sealed", range.start, range.end),
                 digest: None,
             });
         }

@@ -4,12 +4,12 @@
 //! complete. Links are only noted while images arrive and are written at the end, in one sweep, so that nothing ever points at
 //! what is not there. [`Writer::seal`] ends it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use airlock_oci::sink::ManifestName;
@@ -25,6 +25,7 @@ use super::layout::{
     Contents, Kind, Layout, PART_PATH, SEAL_PATH, TABLE_PATH, lay_out, layer_link, part_name, part_text, partial_name,
     revision_link, tag_index_link, tag_link,
 };
+use super::recovery::{self, finish_names, lock_directory};
 use super::seal::{Seal, SealedPart};
 use super::tar::{END_BYTES, headers, padded, void_header};
 use super::volume::{PartFile, Volume};
@@ -44,9 +45,6 @@ const BATCHES_WAITING: usize = 2;
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// A read of our own files.
 const READ_BYTES: usize = 1024 * 1024;
-/// Where an interrupted archive of another plan is kept until the new one is sealed.
-const PREVIOUS_DIRECTORY: &str = ".airlock-previous";
-const LOCK_NAME: &str = ".airlock-lock";
 
 const PENDING: u8 = 0;
 /// A link whose image is complete; it is written when the archive is sealed.
@@ -54,7 +52,7 @@ const ENABLED: u8 = 1;
 const COMPLETE: u8 = 2;
 /// Being written now.
 const BUSY: u8 = 3;
-/// Tried and failed: the front moves on.
+/// Tried and failed; it may be tried again.
 const FAILED: u8 = 4;
 
 /// How to write.
@@ -80,17 +78,6 @@ pub struct Sealed {
     pub parts: Vec<(PathBuf, u64)>,
 }
 
-/// What an interrupted run left.
-#[derive(Clone, Debug)]
-pub struct Pending {
-    /// Digest of the plan it was about.
-    pub plan: Digest,
-    /// Number it gave its archive.
-    pub sequence: u32,
-    /// Date it gave its archive.
-    pub created: String,
-}
-
 /// An archive being written.
 pub struct Writer {
     volume: Arc<dyn Volume>,
@@ -108,6 +95,10 @@ pub struct Writer {
     /// Manifests that wait for the end, where holes are not free.
     waiting: Option<Mutex<BTreeMap<usize, Bytes>>>,
     front: Option<Front>,
+    /// Claims that are held; whoever seals waits until there are none.
+    claims: (Mutex<usize>, Condvar),
+    /// Told when a claim is given back.
+    released: Notify,
     reused_bytes: u64,
     _lock: File,
 }
@@ -119,52 +110,9 @@ struct Log {
     flushed: Instant,
 }
 
-/// The lowest slot of each part that is neither complete nor given up.
+/// Slots that are being written, by part: where holes are not free, nothing begins far beyond the lowest of them.
 struct Front {
-    lowest: Mutex<Vec<usize>>,
-    moved: Notify,
-}
-
-/// Tells what an interrupted run in this directory was about, after finishing one that had only names left to change.
-pub fn pending(volume: &dyn Volume) -> Result<Option<Pending>, Error> {
-    let fail = |e: &io::Error| Error::io(format!("read the journal in {}", volume.path().display()), e);
-    let Some(recorded) = Recorded::read(volume.path()).map_err(|e| fail(&e))? else { return Ok(None) };
-    if recorded.sealed {
-        finish_names(volume).map_err(|e| fail(&e))?;
-        return Ok(None);
-    }
-    Ok(match (recorded.plan, recorded.created) {
-        (Some(plan), Some((sequence, created))) => Some(Pending { plan, sequence, created }),
-        _ => None,
-    })
-}
-
-/// Gives sealed parts their names and removes what the archive replaces. Safe to repeat.
-fn finish_names(volume: &dyn Volume) -> io::Result<()> {
-    let names = volume.names()?;
-    let fresh: Vec<&String> =
-        names.iter().filter(|n| n.starts_with(".mirror_") && n.ends_with(".tar.partial")).collect();
-    let mut parts = 0;
-    for name in &fresh {
-        let target = &name[1..name.len() - ".partial".len()];
-        volume.rename(name, target)?;
-    }
-    // Count the new archive's parts from its first part, since some may have been renamed by an earlier attempt.
-    if let Ok(mut file) = File::open(volume.path().join(part_name(0))) {
-        let mut head = [0u8; 1024];
-        if io::Read::read_exact(&mut file, &mut head).is_ok()
-            && let Some(count) = super::reader::parts_in_header(&head)
-        {
-            parts = count;
-        }
-    }
-    for name in names.iter().filter(|n| super::reader::part_number(n).is_some_and(|number| parts > 0 && number > parts))
-    {
-        volume.remove(name)?;
-    }
-    let _ = std::fs::remove_dir_all(volume.path().join(PREVIOUS_DIRECTORY));
-    volume.sync()?;
-    volume.remove(super::journal::JOURNAL_NAME)
+    busy: Mutex<Vec<BTreeSet<usize>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -179,22 +127,21 @@ impl Writer {
         let place = volume.path().display().to_string();
         let fail = |doing: &str, e: &io::Error| Error::io(format!("{doing} in {place}"), e);
         let guard = lock_directory(volume.as_ref())?;
-        pending(volume.as_ref())?;
-
-        let properties = volume.properties().map_err(|e| fail("look at the file system", &e))?;
+        let mut properties = volume.properties().map_err(|e| fail("look at the file system", &e))?;
         let limit = properties.max_file_bytes.map_or(options.limit, |max| max.min(options.limit));
         let layout = lay_out(contents, limit, options.strict, CHUNK_BYTES)?;
+        if let (Some(max), Some(blob)) = (properties.max_file_bytes, layout.oversized.first()) {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("place blob `{}` in {place}", blob.digest),
+                format!("it has {} bytes, and the file system takes files of at most {max}", blob.size),
+            )
+            .hint("use a disk with another file system (exFAT, ext4, xfs), or leave the image out"));
+        }
         let plan = contents.files.first().map_or_else(|| Digest::of(b""), |(_, bytes)| Digest::of(bytes));
-
+        let (recorded, aside) = recovery::prepare(volume.as_ref(), &layout, &plan)?;
         let mut salvage = options.salvage;
-        let mut recorded = Recorded::read(volume.path()).map_err(|e| fail("read the journal", &e))?;
-        if recorded.as_ref().is_some_and(|r| r.set.as_ref() != Some(&layout.set)) {
-            set_aside(volume.as_ref(), recorded.take(), &mut salvage)
-                .map_err(|e| fail("set aside an older run", &e))?;
-        }
-        if recorded.is_none() {
-            recorded = demote_partial(volume.as_ref(), &layout, &plan)?;
-        }
+        salvage.extend(aside);
         if recorded.is_none() && options.replace {
             for name in volume.names().map_err(|e| fail("list", &e))? {
                 if super::reader::part_number(&name).is_some() {
@@ -202,7 +149,35 @@ impl Writer {
                 }
             }
         }
+        let keep = if recorded.is_some() { layout.lengths.len() } else { 0 };
+        recovery::remove_partials_from(volume.as_ref(), keep).map_err(|e| fail("remove left-over parts", &e))?;
 
+        // What there is of the parts counts as room; where it is short, what was set aside goes first.
+        let have: u64 = volume
+            .names()
+            .map_err(|e| fail("list", &e))?
+            .iter()
+            .filter(|n| n.starts_with(".mirror_"))
+            .filter_map(|n| std::fs::metadata(volume.path().join(n)).ok())
+            .map(|m| std::os::unix::fs::MetadataExt::blocks(&m) * 512)
+            .sum();
+        let total: u64 = layout.lengths.iter().map(|l| l + END_BYTES).sum();
+        let need = total.saturating_sub(have);
+        let previous = volume.path().join(recovery::PREVIOUS_DIRECTORY);
+        if need > properties.free_bytes && previous.exists() {
+            tracing::warn!("{} is removed to make room: its blobs are fetched again", previous.display());
+            salvage.clear();
+            std::fs::remove_dir_all(&previous).map_err(|e| fail("make room", &e))?;
+            properties = volume.properties().map_err(|e| fail("look at the file system", &e))?;
+        }
+        if need > properties.free_bytes {
+            return Err(Error::new(
+                ErrorKind::Full,
+                format!("reserve space in {place}"),
+                format!("the archive needs {need} more bytes, {} are free", properties.free_bytes),
+            )
+            .hint("use a larger disk, split the image set into several configurations, or free space and run again"));
+        }
         let mut files = Vec::new();
         for part in 0..layout.lengths.len() {
             files.push(volume.open(&partial_name(part)).map_err(|e| fail("open a part", &e))?);
@@ -221,7 +196,7 @@ impl Writer {
         let ordered = !properties.cheap_holes;
         let mut writer = Self {
             absent: contents.absent.iter().map(|a| a.item.digest.clone()).collect(),
-            front: ordered.then(|| Front { lowest: Mutex::new(vec![0; layout.lengths.len()]), moved: Notify::new() }),
+            front: ordered.then(|| Front { busy: Mutex::new(vec![BTreeSet::new(); layout.lengths.len()]) }),
             waiting: ordered.then(Mutex::default),
             volume,
             layout,
@@ -234,10 +209,12 @@ impl Writer {
             journal: Mutex::new(Log { journal: None, lines: String::new(), bytes: 0, flushed: Instant::now() }),
             resumable: Mutex::default(),
             salvage,
+            claims: (Mutex::new(0), Condvar::new()),
+            released: Notify::new(),
             reused_bytes: 0,
             _lock: guard,
         };
-        writer.begin(contents, &plan, recorded, properties.free_bytes)?;
+        writer.begin(contents, &plan, recorded)?;
         Ok(writer)
     }
 
@@ -251,60 +228,39 @@ impl Writer {
         failed
     }
 
-    fn begin(
-        &mut self,
-        contents: &Contents,
-        plan: &Digest,
-        recorded: Option<Recorded>,
-        free: u64,
-    ) -> Result<(), Error> {
+    fn begin(&mut self, contents: &Contents, plan: &Digest, recorded: Option<Recorded>) -> Result<(), Error> {
         let place = self.volume.path().display().to_string();
         let fail = |doing: &str, e: &io::Error| Error::io(format!("{doing} in {place}"), e);
-        let fresh = recorded.is_none();
-        let mut have = 0;
-        for file in &self.files {
-            have += file.len().map_err(|e| fail("look at a part", &e))?;
-        }
-        let total: u64 = self.layout.lengths.iter().map(|l| l + END_BYTES).sum();
-        let ordered = self.front.is_some();
-        if fresh || ordered {
-            let need = total.saturating_sub(if fresh { 0 } else { have });
-            if need > free {
-                return Err(self.no_room(need, free));
-            }
-        }
-        if !ordered {
+        if self.front.is_none() {
             for (part, file) in self.files.iter().enumerate() {
                 let length = self.layout.lengths[part] + END_BYTES;
                 match file.reserve(length) {
-                    Ok(()) => {}
-                    Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
-                    Err(e) => {
-                        let error = fail("reserve space", &e);
-                        if error.kind() == ErrorKind::Full {
-                            return Err(self.no_room(total, free));
-                        }
-                        return Err(error);
+                    Err(e) if e.kind() != io::ErrorKind::Unsupported => {
+                        return Err(
+                            fail("reserve space", &e).hint("free space on this disk and run the same command again")
+                        );
                     }
+                    _ => {}
                 }
                 file.set_len(length).map_err(|e| fail("set the length of a part", &e))?;
             }
         }
-        let log = match &recorded {
+        let log = match recorded {
             None => {
                 let (sequence, created) = (self.layout.sequence, &self.layout.created);
-                Some(Journal::begin(self.volume.path(), plan, &self.layout.set, sequence, created))
+                let journal = Journal::begin(self.volume.path(), plan, &self.layout.set, sequence, created);
+                if self.front.is_none() {
+                    self.write_all_voids()?;
+                }
+                journal
             }
-            Some(recorded) => Journal::go_on(self.volume.path(), recorded).transpose(),
+            // Only what holds is journaled again: whatever was claimed and is not so must not be believed by a later run.
+            Some(recorded) => {
+                let accepted = self.recover(&recorded)?;
+                Journal::go_on(self.volume.path(), &accepted)
+            }
         };
-        let log = log.transpose().map_err(|e| fail("write the journal", &e))?;
-        lock(&self.journal).journal = log;
-
-        match recorded {
-            None if !ordered => self.write_all_voids()?,
-            None => {}
-            Some(recorded) => self.recover(&recorded)?,
-        }
+        lock(&self.journal).journal = Some(log.map_err(|e| fail("write the journal", &e))?);
         for number in 0..self.layout.slots.len() {
             let slot = &self.layout.slots[number];
             let bytes = match &slot.kind {
@@ -320,17 +276,7 @@ impl Writer {
             };
             self.write_whole(number, &bytes)?;
         }
-        self.advance_front();
         Ok(())
-    }
-
-    fn no_room(&self, need: u64, free: u64) -> Error {
-        Error::new(
-            ErrorKind::Full,
-            format!("reserve space in {}", self.volume.path().display()),
-            format!("the archive needs {need} bytes, {free} bytes are free"),
-        )
-        .hint("use a larger disk, split the image set into several configurations, or free space and run again")
     }
 
     fn write_all_voids(&self) -> Result<(), Error> {
@@ -341,58 +287,47 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes over what an interrupted run has: entries it journaled; others whose header is in place are hashed again.
-    fn recover(&mut self, recorded: &Recorded) -> Result<(), Error> {
-        let mut reused = 0;
-        for number in &recorded.done {
-            if let Some(slot) = self.layout.slots.get(*number)
-                && matches!(slot.kind, Kind::Blob(_))
-            {
-                self.states[*number].store(COMPLETE, Ordering::Relaxed);
-            }
-        }
+    /// Takes over what an interrupted run has: entries it journaled; others whose header is in place are hashed again. Returns what
+    /// of the journal holds.
+    fn recover(&mut self, recorded: &Recorded) -> Result<Recorded, Error> {
+        let journaled: HashSet<usize> = recorded.done.iter().copied().collect();
+        let mut accepted = Recorded { done: Vec::new(), chunks: Vec::new(), ..recorded.clone() };
         for (number, slot) in self.layout.slots.iter().enumerate() {
-            let Kind::Blob(digest) = &slot.kind else { continue };
+            let digest = match &slot.kind {
+                Kind::Blob(digest) => Some(digest),
+                // Links are written again at the end, from what is complete then.
+                Kind::Link(_) => None,
+                Kind::Derived | Kind::File(_) => continue,
+            };
             let file = &self.files[slot.part];
-            if file.len().map_err(|e| self.fail("look at", number, &e))? < slot.end() {
-                self.states[number].store(PENDING, Ordering::Relaxed);
+            if file.size().map_err(|e| self.fail("look at", number, &e))? < slot.end() {
                 continue;
             }
-            let mut header = [0u8; 512];
-            file.read_at(&mut header, slot.offset).map_err(|e| self.fail("read", number, &e))?;
-            let named = header[..] == headers(&slot.path, slot.size)[..512];
-            let journaled = self.states[number].load(Ordering::Relaxed) == COMPLETE;
-            let complete = named && (journaled || self.holds(number, digest)?);
-            self.states[number].store(if complete { COMPLETE } else { PENDING }, Ordering::Relaxed);
-            if complete {
-                reused += slot.size;
-            } else {
-                let void = void_header(&slot.void_name(number), &slot.path, slot.size);
-                file.write_at(&void, slot.offset).map_err(|e| self.fail("begin", number, &e))?;
+            if let Some(digest) = digest {
+                let mut header = [0u8; 512];
+                file.read_at(&mut header, slot.offset).map_err(|e| self.fail("read", number, &e))?;
+                let named = header[..] == headers(&slot.path, slot.size)[..512];
+                if named && (journaled.contains(&number) || self.holds(number, digest)?) {
+                    self.states[number].store(COMPLETE, Ordering::Relaxed);
+                    self.reused_bytes += slot.size;
+                    if journaled.contains(&number) {
+                        accepted.done.push(number);
+                    } else {
+                        // Found whole, but perhaps only in the cache: it is journaled once it has been synced.
+                        lock(&self.journal).lines.push_str(&format!("done {number}\n"));
+                    }
+                    continue;
+                }
             }
+            let void = void_header(&slot.void_name(number), &slot.path, slot.size);
+            file.write_at(&void, slot.offset).map_err(|e| self.fail("begin", number, &e))?;
         }
-        // A journaled chunk counts only if every entry in it was journaled as complete: others are written again.
-        let done: HashSet<usize> = recorded.done.iter().copied().collect();
+        // A journaled chunk counts only if every entry in it is journaled as complete: others are written again.
         for (part, chunk, digest) in &recorded.chunks {
-            let Some(chunks) = self.chunks.get(*part) else { continue };
-            let mut chunks = lock(chunks);
-            if *chunk >= chunks.count() {
-                continue;
-            }
-            let range = chunks.range(*chunk);
-            let first = self.layout.slots.partition_point(|s| (s.part, s.end()) <= (*part, range.start));
-            let settled = self.layout.slots[first..]
-                .iter()
-                .enumerate()
-                .take_while(|(_, s)| s.part == *part && s.offset < range.end)
-                .all(|(i, s)| {
-                    let number = first + i;
-                    done.contains(&number)
-                        && matches!(s.kind, Kind::Blob(_))
-                        && self.states[number].load(Ordering::Relaxed) == COMPLETE
-                });
-            if settled {
-                chunks.set(*chunk, digest.clone());
+            let settled = |number: usize| journaled.contains(&number) && self.state(number) == COMPLETE;
+            if *part < self.chunks.len() && self.entries_of_chunk(*part, *chunk).all(settled) {
+                lock(&self.chunks[*part]).set(*chunk, digest.clone());
+                accepted.chunks.push((*part, *chunk, digest.clone()));
             }
         }
         // Any other chunk may hold old bytes, so it is not hashed as a stream: it is read when the archive is sealed.
@@ -405,9 +340,20 @@ impl Writer {
                 }
             }
         }
-        *lock(&self.resumable) = recorded.at.clone();
-        self.reused_bytes = reused;
-        Ok(())
+        accepted.at.retain(|number, _| self.states.get(*number).is_some_and(|s| s.load(Ordering::Relaxed) != COMPLETE));
+        *lock(&self.resumable) = accepted.at.clone();
+        Ok(accepted)
+    }
+
+    /// Numbers of the entries that have bytes in a chunk of a part.
+    fn entries_of_chunk(&self, part: usize, chunk: usize) -> impl Iterator<Item = usize> + '_ {
+        let start = chunk as u64 * CHUNK_BYTES;
+        let end = start + CHUNK_BYTES;
+        let first = self.layout.slots.partition_point(|s| (s.part, s.end()) <= (part, start));
+        (first..self.layout.slots.len()).take_while(move |n| {
+            let slot = &self.layout.slots[*n];
+            slot.part == part && slot.offset < end
+        })
     }
 
     /// Whether the bytes on disk are those of the digest.
@@ -452,10 +398,8 @@ impl Writer {
         self.states[number].load(Ordering::Acquire)
     }
 
-    fn feed(&self, part: usize, offset: u64, bytes: Bytes, log: &mut String) {
-        for (chunk, digest) in lock(&self.chunks[part]).feed(offset, bytes, &self.budget) {
-            log.push_str(&format!("chunk {} {chunk} {}\n", part + 1, digest.hex()));
-        }
+    fn feed(&self, part: usize, offset: u64, bytes: Bytes) {
+        lock(&self.chunks[part]).feed(offset, bytes, &self.budget);
     }
 
     /// Writes a small entry in one go.
@@ -465,19 +409,27 @@ impl Writer {
         bytes.extend_from_slice(data);
         bytes.resize((slot.end() - slot.offset) as usize, 0);
         self.files[slot.part].write_at(&bytes, slot.offset).map_err(|e| self.fail("write", number, &e))?;
-        let mut lines = String::new();
-        self.feed(slot.part, slot.offset, bytes.into(), &mut lines);
-        self.complete(number, lines)
+        self.feed(slot.part, slot.offset, bytes.into());
+        self.complete(number)
     }
 
-    fn complete(&self, number: usize, mut lines: String) -> Result<(), Error> {
+    fn complete(&self, number: usize) -> Result<(), Error> {
         self.states[number].store(COMPLETE, Ordering::Release);
-        if matches!(self.layout.slots[number].kind, Kind::Blob(_)) {
-            lines.push_str(&format!("done {number}\n"));
+        let slot = &self.layout.slots[number];
+        if !matches!(slot.kind, Kind::Blob(_)) {
+            return Ok(());
         }
-        self.note(&lines, self.layout.slots[number].size)?;
-        self.advance_front();
-        Ok(())
+        let mut lines = format!("done {number}\n");
+        // A chunk's digest holds once everything in it is final.
+        for chunk in (slot.offset / CHUNK_BYTES) as usize..slot.end().div_ceil(CHUNK_BYTES) as usize {
+            let digest = lock(&self.chunks[slot.part]).get(chunk).cloned();
+            if let Some(digest) = digest
+                && self.entries_of_chunk(slot.part, chunk).all(|n| self.state(n) == COMPLETE)
+            {
+                lines.push_str(&format!("chunk {} {chunk} {}\n", slot.part + 1, digest.hex()));
+            }
+        }
+        self.note(&lines, slot.size)
     }
 
     /// Queues journal lines until the data they speak of has been synced.
@@ -510,38 +462,31 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes everything so far durable; an interrupted run calls it before it ends.
+    /// Makes everything so far durable; an interrupted run calls it before it ends. Blocks until no thread writes any more.
     pub fn checkpoint(&self) -> Result<(), Error> {
+        self.wait_for_claims();
         self.flush()
     }
 
-    fn advance_front(&self) {
-        let Some(front) = &self.front else { return };
-        let mut lowest = lock(&front.lowest);
-        for (part, number) in lowest.iter_mut().enumerate() {
-            *number = (*number).max(self.layout.slots.partition_point(|s| s.part < part));
-            while self.layout.slots.get(*number).is_some_and(|s| s.part == part)
-                && matches!(self.state(*number), COMPLETE | FAILED)
-            {
-                *number += 1;
-            }
-        }
-        drop(lowest);
-        front.moved.notify_waiters();
+    /// A future that was dropped (a time-out, an interrupt) may leave its thread behind for a moment.
+    fn wait_for_claims(&self) {
+        let (count, given_back) = &self.claims;
+        let held = lock(count);
+        let _none = given_back.wait_while(held, |held| *held > 0).unwrap_or_else(PoisonError::into_inner);
     }
 
-    /// Where holes are not free: waits until the slot is near the front of its part.
+    /// Where holes are not free: waits until no entry far below in the same part is still being written.
     async fn wait_for_front(&self, number: usize) {
         let Some(front) = &self.front else { return };
         let slot = &self.layout.slots[number];
+        lock(&front.busy)[slot.part].insert(number);
         loop {
-            let moved = front.moved.notified();
-            let lowest = lock(&front.lowest)[slot.part];
-            let written = self.layout.slots.get(lowest).filter(|s| s.part == slot.part).map_or(u64::MAX, |s| s.offset);
-            if lowest >= number || slot.offset.saturating_sub(written) <= WINDOW_BYTES {
+            let released = self.released.notified();
+            let lowest = lock(&front.busy)[slot.part].first().copied().unwrap_or(number);
+            if slot.offset.saturating_sub(self.layout.slots[lowest].offset) <= WINDOW_BYTES {
                 return;
             }
-            moved.await;
+            released.await;
         }
     }
 
@@ -557,7 +502,6 @@ impl Writer {
         let file = &self.files[slot.part];
         let head = headers(&slot.path, slot.size);
         let failed = |e: &io::Error| self.fail("write", number, e);
-        let mut lines = String::new();
         if self.front.is_some() {
             let void = void_header(&slot.void_name(number), &slot.path, slot.size);
             file.write_at(&void, slot.offset).map_err(|e| failed(&e))?;
@@ -565,7 +509,7 @@ impl Writer {
         if head.len() > 512 {
             file.write_at(&head[512..], slot.offset + 512).map_err(|e| failed(&e))?;
         }
-        self.feed(slot.part, slot.offset, Bytes::copy_from_slice(&head), &mut lines);
+        self.feed(slot.part, slot.offset, Bytes::copy_from_slice(&head));
 
         let mut hasher = Hasher::new(digest.algorithm());
         let mut at = 0;
@@ -574,7 +518,7 @@ impl Writer {
             let step = buffer.len().min((from - at) as usize);
             file.read_at(&mut buffer[..step], slot.data_offset() + at).map_err(|e| failed(&e))?;
             hasher.update(&buffer[..step]);
-            self.feed(slot.part, slot.data_offset() + at, Bytes::copy_from_slice(&buffer[..step]), &mut lines);
+            self.feed(slot.part, slot.data_offset() + at, Bytes::copy_from_slice(&buffer[..step]));
             at += step as u64;
         }
         drop(buffer);
@@ -584,12 +528,12 @@ impl Writer {
                 hasher.update(&piece);
                 file.write_at(&piece, slot.data_offset() + at).map_err(|e| failed(&e))?;
                 let len = piece.len() as u64;
-                self.feed(slot.part, slot.data_offset() + at, piece, &mut lines);
+                self.feed(slot.part, slot.data_offset() + at, piece);
                 at += len;
             }
             if at - journaled >= JOURNAL_STEP_BYTES {
                 journaled = at;
-                self.note(&format!("{}at {number} {at}\n", std::mem::take(&mut lines)), JOURNAL_STEP_BYTES)?;
+                self.note(&format!("at {number} {at}\n"), JOURNAL_STEP_BYTES)?;
             }
         }
         if at != slot.size {
@@ -612,10 +556,10 @@ impl Writer {
         let padding = (padded(slot.size) - slot.size) as usize;
         if padding > 0 {
             file.write_at(&[0u8; 512][..padding], slot.data_offset() + at).map_err(|e| failed(&e))?;
-            self.feed(slot.part, slot.data_offset() + at, Bytes::from_static(&[0u8; 512]).slice(..padding), &mut lines);
+            self.feed(slot.part, slot.data_offset() + at, Bytes::from_static(&[0u8; 512]).slice(..padding));
         }
         file.write_at(&head[..512], slot.offset).map_err(|e| failed(&e))?;
-        self.complete(number, lines)
+        self.complete(number)
     }
 
     async fn fetch(
@@ -725,6 +669,7 @@ impl Writer {
     /// the next run. Blocks.
     pub fn seal(&self, partial: bool) -> Result<Sealed, Error> {
         let failed = |doing: &str, e: &io::Error| Error::io(format!("{doing} in {}", self.volume.path().display()), e);
+        self.wait_for_claims();
         if let Some(waiting) = &self.waiting {
             for (number, bytes) in std::mem::take(&mut *lock(waiting)) {
                 self.write_whole(number, &bytes)?;
@@ -749,12 +694,10 @@ impl Writer {
             )
             .hint("run the same command again: it fetches only what is missing"));
         }
-        if self.front.is_some() {
-            for number in &voids {
-                let slot = &self.layout.slots[*number];
-                let void = void_header(&slot.void_name(*number), &slot.path, slot.size);
-                self.files[slot.part].write_at(&void, slot.offset).map_err(|e| self.fail("void", *number, &e))?;
-            }
+        for number in &voids {
+            let slot = &self.layout.slots[*number];
+            let void = void_header(&slot.void_name(*number), &slot.path, slot.size);
+            self.files[slot.part].write_at(&void, slot.offset).map_err(|e| self.fail("void", *number, &e))?;
         }
 
         for (part, file) in self.files.iter().enumerate() {
@@ -817,21 +760,15 @@ impl Writer {
     fn write_links(&self) -> Result<(), Error> {
         let mut run: Vec<u8> = Vec::new();
         let mut run_at = (0, 0);
-        let mut lines = String::new();
         let mut written = Vec::new();
         for (number, slot) in self.layout.slots.iter().enumerate() {
             let Kind::Link(digest) = &slot.kind else { continue };
             if self.state(number) != ENABLED {
-                if self.front.is_some() && self.state(number) != COMPLETE {
-                    // Nothing was written here before: the void goes with the rest, in order.
-                    let void = void_header(&slot.void_name(number), &slot.path, slot.size);
-                    self.files[slot.part].write_at(&void, slot.offset).map_err(|e| self.fail("void", number, &e))?;
-                }
                 continue;
             }
             let follows = run_at.0 == slot.part && run_at.1 + run.len() as u64 == slot.offset;
             if !run.is_empty() && (!follows || run.len() >= READ_BYTES) {
-                self.write_run(run_at, &mut run, &mut lines, number)?;
+                self.write_run(run_at, &mut run, number)?;
             }
             if run.is_empty() {
                 run_at = (slot.part, slot.offset);
@@ -842,18 +779,18 @@ impl Writer {
             written.push(number);
         }
         if let Some(last) = written.last() {
-            self.write_run(run_at, &mut run, &mut lines, *last)?;
+            self.write_run(run_at, &mut run, *last)?;
         }
         for number in written {
             self.states[number].store(COMPLETE, Ordering::Release);
         }
-        self.note(&lines, 0)
+        Ok(())
     }
 
-    fn write_run(&self, at: (usize, u64), run: &mut Vec<u8>, lines: &mut String, number: usize) -> Result<(), Error> {
+    fn write_run(&self, at: (usize, u64), run: &mut Vec<u8>, number: usize) -> Result<(), Error> {
         let bytes = Bytes::from(std::mem::take(run));
         self.files[at.0].write_at(&bytes, at.1).map_err(|e| self.fail("write", number, &e))?;
-        self.feed(at.0, at.1, bytes, lines);
+        self.feed(at.0, at.1, bytes);
         Ok(())
     }
 
@@ -862,71 +799,6 @@ impl Writer {
             let _ = self.states[*number].compare_exchange(PENDING, ENABLED, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
-}
-
-fn lock_directory(volume: &dyn Volume) -> Result<File, Error> {
-    let path = volume.path().join(LOCK_NAME);
-    let what = || format!("lock {}", volume.path().display());
-    let file = File::create(&path).map_err(|e| Error::io(what(), &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::new(ErrorKind::Locked, what(), "another run of airlock is writing into this directory")
-                .hint("wait until it has ended, or write to another directory"))
-        }
-        // A file system without locks (some network mounts): go on without.
-        Err(std::fs::TryLockError::Error(_)) => Ok(file),
-    }
-}
-
-/// Moves an interrupted archive of another plan out of the way and remembers where its complete blobs lie.
-fn set_aside(volume: &dyn Volume, recorded: Option<Recorded>, salvage: &mut HashMap<Digest, Region>) -> io::Result<()> {
-    let aside = volume.path().join(PREVIOUS_DIRECTORY);
-    // What an even earlier run left there is given up.
-    let _ = std::fs::remove_dir_all(&aside);
-    std::fs::create_dir_all(&aside)?;
-    for name in volume.names()? {
-        if name.starts_with(".mirror_") && name.ends_with(".tar.partial") {
-            std::fs::rename(volume.path().join(&name), aside.join(&name))?;
-        }
-    }
-    volume.remove(super::journal::JOURNAL_NAME)?;
-    if let Some(recorded) = recorded
-        && let Ok(blobs) = super::reader::complete_blobs(&aside, &recorded.done)
-    {
-        salvage.extend(blobs);
-    }
-    Ok(())
-}
-
-/// If the directory holds a sealed but partial archive of exactly this layout, turns it back into one that is being written.
-fn demote_partial(volume: &dyn Volume, layout: &Layout, plan: &Digest) -> Result<Option<Recorded>, Error> {
-    let Ok(archive) = super::reader::Archive::open(volume.path()) else { return Ok(None) };
-    if archive.set() != &layout.set || archive.voids().is_empty() {
-        return Ok(None);
-    }
-    let voids: HashSet<usize> = archive.voids().iter().copied().collect();
-    let chunks = archive.seal().parts.iter().enumerate().flat_map(|(part, sealed)| {
-        sealed.chunks.iter().enumerate().map(move |(chunk, digest)| (part, chunk, digest.clone()))
-    });
-    let recorded = Recorded {
-        plan: Some(plan.clone()),
-        set: Some(layout.set.clone()),
-        created: Some((layout.sequence, layout.created.clone())),
-        done: (0..layout.slots.len())
-            .filter(|n| !voids.contains(n) && matches!(layout.slots[*n].kind, Kind::Blob(_)))
-            .collect(),
-        chunks: chunks.collect(),
-        ..Recorded::default()
-    };
-    drop(archive);
-    let failed = |e: io::Error| Error::io(format!("open the partial archive in {}", volume.path().display()), &e);
-    drop(Journal::go_on(volume.path(), &recorded).map_err(failed)?);
-    for part in 0..layout.lengths.len() {
-        volume.rename(&part_name(part), &partial_name(part)).map_err(failed)?;
-    }
-    volume.sync().map_err(failed)?;
-    Ok(Some(recorded))
 }
 
 /// The writer as a [`Sink`].
@@ -976,15 +848,11 @@ impl Sink for ArchiveSink {
         };
         let state = &writer.states[number];
         loop {
+            let released = writer.released.notified();
             match state.load(Ordering::Acquire) {
                 COMPLETE => return Ok(()),
-                BUSY => {
-                    return Err(Error::new(
-                        ErrorKind::Invalid,
-                        format!("write blob `{}`", blob.digest),
-                        "it is being written already",
-                    ));
-                }
+                // Whoever had it was dropped, and its thread is about to notice.
+                BUSY => released.await,
                 now => {
                     if state.compare_exchange(now, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                         break;
@@ -992,6 +860,7 @@ impl Sink for ArchiveSink {
                 }
             }
         }
+        *lock(&writer.claims.0) += 1;
         let claim = Arc::new(Claim { writer: Arc::clone(writer), number });
         writer.write(&claim, blob, content).await
     }
@@ -1036,13 +905,17 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let writer = &self.writer;
         let state = &writer.states[self.number];
-        if state.load(Ordering::Acquire) != BUSY {
-            return;
-        }
         let slot = &writer.layout.slots[self.number];
-        lock(&writer.chunks[slot.part]).postpone(slot.offset..slot.end(), &writer.budget);
-        state.store(FAILED, Ordering::Release);
-        writer.advance_front();
+        if state.load(Ordering::Acquire) == BUSY {
+            lock(&writer.chunks[slot.part]).postpone(slot.offset..slot.end(), &writer.budget);
+            state.store(FAILED, Ordering::Release);
+        }
+        if let Some(front) = &writer.front {
+            lock(&front.busy)[slot.part].remove(&self.number);
+        }
+        *lock(&writer.claims.0) -= 1;
+        writer.claims.1.notify_all();
+        writer.released.notify_waiters();
     }
 }
 

@@ -123,7 +123,7 @@ impl Directory {
             // No component of a name begins with an underscore, so that the walk ends at the storage's own folders.
             if entry == "_manifests" {
                 if let Ok(repository) = Repository::new(name)
-                    && !self.revisions(&repository)?.is_empty()
+                    && has_digest_below(&self.paths.links(&repository, Link::Revision))?
                 {
                     found.push(repository);
                 }
@@ -208,6 +208,25 @@ fn read_link(path: &Path) -> Result<Option<Option<Digest>>, Error> {
 /// The digests that the directories `ALG/HEX` below `path` name, where they hold a link.
 fn digests_below(path: &Path) -> Result<Vec<Digest>, Error> {
     let mut digests = Vec::new();
+    visit_digests_below(path, &mut |digest| {
+        digests.push(digest);
+        true
+    })?;
+    Ok(digests)
+}
+
+/// Whether there is one at all, without looking at the others.
+fn has_digest_below(path: &Path) -> Result<bool, Error> {
+    let mut found = false;
+    visit_digests_below(path, &mut |_| {
+        found = true;
+        false
+    })?;
+    Ok(found)
+}
+
+/// Goes on for as long as `visit` says so.
+fn visit_digests_below(path: &Path, visit: &mut dyn FnMut(Digest) -> bool) -> Result<(), Error> {
     for algorithm in disk::names(path)? {
         if algorithm.parse::<Algorithm>().is_err() {
             continue;
@@ -216,10 +235,11 @@ fn digests_below(path: &Path) -> Result<Vec<Digest>, Error> {
         for hex in disk::names(&folder)? {
             if let Ok(digest) = format!("{algorithm}:{hex}").parse()
                 && folder.join(&hex).join("link").is_file()
+                && !visit(digest)
             {
-                digests.push(digest);
+                return Ok(());
             }
         }
     }
-    Ok(digests)
+    Ok(())
 }

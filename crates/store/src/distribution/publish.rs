@@ -29,7 +29,7 @@ pub enum Durability {
 }
 
 /// Blobs that may be pending; beyond that the next one publishes all.
-const MAX_PENDING: usize = 512;
+const MAX_PENDING: usize = 256;
 /// How long a blob waits for a manifest before it is published without one.
 pub(super) const MAX_PENDING_AGE: Duration = Duration::from_secs(30);
 

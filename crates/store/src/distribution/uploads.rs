@@ -291,6 +291,14 @@ impl Upload {
     }
 }
 
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(staged) = self.hold.as_mut().and_then(|hold| hold.as_mut()) {
+            staged.close();
+        }
+    }
+}
+
 fn gone() -> Error {
     Error::new(ErrorKind::NotFound, "continue an upload", "it was finished or cancelled")
 }

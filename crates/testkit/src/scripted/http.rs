@@ -90,10 +90,16 @@ impl Head {
         let mut lines = Vec::new();
         let mut limited = wire.by_ref().take(MAX_HEAD_BYTES);
         loop {
-            let mut line = String::new();
-            if limited.read_line(&mut line)? == 0 {
+            let mut line = Vec::new();
+            if limited.read_until(b'\n', &mut line)? == 0 {
                 return Ok(None);
             }
+            let Ok(line) = String::from_utf8(line) else {
+                // A TLS handshake, most likely; web servers answer it so.
+                let wire = wire.get_mut();
+                wire.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")?;
+                return Ok(None);
+            };
             let line = line.trim_end_matches(['\r', '\n']);
             if line.is_empty() {
                 if lines.is_empty() {

@@ -19,6 +19,7 @@ mod auth;
 mod content;
 mod fault;
 mod http;
+mod protocol;
 mod serve;
 mod tls;
 
@@ -360,7 +361,7 @@ impl Registry {
     pub fn fetched_twice(&self) -> Vec<Digest> {
         let state = self.shared.state();
         let mut sent: std::collections::BTreeMap<Digest, (u64, u64)> = std::collections::BTreeMap::new();
-        for request in state.log.iter().filter(|r| r.method == "GET") {
+        for request in state.log.iter().filter(|r| r.method == "GET" && matches!(r.status, 200 | 206)) {
             let Some((head, digest)) = request.path.rsplit_once("/blobs/") else { continue };
             let Ok(digest) = digest.parse::<Digest>() else { continue };
             let repository = head.trim_start_matches("/v2/");

@@ -68,10 +68,7 @@ pub(crate) fn make(shown: Shown, ask_client: bool) -> (Certificates, Arc<rustls:
     let chain: Vec<CertificateDer<'static>> = vec![leaf_cert.der().clone()];
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
     let config = builder.with_single_cert(chain, key).expect("a server configuration");
-    let certificates = Certificates {
-        ca: ca_cert.pem(),
-        client_cert: client_cert.pem(),
-        client_key: client_key.serialize_pem(),
-    };
+    let certificates =
+        Certificates { ca: ca_cert.pem(), client_cert: client_cert.pem(), client_key: client_key.serialize_pem() };
     (certificates, Arc::new(config))
 }

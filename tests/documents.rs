@@ -1,0 +1,131 @@
+//! Every command in README and docs runs: the `sh` blocks of a page, in order, in one shell, against an upstream made here.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use airlock_testkit::fixture;
+use airlock_testkit::scripted::Registry;
+
+/// The `sh` blocks of a page, one script.
+fn script(page: &str) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for line in page.lines() {
+        match line.trim_end() {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside => {
+                out.push_str(line);
+                out.push('\n');
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// What the pages call `registry.example.com`.
+fn upstream() -> Registry {
+    let upstream = Registry::start();
+    let amd64 = fixture::image(1).layers(&[10_000, 20_000]).platform("linux/amd64").build();
+    let arm64 = fixture::image(2).layers(&[10_000, 30_000]).platform("linux/arm64").build();
+    let web = fixture::index(&[amd64, arm64]).build();
+    upstream.put("demo/web", &web, Some("1.0"));
+    let signature = fixture::cosign(&web);
+    upstream.put("demo/web", &signature.image, Some(&signature.tag));
+    upstream.put("demo/tool", &fixture::image(3).docker().layers(&[40_000]).build(), Some("2.1"));
+    upstream
+}
+
+fn run_page(page: &str) {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let upstream = upstream();
+    let bin = here.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_airlock"), bin.join("airlock")).unwrap();
+    let conf = here.join("registries.conf");
+    let location = upstream.address();
+    std::fs::write(
+        &conf,
+        format!("[[registry]]\nprefix = \"registry.example.com\"\nlocation = \"{location}\"\ninsecure = true\n"),
+    )
+    .unwrap();
+    let mut commands = script(&text);
+    assert!(commands.contains("airlock"), "{page} has no commands");
+    for port in ["5000", "5001"] {
+        commands = commands.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", free_port()));
+    }
+    // A server needs a moment; the reader of the page takes it while typing.
+    commands = commands.replace(" &\n", " &\nsleep 1\n");
+    let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\ncd work\n{commands}");
+    std::fs::create_dir(here.join("work")).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(here)
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", here)
+        .env("CONTAINERS_REGISTRIES_CONF", &conf)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{page}:\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn the_commands_of_the_readme_run() {
+    run_page("README.md");
+}
+
+#[test]
+fn the_commands_of_the_guide_run() {
+    run_page("docs/guide.md");
+}
+
+#[test]
+fn the_commands_for_those_who_know_oc_mirror_run() {
+    run_page("docs/oc-mirror.md");
+}
+
+#[test]
+fn the_quick_start_of_the_readme_runs() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains("cargo run --release -- quickstart\n"));
+    assert!(readme.contains("cargo test --workspace\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        Command::new(env!("CARGO_BIN_EXE_airlock"))
+            .arg("quickstart")
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
+            .output()
+            .unwrap()
+    };
+    // Twice: what the first left is made anew.
+    for _ in 0..2 {
+        let output = run();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("kind: ImageDigestMirrorSet"));
+        assert!(said.contains("4 images"), "{said}");
+    }
+    let left = folder.path().join("airlock-quickstart");
+    assert!(left.join("archive/mirror_000001.tar").is_file());
+    assert!(!left.join("archive/.airlock-journal").exists());
+}
