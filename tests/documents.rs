@@ -1,4 +1,5 @@
 //! Every command in README and docs runs: the `sh` blocks of a page, in order, in one shell, against an upstream made here.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

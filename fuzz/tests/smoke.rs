@@ -1,7 +1,5 @@
 //! Every target over its corpus and a moment of mutation, so that a broken property shows in an ordinary test run.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
 use std::time::Duration;
 
 use airlock_fuzz::{Features, Target, corpus, corpus_folder, run, targets};

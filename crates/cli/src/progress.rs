@@ -132,7 +132,7 @@ impl Progress {
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         let phase = self.phase().map_or("start", Phase::name);
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
-        let percent = if total == 0 { 0 } else { done * 100 / total };
+        let percent = (done * 100).checked_div(total).unwrap_or(0);
         let amount = match self.phase() {
             Some(Phase::Plan) => format!("{done}/{total} images"),
             _ => format!("{}/{}", size(done), size(total)),

@@ -262,7 +262,12 @@ impl Client {
             }
         }
         match grant.and_then(|g| g.credential.as_ref()) {
-            Some(credential) => failure.cause.push_str(&format!(" (with {})", credential.origin)),
+            Some(credential) => {
+                failure.cause.push_str(&format!(" (with {})", credential.origin));
+                if failure.hint.is_none() {
+                    failure.hint = auth::hint(&host.name, failure.kind);
+                }
+            }
             None if matches!(failure.kind, ErrorKind::Unauthorized | ErrorKind::Denied) => {
                 let found = self.credentials().find(&host.name, &scope.repository).await?;
                 let name = if scope.repository.is_empty() {

@@ -13,6 +13,7 @@ pub mod event;
 pub mod history;
 pub mod outputs;
 pub mod plan;
+pub mod policy;
 pub mod receipt;
 pub mod report;
 pub mod run;

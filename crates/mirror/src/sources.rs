@@ -43,17 +43,9 @@ pub(crate) struct Backed {
 }
 
 impl Router {
-    /// Knows the layouts that a configuration names, by the path under which the plan knows them.
+    /// Knows the layouts that a configuration names.
     pub(crate) fn new(registries: Arc<dyn Source>, loaded: &Loaded) -> Self {
-        let mut layouts = HashMap::new();
-        for image in &loaded.config.mirror.additional_images {
-            if let ImageLocation::Layout(path) = &image.name.location
-                && let Ok(reference) = crate::plan::layout_reference(image)
-            {
-                layouts.insert(reference.repository().clone(), path.clone());
-            }
-        }
-        Self { registries, layouts, opened: Mutex::default() }
+        Self { registries, layouts: layouts(loaded), opened: Mutex::default() }
     }
 
     fn layout(&self, name: &Reference) -> Result<Option<Layout>, Error> {
@@ -76,6 +68,19 @@ impl Router {
         opened.insert(repository.clone(), layout.clone());
         Ok(Some(layout))
     }
+}
+
+/// The layouts that a configuration names, by the path under which the plan knows them.
+pub(crate) fn layouts(loaded: &Loaded) -> HashMap<Repository, PathBuf> {
+    let mut layouts = HashMap::new();
+    for image in &loaded.config.mirror.additional_images {
+        if let ImageLocation::Layout(path) = &image.name.location
+            && let Ok(reference) = crate::plan::layout_reference(image)
+        {
+            layouts.insert(reference.repository().clone(), path.clone());
+        }
+    }
+    layouts
 }
 
 /// The reference by which a layout's only image is asked: a layout knows no `latest` unless it says so.

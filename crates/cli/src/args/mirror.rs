@@ -35,6 +35,17 @@ pub(crate) enum VerifyArg {
     Quick,
 }
 
+/// Which images may be mirrored from registries (containers-policy.json). Images of an archive are not judged again.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PolicyArgs {
+    /// Mirror only what a policy allows: that of --policy, else ~/.config/containers/policy.json, else /etc/containers/policy.json.
+    #[arg(long)]
+    pub secure_policy: bool,
+    /// Mirror only what this policy allows (containers-policy.json: reject, sigstoreSigned by key, …).
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+}
+
 /// `airlock mirror`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
@@ -52,7 +63,7 @@ pub(crate) struct MirrorArgs {
     #[arg(long, value_name = "file://DIR")]
     pub workspace: Option<String>,
     /// Finish the run that left this report: fetches exactly what is missing.
-    #[arg(long, value_name = "REPORT", conflicts_with_all = ["config", "destination", "from", "workspace"])]
+    #[arg(long, value_name = "REPORT", conflicts_with_all = ["config", "destination", "from", "workspace", "secure_policy", "policy"])]
     pub retry: Option<PathBuf>,
     /// Plan and write the mapping; move nothing.
     #[arg(long)]
@@ -78,6 +89,9 @@ pub(crate) struct MirrorArgs {
     /// Carry no signatures and no referrers.
     #[arg(long, conflicts_with = "attachments")]
     pub remove_signatures: bool,
+    /// Which images may be mirrored from registries.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// How thoroughly archives are read before the first push.
     #[arg(long, value_enum, default_value = "full")]
     pub verify: VerifyArg,
@@ -128,6 +142,9 @@ pub(crate) struct PlanArgs {
     /// Carry no signatures and no referrers.
     #[arg(long, conflicts_with = "attachments")]
     pub remove_signatures: bool,
+    /// Which images may be mirrored.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// Registries.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -82,6 +82,15 @@ pub(crate) struct OcMirrorArgs {
     /// Copy no signatures.
     #[arg(long)]
     pub remove_signatures: bool,
+    /// Mirror only what the policy allows.
+    #[arg(long)]
+    pub secure_policy: bool,
+    /// The policy for --secure-policy (else ~/.config/containers/policy.json, /etc/containers/policy.json).
+    #[arg(long)]
+    pub policy: Option<PathBuf>,
+    /// Accepted; signatures are always looked for beside the images.
+    #[arg(long = "registries.d", value_name = "DIR")]
+    pub registries_d: Option<PathBuf>,
     /// `user:password` of the source.
     #[arg(long, alias = "screds", hide = true)]
     pub src_creds: Option<String>,

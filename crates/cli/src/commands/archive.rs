@@ -1,5 +1,6 @@
 //! `airlock archive ls|verify`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +62,10 @@ struct Verdict {
     identity: String,
     whole: bool,
     partial: bool,
+    /// Images that it was to hold and does not, whole.
+    missing: Vec<String>,
+    /// Blobs and manifests whose place is empty.
+    voids: Vec<String>,
     damages: Vec<verify::Damage>,
 }
 
@@ -82,8 +87,7 @@ fn list(directory: &Path, format: Format) -> Result<u8, Failure> {
     let opened = open(directory)?;
     let listing = match &opened {
         Opened::Ours { archive, plan } => {
-            let voids: std::collections::HashSet<_> =
-                archive.voids().iter().filter_map(|v| digest_of(archive, *v)).collect();
+            let voids = voids_of(archive);
             Listing {
                 directory: directory.display().to_string(),
                 identity: Some(archive.identity().to_string()),
@@ -176,15 +180,17 @@ fn list(directory: &Path, format: Format) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn digest_of(archive: &Archive, entry: usize) -> Option<String> {
-    match &archive.slots().get(entry)?.kind {
+/// The blobs and manifests that an archive lacks, sorted.
+fn voids_of(archive: &Archive) -> BTreeSet<String> {
+    let digest = |entry: &usize| match &archive.slots().get(*entry)?.kind {
         airlock_store::archive::layout::Kind::Blob(digest) => Some(digest.to_string()),
         _ => None,
-    }
+    };
+    archive.voids().iter().filter_map(digest).collect()
 }
 
 async fn check(directory: &Path, quick: bool, format: Format, look: Look) -> Result<u8, Failure> {
-    let Opened::Ours { archive, .. } = open(directory)? else {
+    let Opened::Ours { archive, plan } = open(directory)? else {
         return Err(Failure::Error(
             Error::new(
                 ErrorKind::Unsupported,
@@ -219,11 +225,19 @@ async fn check(directory: &Path, quick: bool, format: Format, look: Look) -> Res
     if damages.is_empty() && !quick {
         receipt::leave(&environment::state(), &archive);
     }
+    let voids = voids_of(&archive);
+    // An image that lacks anything lacks its manifest: nothing points at what is not there.
+    let incomplete = plan.images.iter().filter(|image| image.all_nodes().any(|d| voids.contains(&d.to_string())));
+    let missing: Vec<String> =
+        incomplete.map(|image| &image.name).chain(plan.missing.iter().map(|m| &m.name)).cloned().collect();
+    let partial = !voids.is_empty() || !missing.is_empty();
     let verdict = Verdict {
         directory: archive.describe(),
         identity: archive.identity().to_string(),
-        whole: damages.is_empty() && archive.voids().is_empty(),
-        partial: !archive.voids().is_empty(),
+        whole: damages.is_empty() && !partial,
+        partial,
+        missing,
+        voids: voids.into_iter().collect(),
         damages,
     };
     if !output::value(format, &verdict)? {
@@ -239,6 +253,15 @@ async fn check(directory: &Path, quick: bool, format: Format, look: Look) -> Res
             (true, false) => eprintln!("every byte is as it was sealed{partial}"),
             (true, true) => eprintln!("its structure is as it was sealed; blobs were not read{partial}"),
             (false, _) => eprintln!("damaged: {} entries{partial}", verdict.damages.len()),
+        }
+        for name in &verdict.missing {
+            eprintln!("missing: `{name}`");
+        }
+        for digest in &verdict.voids {
+            eprintln!("void: {digest}");
+        }
+        if verdict.partial {
+            eprintln!("hint: complete it where it was written with `airlock mirror --retry REPORT`");
         }
     }
     Ok(if !verdict.damages.is_empty() {

@@ -82,7 +82,8 @@ pub(crate) async fn run(args: ImageArgs, look: Look) -> Result<u8, Failure> {
             let (source, name) = open(&place, &common, &side.side(), &events)?;
             let tags = source.tags(&name).await?;
             if !output::value(output, &tags)? {
-                output::text(&tags.iter().map(|t| format!("{t}\n")).collect::<String>())?;
+                let lines: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+                output::text(&format!("{}\n", lines.join("\n")))?;
             }
             Ok(0)
         }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use airlock_client::Client;
 use airlock_mirror::config::{self, Loaded};
 use airlock_mirror::event::{Event, Events};
+use airlock_mirror::policy::Policy;
 use airlock_mirror::report::{Report, Status};
 use airlock_mirror::run::{DryRun, Request, Settings, Workflow};
 use airlock_oci::{Error, ErrorKind};
 use airlock_transfer::Stop;
 
-use crate::args::mirror::{AttachmentsArg, MirrorArgs, VerifyArg};
+use crate::args::mirror::{AttachmentsArg, MirrorArgs, PolicyArgs, VerifyArg};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::version::VERSION;
 use crate::commands::{file_path, host_of, registry_name};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output::{self, size};
 use crate::progress::{Look, Progress};
 use crate::{environment, signals};
@@ -30,7 +31,8 @@ pub(crate) async fn run(args: MirrorArgs, look: Look) -> Result<u8, Failure> {
         None => {
             let workflow = workflow(&args)?;
             let config = args.config.clone().ok_or_else(|| Failure::usage("--config is mandatory", "add -c FILE"))?;
-            (config, workflow, settings(&args)?, None)
+            let settings = settings(&args, &workflow)?;
+            (config, workflow, settings, None)
         }
     };
     let progress = Progress::start(look);
@@ -139,7 +141,7 @@ fn workflow(args: &MirrorArgs) -> Result<Workflow, Failure> {
     Ok(Workflow::ToRegistry { workspace, registry })
 }
 
-fn settings(args: &MirrorArgs) -> Result<Settings, Failure> {
+fn settings(args: &MirrorArgs, workflow: &Workflow) -> Result<Settings, Failure> {
     if let Some(date) = &args.since
         && !airlock_mirror::clock::is_date(date)
     {
@@ -157,8 +159,28 @@ fn settings(args: &MirrorArgs) -> Result<Settings, Failure> {
         since: args.since.clone(),
         verify_quick: args.verify == VerifyArg::Quick,
         legacy_resources: args.target_version.as_deref().map(is_legacy).transpose()?.unwrap_or(false),
+        policy: policy_file(&args.policy, workflow)?,
         ..Settings::default()
     })
+}
+
+/// The policy file that these flags stand for, as an absolute path. It is read here too: a mistake in it ends the run before anything
+/// else, as one in the configuration does. A run that loads archives judges nothing and needs no such file.
+pub(crate) fn policy_file(args: &PolicyArgs, workflow: &Workflow) -> Result<Option<PathBuf>, Failure> {
+    let system = || Policy::system_file(std::env::home_dir().as_deref());
+    let usage = |error: Error| Failure::Coded(error, Exit::Usage.code());
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    if matches!(workflow, Workflow::FromDisk { .. }) {
+        let named = args.policy.clone().or_else(|| args.secure_policy.then(|| system().ok()).flatten());
+        return Ok(named.map(absolute));
+    }
+    let path = match &args.policy {
+        Some(path) => path.clone(),
+        None if args.secure_policy => system().map_err(usage)?,
+        None => return Ok(None),
+    };
+    Policy::load(&path).map_err(usage)?;
+    Ok(Some(absolute(path)))
 }
 
 /// Whether a cluster of this version knows no IDMS (before 4.13).

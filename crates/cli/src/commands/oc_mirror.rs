@@ -22,10 +22,11 @@ use airlock_oci::{Error, ErrorKind};
 use airlock_transfer::Stop;
 use clap::{CommandFactory, Parser};
 
+use crate::args::mirror::PolicyArgs;
 use crate::args::oc_mirror::OcMirrorArgs;
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::host_of;
-use crate::commands::mirror::source_hosts;
+use crate::commands::mirror::{policy_file, source_hosts};
 use crate::commands::version::VERSION;
 use crate::exit::Failure;
 use crate::progress::time;
@@ -257,12 +258,26 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
     if args.port.is_some() {
         log.info("--port is not needed: no cache registry is started");
     }
+    if args.registries_d.is_some() {
+        log.info(
+            "--registries.d is not needed: signatures are always looked for as sigstore attachments, beside the images",
+        );
+    }
+    let policy = if args.secure_policy {
+        policy_file(&PolicyArgs { secure_policy: true, policy: args.policy.clone() }, &workflow)?
+    } else {
+        if let Some(path) = &args.policy {
+            log.warn(&format!("--policy {} is not used without --secure-policy: anything is accepted", path.display()));
+        }
+        None
+    };
     for warning in &loaded.warnings {
         log.warn(&warning.message);
     }
     let settings = Settings {
         oc_mirror: true,
         remove_signatures: args.remove_signatures,
+        policy,
         max_nested_paths: args.max_nested_paths,
         strict_archive: args.strict_archive,
         since: (!args.since.is_empty()).then(|| args.since.clone()),

@@ -1,18 +1,19 @@
 //! `airlock plan`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use airlock_mirror::archives::{ArchiveSource, Archives};
 use airlock_mirror::config;
 use airlock_mirror::plan::explain::explain;
 use airlock_mirror::plan::{Discovered, ManifestCache, Plan};
-use airlock_mirror::run::Settings;
+use airlock_mirror::run::{Settings, Workflow};
 use serde::Serialize;
 
 use crate::args::mirror::{AttachmentsArg, PlanArgs};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::file_path;
-use crate::commands::mirror::{client, source_hosts, warn};
+use crate::commands::mirror::{client, policy_file, source_hosts, warn};
 use crate::environment;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, size, table};
@@ -30,9 +31,16 @@ struct Shown<'a> {
 
 /// Runs the verb.
 pub(crate) async fn run(args: PlanArgs, look: Look) -> Result<u8, Failure> {
+    // A plan is made from where a run would read: archives, or registries, whose images are judged.
+    let workflow = if args.from.is_empty() {
+        Workflow::ToDisk { directory: PathBuf::new() }
+    } else {
+        Workflow::FromDisk { from: Vec::new(), workspace: None, registry: String::new() }
+    };
     let settings = Settings {
         all_attachments: args.attachments == AttachmentsArg::All,
         remove_signatures: args.remove_signatures,
+        policy: policy_file(&args.policy, &workflow)?,
         ..Settings::default()
     };
     let discovered =

@@ -173,6 +173,19 @@ async fn grant(client: &Client, host: &Host, scope: &Scope, scheme: &Scheme) -> 
     }
 }
 
+/// What helps when a host refuses the credential it was shown.
+pub(crate) fn hint(host: &str, kind: ErrorKind) -> Option<String> {
+    match kind {
+        ErrorKind::Unauthorized => {
+            Some(format!("user name or password are wrong or have expired: log in again with `airlock login {host}`"))
+        }
+        ErrorKind::Denied => {
+            Some(format!("this user lacks the right: ask for it, or log in as another with `airlock login {host}`"))
+        }
+        _ => None,
+    }
+}
+
 /// `Basic …` of a credential.
 pub(crate) fn basic(credential: &Credential) -> Result<HeaderValue, Failure> {
     let pair = format!("{}:{}", credential.username, credential.password.reveal());

@@ -160,6 +160,9 @@ async fn fetch(client: &Client, host: &Host, wanted: &Wanted<'_>) -> Result<Toke
         if matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Refused) {
             failure.kind = ErrorKind::Unauthorized;
         }
+        if wanted.credential.is_some() && failure.hint.is_none() {
+            failure.hint = super::hint(&host.name, failure.kind);
+        }
         failure
     })?;
     let body = answer.read_all(MAX_ANSWER_BYTES).await?;

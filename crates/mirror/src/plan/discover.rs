@@ -12,6 +12,7 @@ use super::naming::{Target, tag_of};
 use super::walk::{Attachments, Graph, Walk, two_sizes};
 use super::wanted::{Wanted, wanted};
 use crate::config::Loaded;
+use crate::policy::Gate;
 
 /// Images that are looked up side by side.
 const PARALLEL_IMAGES: usize = 12;
@@ -26,6 +27,8 @@ pub struct Request<'a> {
     pub cache: Arc<ManifestCache>,
     /// Which attachments are wanted.
     pub attachments: Attachments,
+    /// Which images may be carried; `None`: all.
+    pub gate: Option<Arc<Gate>>,
     /// The registry that the images go to, if they go to one: its prefix and nesting limit must keep names apart, and blocked
     /// images are matched against its names too.
     pub target: Option<&'a Target>,
@@ -48,7 +51,8 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     let mut warnings = Vec::new();
     let all = wanted(request.loaded)?;
     let kept = unblocked(all, &request, &mut warnings);
-    let walk = Walk { source: request.source, cache: request.cache, attachments: request.attachments };
+    let walk =
+        Walk { source: request.source, cache: request.cache, attachments: request.attachments, gate: request.gate };
     let (walk, total) = (&walk, kept.len());
     let mut looked_up: Vec<(Wanted, Result<Graph, Error>)> = Vec::with_capacity(total);
     let mut stream = futures_util::stream::iter(kept)

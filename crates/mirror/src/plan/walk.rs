@@ -11,6 +11,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::cache::ManifestCache;
 use super::model::{Attachment, AttachmentKind, BlobNode, ManifestNode};
+use crate::policy::{Gate, Verdict};
 
 /// How deep indexes may name indexes.
 const MAX_INDEX_DEPTH: usize = 5;
@@ -33,6 +34,8 @@ pub(crate) struct Walk {
     pub source: Arc<dyn Source>,
     pub cache: Arc<ManifestCache>,
     pub attachments: Attachments,
+    /// Which images may be carried; `None`: all.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// What a name turned out to be.
@@ -90,7 +93,11 @@ impl Walk {
     /// Looks a name up and follows everything it names.
     pub(crate) async fn image(&self, name: &Reference, platforms: &[Platform]) -> Result<Graph, Error> {
         let (root, place) = self.root(name).await?;
+        let unsigned = self.judge(name, &root, &place).await?;
         let mut graph = self.follow(name, &root, platforms, 0).await?;
+        if let Some(error) = unsigned {
+            self.judge_instances(name, &graph, &place, error).await?;
+        }
         graph.place = Some(place);
         if !platforms.is_empty() && root.shape() == Shape::Index {
             check_platforms(name, &graph, platforms)?;
@@ -99,6 +106,45 @@ impl Walk {
             self.attach(name, &mut graph).await?;
         }
         Ok(graph)
+    }
+
+    /// Asks the policy about the root, before anything below it is looked at. An index whose own digest nobody has signed is not refused
+    /// yet: the error is what it will be refused with unless everything that is carried of it is signed.
+    async fn judge(&self, name: &Reference, root: &Manifest, place: &Place) -> Result<Option<Error>, Error> {
+        let Some(gate) = &self.gate else { return Ok(None) };
+        // Signatures are found by, and made for, the SHA-256 digest, whatever the image was asked for by.
+        let digest = if root.is_sha256() { root.digest().clone() } else { Digest::of(root.bytes()) };
+        match gate.judge(self.source.as_ref(), name, place, &digest).await? {
+            Verdict::Accepted => Ok(None),
+            Verdict::Unsigned(error) if root.shape() == Shape::Index => Ok(Some(error)),
+            Verdict::Unsigned(error) => Err(error),
+        }
+    }
+
+    /// Asks the policy about every image that is carried of an index, as containers/image does when it copies one.
+    async fn judge_instances(
+        &self,
+        name: &Reference,
+        graph: &Graph,
+        place: &Place,
+        unsigned: Error,
+    ) -> Result<(), Error> {
+        let Some(gate) = &self.gate else { return Ok(()) };
+        let instances: Vec<&Digest> = graph
+            .nodes
+            .iter()
+            .filter(|d| graph.manifests.get(d).is_some_and(|m| !media_type::is_index(&m.media_type)))
+            .collect();
+        // Nothing that is signed is no signature.
+        if instances.is_empty() {
+            return Err(unsigned);
+        }
+        for digest in instances {
+            if let Verdict::Unsigned(_) = gate.judge(self.source.as_ref(), name, place, digest).await? {
+                return Err(unsigned);
+            }
+        }
+        Ok(())
     }
 
     async fn root(&self, name: &Reference) -> Result<(Manifest, Place), Error> {

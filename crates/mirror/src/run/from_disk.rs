@@ -42,6 +42,12 @@ pub(super) async fn run(
     let workspace = Workspace::of(workspace.as_deref().unwrap_or(first));
     let target = Target::parse(registry, request.settings.max_nested_paths)?;
 
+    if let Some(policy) = &request.settings.policy {
+        events(Event::Warning(format!(
+            "the policy {} is not applied to archives: what they hold was judged when they were written",
+            policy.display()
+        )));
+    }
     events(Event::Phase(Phase::Verify));
     let archives = {
         let (from, state) = (from.to_vec(), request.state.clone());

@@ -21,8 +21,9 @@ pub use single::{OneImage, one_image};
 use crate::config::Loaded;
 use crate::event::{Event, Events, Phase};
 use crate::plan::{Attachments, Discovered, ManifestCache, Plan, Request as PlanRequest, Target, discover};
+use crate::policy::{Gate, Policy};
 use crate::report::Report;
-use crate::sources::Router;
+use crate::sources::{self, Router};
 
 /// Where from, where to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ pub enum Workflow {
 }
 
 /// How to run; everything that a later `--retry` must repeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
     /// cosign attestations and SBOMs as well.
@@ -75,6 +76,8 @@ pub struct Settings {
     pub legacy_resources: bool,
     /// Behave and speak as oc-mirror v2: nothing partial is sealed.
     pub oc_mirror: bool,
+    /// The containers-policy.json file that says which images may be mirrored from registries. Archives are not judged.
+    pub policy: Option<PathBuf>,
 }
 
 /// What a later run needs to finish this one.
@@ -126,23 +129,6 @@ pub enum DryRun {
     Instances,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            all_attachments: false,
-            remove_signatures: false,
-            max_nested_paths: 0,
-            strict_archive: false,
-            part_bytes: None,
-            replace: false,
-            since: None,
-            verify_quick: false,
-            legacy_resources: false,
-            oc_mirror: false,
-        }
-    }
-}
-
 impl Settings {
     /// Which attachments are wanted.
     pub fn attachments(&self) -> Attachments {
@@ -179,17 +165,45 @@ pub async fn plan(
     events: &Events,
 ) -> Result<Discovered, Error> {
     let source = registries(loaded, client);
-    plan_from(loaded, source, settings, cache, target, events).await
+    plan_judged(loaded, source, settings, cache, target, events).await
+}
+
+/// The plan of a configuration, read from a source that holds what the world's registries do: the policy decides what of it is carried.
+async fn plan_judged(
+    loaded: &Loaded,
+    source: Arc<dyn Source>,
+    settings: &Settings,
+    cache: Arc<ManifestCache>,
+    target: Option<&Target>,
+    events: &Events,
+) -> Result<Discovered, Error> {
+    let gate = match &settings.policy {
+        Some(path) => Some(Arc::new(Gate::new(Policy::load(path)?, sources::layouts(loaded)))),
+        None => None,
+    };
+    discovered(loaded, source, gate, settings, cache, target, events).await
 }
 
 fn registries(loaded: &Loaded, client: &Client) -> Arc<dyn Source> {
     Arc::new(Router::new(Arc::new(RegistrySource::new(client.clone())), loaded))
 }
 
-/// The plan of a configuration, read from a source.
+/// The plan of a configuration, read from a source whose content has been judged before: an archive.
 pub async fn plan_from(
     loaded: &Loaded,
     source: Arc<dyn Source>,
+    settings: &Settings,
+    cache: Arc<ManifestCache>,
+    target: Option<&Target>,
+    events: &Events,
+) -> Result<Discovered, Error> {
+    discovered(loaded, source, None, settings, cache, target, events).await
+}
+
+async fn discovered(
+    loaded: &Loaded,
+    source: Arc<dyn Source>,
+    gate: Option<Arc<Gate>>,
     settings: &Settings,
     cache: Arc<ManifestCache>,
     target: Option<&Target>,
@@ -201,6 +215,7 @@ pub async fn plan_from(
         source,
         cache,
         attachments: settings.attachments(),
+        gate,
         target,
         progress: &|done, total| events(Event::Planned { done, total }),
     })

@@ -26,7 +26,7 @@ pub async fn one_image(
     attachments: Attachments,
     platforms: &[Platform],
 ) -> Result<OneImage, Error> {
-    let walk = Walk { source, cache, attachments };
+    let walk = Walk { source, cache, attachments, gate: None };
     let graph = walk.image(reference, platforms).await?;
     let digest = graph
         .nodes

@@ -8,7 +8,7 @@ use airlock_oci::{Error, Sink, Source};
 use airlock_transfer::{Outcome, Stop};
 
 use super::outcome::{Ledger, present};
-use super::{DryRun, Request, forecast, plan_from, registries};
+use super::{DryRun, Request, forecast, plan_judged, registries};
 use crate::event::{Event, Events, Phase};
 use crate::outputs::mapping::mapping;
 use crate::outputs::mirror_sets::{Stamp, mirror_sets};
@@ -32,10 +32,16 @@ pub(super) async fn run(
     sink.ping().await?;
     let cache = Arc::new(ManifestCache::open(&request.cache));
     let source = registries(&request.loaded, &request.source);
-    let plan =
-        plan_from(&request.loaded, Arc::clone(&source), &request.settings, Arc::clone(&cache), Some(&target), &events)
-            .await?
-            .plan;
+    let plan = plan_judged(
+        &request.loaded,
+        Arc::clone(&source),
+        &request.settings,
+        Arc::clone(&cache),
+        Some(&target),
+        &events,
+    )
+    .await?
+    .plan;
     forecast(&plan, 0, 0, &events);
     let source = Arc::new(Cached { cache, source });
     load(request, &plan, &target, source, sink, &workspace, &ledger, stop).await

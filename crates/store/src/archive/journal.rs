@@ -68,7 +68,7 @@ impl Recorded {
             ["plan", digest] if number == 1 => self.plan = Some(digest.parse().ok()?),
             ["set", digest] if number == 2 => self.set = Some(digest.parse().ok()?),
             ["created", sequence, date] if number == 3 => {
-                self.created = Some((sequence.parse().ok()?, date.to_owned()))
+                self.created = Some((sequence.parse().ok()?, date.to_owned()));
             }
             ["done", entry] => self.done.push(entry.parse().ok()?),
             ["at", entry, bytes] => {

@@ -61,7 +61,7 @@ impl Seal {
             .and_then(|i| i.strip_suffix('\n'))
             .and_then(|i| i.parse().ok())
             .ok_or_else(|| bad("it does not end with an identity"))?;
-        if Digest::of(text[..body_len].as_bytes()) != identity {
+        if Digest::of(&text.as_bytes()[..body_len]) != identity {
             return Err(bad("its identity does not match its content"));
         }
         let mut lines = text[..body_len].lines().peekable();

@@ -44,7 +44,7 @@ pub trait PartFile: Send + Sync {
     /// Cuts or extends.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Bytes now.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Reserves space for `len` bytes where the file system can; an error of kind
     /// `Unsupported` means that it cannot.
     fn reserve(&self, len: u64) -> io::Result<()>;
@@ -142,7 +142,7 @@ impl PartFile for LocalFile {
         self.0.set_len(len)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 

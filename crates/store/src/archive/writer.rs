@@ -300,7 +300,7 @@ impl Writer {
                 Kind::Derived | Kind::File(_) => continue,
             };
             let file = &self.files[slot.part];
-            if file.len().map_err(|e| self.fail("look at", number, &e))? < slot.end() {
+            if file.size().map_err(|e| self.fail("look at", number, &e))? < slot.end() {
                 continue;
             }
             if let Some(digest) = digest {

@@ -1,4 +1,5 @@
 //! Images and contents for the archive's tests.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

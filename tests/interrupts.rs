@@ -1,0 +1,128 @@
+//! The promise: a run that is stopped by hand keeps what it has and says how to go on, the next one goes on there, and two runs never write
+//! into one directory.
+
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use airlock_testkit::binary::Started;
+use airlock_testkit::scripted::{Fault, Registry};
+use support::{BAD, GOOD, Gap, INTERRUPTED, REFUSED, leftovers, part, parts, pushes, says};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn signal(started: &Started, name: &str) {
+    let sent = Command::new("kill").args([name, &started.id().to_string()]).status().expect("run kill");
+    assert!(sent.success());
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn wait_for(what: &str, started: &Started, so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "{what} did not happen:\n{}", started.stderr());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A run to disk that hangs in the middle of the large blob, when everything else has arrived.
+fn hanging(gap: &Gap, isc: &str) -> Started {
+    let path = gap.large_path();
+    gap.upstream.fault(Fault::on("GET", &path).first(1).stall_after(400_000, Duration::from_secs(20)));
+    let to = format!("file://{}", gap.archive().display());
+    let started = gap.binary.start(["mirror", "-c", isc, "--tls-verify=false", &to]);
+    let others: Vec<String> =
+        gap.good.blobs.iter().chain(&gap.bad.blobs).map(|b| b.descriptor.digest.to_string()).collect();
+    wait_for("the download", &started, || {
+        others.iter().all(|digest| gap.upstream.count("GET", &format!("/v2/*/blobs/{digest}")) == 1)
+            && gap.upstream.log().iter().any(|r| r.path == path && r.sent == 400_000)
+    });
+    // What was sent is on its way to the disk.
+    std::thread::sleep(Duration::from_millis(500));
+    started
+}
+
+#[test]
+fn a_run_to_disk_that_is_interrupted_goes_on_where_it_was() {
+    for name in ["-INT", "-TERM"] {
+        let gap = Gap::new();
+        let isc = gap.both();
+        let undisturbed = gap.folder("undisturbed");
+        gap.write(&isc, &undisturbed, &[]).expect_code(0);
+        gap.upstream.clear_log();
+
+        let started = hanging(&gap, &isc);
+        signal(&started, name);
+        let began = Instant::now();
+        let outcome = started.wait(PATIENCE).expect_code(INTERRUPTED);
+        assert!(began.elapsed() < Duration::from_secs(10), "it took {:?} to stop", began.elapsed());
+        says(&outcome, &["stopping", "interrupted: 1 of 2 images", "next: run the same command again"]);
+        assert_eq!(parts(&gap.archive()), Vec::<String>::new(), "something was sealed");
+        assert!(leftovers(&gap.archive()).contains(&".airlock-journal".to_owned()), "there is no journal");
+        assert_eq!(support::report(&gap.archive())["status"], "interrupted");
+
+        gap.upstream.clear_log();
+        gap.write(&isc, &gap.archive(), &[]).expect_code(0);
+        assert!(part(&gap.archive()) == part(&undisturbed), "the archive differs from one that was never interrupted");
+        let blobs = gap.upstream.log().into_iter().filter(|r| r.method == "GET" && r.path.contains("/blobs/"));
+        let again: Vec<_> = blobs.map(|r| (r.path.clone(), r.header("range").map(str::to_owned))).collect();
+        assert!(
+            again.iter().all(|(path, _)| *path == gap.large_path()),
+            "complete blobs were fetched again: {again:?}"
+        );
+        gap.is_complete(&isc, &gap.archive());
+    }
+}
+
+#[test]
+fn a_run_into_a_registry_that_is_interrupted_is_finished_by_the_next() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    gap.write(&isc, &gap.archive(), &[]).expect_code(0);
+    let target = Registry::start();
+    target.fault(Fault::on("PUT", "/v2/team/bad/manifests/v1").first(1).delay(Duration::from_secs(20)));
+    let (from, to) = (format!("file://{}", gap.archive().display()), format!("docker://{}", target.address()));
+    let started = gap.binary.start(["mirror", "-c", &isc, "--from", &from, "--tls-verify=false", &to]);
+    wait_for("the push", &started, || {
+        target.count("PUT", "/v2/team/bad/manifests/v1") == 1 && target.has(GOOD, &gap.good)
+    });
+    signal(&started, "-INT");
+    let outcome = started.wait(PATIENCE).expect_code(INTERRUPTED);
+    says(&outcome, &["stopping", "interrupted: ", "next: run the same command again"]);
+    target.heal();
+    target.clear_log();
+    gap.load(&isc, &[&gap.archive()], &target, &[]).expect_code(0);
+    gap.has_both(&target);
+    let uploads: u64 = target.log().iter().filter(|r| r.path.contains("/uploads/")).map(|r| r.received).sum();
+    assert_eq!(uploads, 0, "blobs were pushed again: {:?}", pushes(&target));
+    assert!(target.content(|content| content.manifest(BAD, "v1").is_some()));
+}
+
+#[test]
+fn two_signals_end_it_at_once() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    let mut started = hanging(&gap, &isc);
+    signal(&started, "-INT");
+    started.until(|printed| printed.contains("stopping").then_some(()));
+    signal(&started, "-INT");
+    started.wait(Duration::from_secs(5)).expect_code(INTERRUPTED);
+    gap.upstream.heal();
+    gap.write(&isc, &gap.archive(), &[]).expect_code(0);
+    gap.is_complete(&isc, &gap.archive());
+}
+
+#[test]
+fn the_second_of_two_runs_on_one_directory_is_refused() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    let first = hanging(&gap, &isc);
+    let outcome = gap.write(&isc, &gap.archive(), &[]).expect_code(REFUSED);
+    says(&outcome, &["another run of airlock", &gap.archive().display().to_string(), "hint: wait"]);
+    assert!(leftovers(&gap.archive()).contains(&".airlock-journal".to_owned()), "the first run's journal is gone");
+    let outcome = first.wait(Duration::from_secs(60));
+    outcome.expect_code(0);
+    gap.is_complete(&isc, &gap.archive());
+}
