@@ -1,5 +1,6 @@
 //! The promise: with a policy, only what it allows is carried; everything else is named, and the rest goes on. skopeo, which reads the
 //! same file, is the judge.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +35,6 @@ enum Key {
 /// One image of the table.
 struct Case {
     repository: &'static str,
-    image: Built,
     requirements: Value,
     accepted: bool,
     /// Where it is not as `accepted`.
@@ -114,7 +114,7 @@ fn cases(registry: &Registry) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |repository: &'static str, image: Built, requirements: Value, accepted: bool| {
         registry.put(repository, &image, Some("1"));
-        cases.push(Case { repository, image, requirements, accepted, skopeo: None });
+        cases.push(Case { repository, requirements, accepted, skopeo: None });
         cases.len() - 1
     };
     let name = |repository: &str| format!("{}/{repository}", registry.address());
@@ -262,7 +262,7 @@ fn each_image_is_judged_as_skopeo_judges_it() {
     let denied = denied(&plan);
     for case in &cases {
         let name = format!("{}/{}:1", registry.address(), case.repository);
-        assert_eq!(denied.get(&name).is_none(), case.accepted, "{name}: {:?}", denied.get(&name));
+        assert_eq!(!denied.contains_key(&name), case.accepted, "{name}: {:?}", denied.get(&name));
         let Some((code, cause)) = denied.get(&name) else { continue };
         assert!(cause.contains("Source image rejected"), "{cause}");
         if case.repository == "t/gpg" {
@@ -283,6 +283,11 @@ fn each_image_is_judged_as_skopeo_judges_it() {
     let Some(program) = tools::need("skopeo") else { return };
     for case in &cases {
         let (accepted, said) = skopeo(&program, &policy, &binary.folder(), &registry, case);
+        if said.contains("sigstore disabled") {
+            // Debian builds it so; it still judges what needs no signature.
+            tools::skipped(&format!("this skopeo does not check the signatures of {}", case.repository));
+            continue;
+        }
         assert_eq!(accepted, case.skopeo.unwrap_or(case.accepted), "{}: {said}", case.repository);
     }
 }

@@ -2,17 +2,17 @@
 //! be the one that was meant to protect something.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use airlock_oci::{Error, ErrorKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::identity::Identity;
+use super::json::{Object, Unique, object_as};
 use super::key::PublicKey;
 use super::{Policy, read_at_most};
 
@@ -20,8 +20,7 @@ use super::{Policy, read_at_most};
 const MAX_KEY_BYTES: u64 = 1024 * 1024;
 
 /// What an image must fulfil.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "RequirementWire")]
+#[derive(Debug)]
 pub(super) enum Requirement {
     /// `insecureAcceptAnything`.
     Accept,
@@ -57,9 +56,6 @@ struct PolicyWire {
     transports: Unique<Unique<Requirements>>,
 }
 
-/// A JSON object of which no key occurs twice.
-struct Unique<T>(BTreeMap<String, T>);
-
 #[derive(Deserialize)]
 #[serde(try_from = "Vec<Requirement>")]
 struct Requirements(Vec<Requirement>);
@@ -88,7 +84,7 @@ struct RequirementWire {
 
 /// Reads the text of a policy file.
 pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Policy, Error> {
-    let wire: PolicyWire = serde_json::from_slice(bytes).map_err(|e| {
+    let Object(wire): Object<PolicyWire> = serde_json::from_slice(bytes).map_err(|e| {
         Error::new(ErrorKind::Invalid, format!("read the policy {}", file.display()), e)
             .hint("the form is described in containers-policy.json(5)")
     })?;
@@ -208,6 +204,12 @@ impl RequirementWire {
     }
 }
 
+impl<'de> Deserialize<'de> for Requirement {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object_as::<RequirementWire, Self, D>(deserializer)
+    }
+}
+
 impl TryFrom<RequirementWire> for Requirement {
     type Error = String;
 
@@ -248,40 +250,6 @@ impl KeySource {
                 PublicKey::parse(&pem, &place)
             }
         }
-    }
-}
-
-impl<T> Default for Unique<T> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(std::marker::PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Unique<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique<T>, A::Error> {
-                let mut entries = BTreeMap::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    if entries.contains_key(&key) {
-                        return Err(de::Error::custom(format!("`{key}` occurs twice")));
-                    }
-                    let value = map.next_value()?;
-                    entries.insert(key, value);
-                }
-                Ok(Unique(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Entries(std::marker::PhantomData))
     }
 }
 
@@ -366,6 +334,9 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(says) && text.contains("/etc/x/policy.json"), "{bad}: {text}");
         }
+        let error = read(r#"{"default":[{"type":"reject"}],"transports":{"docker":{"quay.io":[{"type":"x"}]}}}"#);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("`docker`: `quay.io`: unknown type `x` of a requirement at line 1 column"), "{error}");
         let error = read("{\n \"default\": [\n  {\"type\": \"rejcet\"}\n ]\n}").unwrap_err().to_string();
         assert!(error.contains("line 3"), "{error}");
     }
@@ -383,6 +354,7 @@ mod tests {
         }
         for (bad, says) in [
             (r"{}", "missing field `type`"),
+            (r#"["insecureAcceptAnything"]"#, "expected an object"),
             (r#"{"type":"acceptAnything"}"#, "unknown type `acceptAnything`"),
             (r#"{"type":"insecureAcceptAnything","keyPath":"/k"}"#, "`keyPath` does not belong"),
             (r#"{"type":"reject","reason":"x"}"#, "unknown field `reason`"),

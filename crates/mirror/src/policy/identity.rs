@@ -1,11 +1,12 @@
 //! Whether the name in a signature is one that the policy takes for the image that is being mirrored.
 
 use airlock_oci::{Reference, Registry, Repository};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use super::json::object_as;
 
 /// How the name in a signature must relate to the image's (containers-policy.json(5), `signedIdentity`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Wire")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
     /// The same repository and the same tag or digest.
     MatchExact,
@@ -35,6 +36,12 @@ struct Wire {
     docker_repository: Option<String>,
     prefix: Option<String>,
     signed_prefix: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Identity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object_as::<Wire, Self, D>(deserializer)
+    }
 }
 
 impl TryFrom<Wire> for Identity {
@@ -195,6 +202,7 @@ mod tests {
         identity(r#"{"type":"exactRepository","dockerRepository":"quay.io/a/b"}"#);
         identity(r#"{"type":"remapIdentity","prefix":"localhost:5000/a","signedPrefix":"quay.io"}"#);
         for (bad, says) in [
+            (r#"["matchExact",null,null,null,null]"#, "expected an object"),
             (r#"{"type":"matchAnything"}"#, "unknown type `matchAnything`"),
             (r#"{"type":"matchExact","prefix":"a"}"#, "no other fields"),
             (r#"{"type":"matchExact","type":"matchRepository"}"#, "duplicate field"),

@@ -14,6 +14,7 @@
 mod check;
 mod file;
 mod identity;
+mod json;
 mod key;
 mod scope;
 mod signature;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::identity::Identity;
+use super::json::Object;
 use super::key::PublicKey;
 
 /// The media type of a layer that is a payload.
@@ -31,7 +32,7 @@ pub(super) struct Expected<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Payload {
-    critical: Critical,
+    critical: Object<Critical>,
     #[serde(default, rename = "optional")]
     _optional: Option<IgnoredAny>,
 }
@@ -41,8 +42,8 @@ struct Payload {
 struct Critical {
     #[serde(rename = "type")]
     kind: String,
-    image: Image,
-    identity: Named,
+    image: Object<Image>,
+    identity: Object<Named>,
 }
 
 #[derive(Deserialize)]
@@ -71,12 +72,12 @@ impl Expected<'_> {
                 "cryptographic signature verification failed: it was made by another key, or of other bytes".into()
             );
         }
-        let Payload { critical: Critical { kind, image, identity }, .. } =
+        let Object(Payload { critical: Object(Critical { kind, image, identity }), .. }) =
             serde_json::from_slice(payload).map_err(|e| format!("the payload is not a simple signing payload: {e}"))?;
         if kind != PAYLOAD_KIND {
             return Err(format!("the payload is of the type `{kind}`, not `{PAYLOAD_KIND}`"));
         }
-        let signed = &identity.docker_reference;
+        let signed = &identity.0.docker_reference;
         if !self.identity.accepts(self.name, signed) {
             let mut text = format!("Signature for identity `{signed}` is not accepted");
             let repository_only = signed.parse::<Reference>().is_ok_and(|s| s.tag().is_none() && s.digest().is_none());
@@ -86,8 +87,8 @@ impl Expected<'_> {
             }
             return Err(text);
         }
-        if image.docker_manifest_digest != *self.digest {
-            return Err(format!("Signature for digest `{}` does not match", image.docker_manifest_digest));
+        if image.0.docker_manifest_digest != *self.digest {
+            return Err(format!("Signature for digest `{}` does not match", image.0.docker_manifest_digest));
         }
         Ok(())
     }
@@ -174,6 +175,7 @@ mod tests {
             (good.replace("\"optional\":null", "\"critical\":{}"), "duplicate field"),
             (good.replace("docker-manifest-digest", "digest"), "unknown field"),
             (good.replace("sha256:", "md5:"), "not a simple signing payload"),
+            (format!(r#"[["{PAYLOAD_KIND}",["{digest}"],["q.io/a"]],null]"#), "not a simple signing payload"),
             ("[]".into(), "not a simple signing payload"),
         ] {
             let error = expected.check(&signer.layer(&changed), changed.as_bytes()).unwrap_err();
