@@ -80,8 +80,16 @@ impl Spot {
                 Err(failure) => return Err(failure),
             }
         };
+        let page = declared.as_deref().is_some_and(|d| d.starts_with("text/html"));
+        let explain = |error: Error| match Failure::from(error) {
+            failure if page => failure.hint(format!(
+                "`{}` answered with a web page: a proxy or a sign-in page stands before the registry",
+                self.host.name
+            )),
+            failure => failure,
+        };
         let parsed = match expected {
-            Some(expected) => Manifest::parse_expecting(bytes, declared.as_deref(), expected)?,
+            Some(expected) => Manifest::parse_expecting(bytes, declared.as_deref(), expected).map_err(explain)?,
             None => {
                 // The registry's own claim, where it makes one, must hold for the bytes that came.
                 if let Some(claimed) = header.as_deref().and_then(|h| h.parse::<Digest>().ok()) {
@@ -94,7 +102,7 @@ impl Spot {
                         .hint("a proxy or the registry's storage alters content; ask its administrator"));
                     }
                 }
-                Manifest::parse(bytes, declared.as_deref())?
+                Manifest::parse(bytes, declared.as_deref()).map_err(explain)?
             }
         };
         Ok(parsed)
