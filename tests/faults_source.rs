@@ -333,3 +333,51 @@ fn a_broken_signature_costs_the_image_that_it_belongs_to() {
     gap.retry(&gap.archive()).expect_code(0);
     gap.is_complete(&isc, &gap.archive());
 }
+
+#[test]
+fn a_page_in_place_of_a_manifest_costs_its_image() {
+    let page = |status| {
+        let headers = [("Content-Type", "text/html")];
+        Fault::on("*", MANIFESTS_OF_BAD).answer(status, &headers, "<html><title>Sign in to the network</title></html>")
+    };
+    costs_one_image(page(200), &["pull manifest", "hint: ", "web page"]);
+    costs_one_image(page(511), &["511"]);
+}
+
+#[test]
+fn a_manifest_that_is_too_large_costs_its_image() {
+    let large = format!("{{\"schemaVersion\":2,\"pad\":\"{}\"}}", "x".repeat(5 << 20));
+    let headers = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
+    costs_one_image(
+        Fault::on("GET", MANIFESTS_OF_BAD).answer(200, &headers, &large),
+        &["manifest", "more than 4194304 bytes"],
+    );
+}
+
+#[test]
+fn a_redirect_that_leads_nowhere_costs_its_image_and_is_named() {
+    let path = Gap::new().large_path();
+    let port = airlock_testkit::process::Port::claim();
+    let nowhere = format!("http://{}{path}", port.address());
+    costs_one_image(Fault::on("GET", &path).redirect(&nowhere), &[&port.address().to_string(), "Connection refused"]);
+    // Round in circles.
+    costs_one_image(Fault::on("GET", &path).redirect(&path), &["redirect"]);
+    let headers: [(&str, &str); 0] = [];
+    costs_one_image(Fault::on("GET", &path).answer(307, &headers, ""), &["redirects to no usable address"]);
+}
+
+#[test]
+fn a_token_server_that_is_not_there_is_named() {
+    let port = airlock_testkit::process::Port::claim();
+    let mut auth = Auth::bearer("reader", "secret");
+    if let Auth::Bearer(bearer) = &mut auth {
+        bearer.realm = Some(format!("http://{}/token", port.address()));
+    }
+    let gap = Gap::at(Registry::builder().auth(auth).start());
+    let isc = gap.both();
+    let outcome = gap.write(&isc, &gap.archive(), &["--src-creds", "reader:secret"]).expect_code(NETWORK);
+    says(&outcome, &["token server", &port.address().to_string(), "Connection refused"]);
+    gap.upstream.set_auth(Auth::basic("reader", "secret"));
+    gap.write(&isc, &gap.archive(), &["--src-creds", "reader:secret"]).expect_code(0);
+    gap.is_complete(&isc, &gap.archive());
+}

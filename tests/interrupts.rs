@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use airlock_testkit::binary::Started;
 use airlock_testkit::scripted::{Fault, Registry};
-use support::{BAD, GOOD, Gap, INTERRUPTED, REFUSED, leftovers, part, parts, pushes, says};
+use support::{BAD, DAMAGED, GOOD, Gap, INTERRUPTED, PARTIAL, REFUSED, leftovers, part, parts, pushes, says};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -157,4 +157,52 @@ fn a_run_that_is_still_planning_ends_at_once() {
     started.wait(PATIENCE).expect_code(INTERRUPTED);
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?} to stop", began.elapsed());
     assert_eq!(pushes(&target), Vec::<String>::new());
+}
+
+#[test]
+fn an_interrupted_run_that_goes_on_with_another_plan_mixes_nothing_and_keeps_what_it_can() {
+    let gap = Gap::new();
+    let third = airlock_testkit::fixture::image(3).layers(&[50_000]).build();
+    gap.upstream.put("team/third", &third, Some("v1"));
+    let started = hanging(&gap, &gap.both());
+    signal(&started, "-INT");
+    started.wait(PATIENCE).expect_code(INTERRUPTED);
+    gap.upstream.clear_log();
+    let isc = gap.isc(&["team/third:v1", "team/good:v1"]);
+    gap.write(&isc, &gap.archive(), &[]).expect_code(0);
+    for blob in &gap.good.blobs {
+        let path = format!("/v2/*/blobs/{}", blob.descriptor.digest);
+        assert_eq!(gap.upstream.count("GET", &path), 0, "a complete blob was fetched again");
+    }
+    assert_eq!(leftovers(&gap.archive()), Vec::<String>::new());
+    let undisturbed = gap.folder("undisturbed");
+    gap.write(&isc, &undisturbed, &[]).expect_code(0);
+    assert!(part(&gap.archive()) == part(&undisturbed), "the archive differs from one that began anew");
+}
+
+#[test]
+fn what_was_altered_between_two_runs_is_never_offered() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    let started = hanging(&gap, &isc);
+    signal(&started, "-INT");
+    started.wait(PATIENCE).expect_code(INTERRUPTED);
+    // One byte of a blob that the journal calls complete, and one of the beginning of the other.
+    let path = gap.archive().join(".mirror_000001.tar.partial");
+    let mut bytes = std::fs::read(&path).expect("read the part");
+    for content in [&gap.good.blobs[1].bytes, &gap.bad.blobs[1].bytes] {
+        let begin = &content[..64];
+        let at = bytes.windows(64).position(|window| window == begin).expect("the blob has begun");
+        bytes[at + 10] ^= 1;
+    }
+    std::fs::write(&path, &bytes).expect("alter the part");
+    gap.write(&isc, &gap.archive(), &[]);
+    let target = Registry::start();
+    let outcome = gap.load(&isc, &[&gap.archive()], &target, &[]);
+    assert!(matches!(outcome.code, Some(0 | PARTIAL | DAMAGED)), "{:?}\n{}", outcome.code, outcome.stderr);
+    for (repository, image) in [(GOOD, &gap.good), (BAD, &gap.bad)] {
+        let offered = target.content(|content| content.manifest(repository, "v1").is_some());
+        assert_eq!(offered, target.has(repository, image), "{repository} is offered and is not whole");
+        assert!(outcome.code != Some(0) || offered, "{repository} is missing without a word");
+    }
 }

@@ -307,3 +307,23 @@ fn the_second_archive_of_a_series_is_mended_to_the_same_bytes_too() {
     gap.load(&isc, &[&gap.folder("first"), &gap.archive()], &target, &[]).expect_code(0);
     gap.has_both(&target);
 }
+
+#[test]
+fn a_tag_that_moved_meanwhile_is_followed_and_what_the_archive_has_is_kept() {
+    let mut gap = Gap::new();
+    let isc = gap.both();
+    gap.upstream.fault(Fault::on("GET", &gap.large_path()).status(404));
+    gap.write(&isc, &gap.archive(), &[]).expect_code(PARTIAL);
+    gap.upstream.heal();
+    // Published anew instead of mended.
+    gap.bad = fixture::image(40).layers(&[90_000]).build();
+    gap.upstream.put(BAD, &gap.bad, Some("v1"));
+    gap.upstream.clear_log();
+    gap.retry(&gap.archive()).expect_code(0);
+    let of_good: Vec<_> = blobs_asked(&gap.upstream).into_iter().filter(|path| path.contains(GOOD)).collect();
+    assert_eq!(of_good, Vec::<String>::new(), "what the archive had was fetched again");
+    gap.is_complete(&isc, &gap.archive());
+    let undisturbed = gap.folder("undisturbed");
+    gap.write(&isc, &undisturbed, &[]).expect_code(0);
+    assert!(part(&gap.archive()) == part(&undisturbed));
+}
