@@ -1,6 +1,8 @@
 //! The promise: damage to an archive is found and named before anything is pushed, whichever byte it is, and a damaged journal
 //! costs time and nothing else.
 
+mod support;
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -240,4 +242,76 @@ fn a_damaged_journal_costs_nothing_but_time() {
         assert!(!journal.exists(), "the journal is left over");
     }
     assert!(damaged > 0, "no journal was damaged");
+}
+
+/// A run of several parts, verified and loaded by [`support`].
+fn in_parts(gap: &support::Gap, isc: &str, folder: &Path) -> Vec<String> {
+    support::write_in_parts(gap, isc, folder, 800_000).expect_code(0);
+    let names = support::parts(folder);
+    assert!(names.len() >= 3, "too few parts: {names:?}");
+    names
+}
+
+/// Verification and loading both name `words` and end alike, and the target gets no request that writes.
+#[track_caller]
+fn refused(gap: &support::Gap, isc: &str, folder: &Path, words: &[&str], what: &str) {
+    let target = airlock_testkit::scripted::Registry::start();
+    for outcome in [gap.verify(folder), gap.load(isc, &[folder], &target, &[])] {
+        assert_eq!(outcome.code, Some(DAMAGED), "{what}\n{}\n{}", outcome.stdout, outcome.stderr);
+        support::says(&outcome, words);
+    }
+    assert_eq!(support::pushes(&target), Vec::<String>::new(), "{what}: something was pushed");
+}
+
+#[test]
+fn parts_that_are_missing_cut_mixed_or_altered_are_named() {
+    let gap = support::Gap::new();
+    let third = airlock_testkit::fixture::image(3).layers(&[600_000, 500_000]).build();
+    gap.upstream.put("team/third", &third, Some("v1"));
+    let isc = gap.isc(&["team/good:v1", "team/bad:v1", "team/third:v1"]);
+    let names = in_parts(&gap, &isc, &gap.archive());
+    gap.verify(&gap.archive()).expect_code(0);
+    // The same plan at another time: the same layout, another archive.
+    let other = gap.folder("other");
+    let later = support::Gap {
+        binary: Binary::new(AIRLOCK).env("SOURCE_DATE_EPOCH", "1800000000"),
+        upstream: airlock_testkit::scripted::Registry::start(),
+        good: gap.good.clone(),
+        bad: gap.bad.clone(),
+    };
+    assert_eq!(in_parts(&later, &isc, &other), names);
+
+    let place = |name: &str| gap.archive().join(name);
+    for name in &names {
+        let whole = fs::read(place(name)).expect("read a part");
+        fs::remove_file(place(name)).expect("lose a part");
+        refused(&gap, &isc, &gap.archive(), &[name], &format!("{name} is missing"));
+        fs::copy(other.join(name), place(name)).expect("mix two archives");
+        refused(&gap, &isc, &gap.archive(), &[name], &format!("{name} is of another archive"));
+        for length in [whole.len() - 1, whole.len() - 1024, whole.len() / 2, 1024, 0] {
+            fs::write(place(name), &whole[..length]).expect("cut a part");
+            refused(&gap, &isc, &gap.archive(), &[name], &format!("{name} is cut to {length} bytes"));
+        }
+        for offset in [whole.len() / 3, whole.len() / 2, whole.len() - 600] {
+            fs::write(place(name), &whole).expect("mend a part");
+            flip(&place(name), offset as u64);
+            refused(&gap, &isc, &gap.archive(), &[name], &format!("{name} has a flipped bit at {offset}"));
+        }
+        fs::write(place(name), [&whole[..], &[0; 512]].concat()).expect("lengthen a part");
+        refused(&gap, &isc, &gap.archive(), &[name], &format!("{name} is longer"));
+        fs::write(place(name), &whole).expect("mend a part");
+    }
+    // Two parts under each other's names.
+    fs::rename(place(&names[0]), place("kept")).expect("rename");
+    fs::rename(place(&names[1]), place(&names[0])).expect("rename");
+    fs::rename(place("kept"), place(&names[1])).expect("rename");
+    refused(&gap, &isc, &gap.archive(), &["mirror_00000"], "two parts are swapped");
+    fs::rename(place(&names[0]), place("kept")).expect("rename");
+    fs::rename(place(&names[1]), place(&names[0])).expect("rename");
+    fs::rename(place("kept"), place(&names[1])).expect("rename");
+
+    gap.is_complete(&isc, &gap.archive());
+    // A receipt of that does not hide what happens afterwards.
+    flip(&place(&names[1]), 200_000);
+    refused(&gap, &isc, &gap.archive(), &[&names[1]], "altered after it was found whole");
 }

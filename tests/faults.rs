@@ -42,12 +42,12 @@ fn a_target_that_wants_a_password_is_named_with_what_to_do() {
     else {
         return;
     };
-    for more in [&[][..], &["--dest-creds", "keeper:wrong"]] {
+    for more in [&[][..], &["--dest-creds", "keeper:n0tIt"]] {
         let outcome = mirror(&upstream, "add-01-tags", &target, more).expect_code(NOT_AUTHORISED);
         assert!(outcome.stderr.contains(target.address()), "the registry is not named:\n{}", outcome.stderr);
         let helps = if more.is_empty() { "login" } else { "credentials given on the command line" };
         assert!(outcome.stderr.contains(helps), "what helps is not said:\n{}", outcome.stderr);
-        assert!(!(outcome.stdout + &outcome.stderr).contains("wrong"), "a password was printed");
+        assert!(!(outcome.stdout + &outcome.stderr).contains("n0tIt"), "a password was printed");
         assert_eq!(target.contents(), Contents::default());
     }
     mirror(&upstream, "add-01-tags", &target, &["--dest-creds", "keeper:secret"]).expect_code(0);

@@ -14,8 +14,8 @@ use airlock_testkit::fixture;
 use airlock_testkit::scripted::{Auth, Bearer, Behaviour, Fault, Registry};
 use airlock_testkit::tools;
 use support::{
-    AIRLOCK, BAD, FAILED, GOOD, Gap, LARGE, NO_SPACE, NOT_AUTHORISED, PARTIAL, leftovers, part, parts, pushes,
-    report_path, says,
+    AIRLOCK, BAD, FAILED, GOOD, Gap, LARGE, NO_SPACE, NOT_AUTHORISED, PARTIAL, leftovers, load_report_path, part,
+    parts, pushes, report_path, says,
 };
 
 const BEGIN: &str = "/v2/*/blobs/uploads/";
@@ -32,6 +32,11 @@ fn archived() -> (Gap, String) {
     gap.write(&isc, &gap.archive(), &[]).expect_code(0);
     gap.upstream.clear_log();
     (gap, isc)
+}
+
+/// From the archive when `load` says so, otherwise from the upstream.
+fn move_into(gap: &Gap, isc: &str, load: bool, target: &Registry, more: &[&str]) -> Outcome {
+    if load { gap.load(isc, &[&gap.archive()], target, more) } else { gap.copy(isc, target, more) }
 }
 
 /// A target like this.
@@ -72,19 +77,15 @@ fn costs_one_image(fault: Fault, words: &[&str]) {
     for load in [true, false] {
         let target = Registry::start();
         target.fault(fault.clone());
-        let run = |more: &[&str]| match load {
-            true => gap.load(&isc, &[&gap.archive()], &target, more),
-            false => gap.copy(&isc, &target, more),
-        };
-        let outcome = run(&[]).expect_code(PARTIAL);
+        let outcome = move_into(&gap, &isc, load, &target, &[]).expect_code(PARTIAL);
         says(&outcome, &["partial: 1 of 2 images", "team/bad", &target.address(), "--retry"]);
         says(&outcome, words);
         assert!(target.has(GOOD, &gap.good), "the other image did not arrive");
         assert!(target.content(|c| c.manifest(BAD, "v1").is_none()), "the tag of an incomplete image was pushed");
         target.heal();
         // By the report, as the message says.
-        let folder = if load { gap.archive() } else { gap.folder("workspace") };
-        let report = report_path(&folder).display().to_string();
+        let report = if load { load_report_path(&gap.archive()) } else { report_path(&gap.folder("workspace")) };
+        let report = report.display().to_string();
         gap.binary.run(["mirror", "--retry", &report, "--tls-verify=false"]).expect_code(0);
         gap.has_both(&target);
     }
@@ -96,11 +97,7 @@ fn refuses(make: impl Fn() -> Registry, more: &[&str], code: i32, words: &[&str]
     let (gap, isc) = archived();
     for load in [true, false] {
         let target = make();
-        let outcome = match load {
-            true => gap.load(&isc, &[&gap.archive()], &target, more),
-            false => gap.copy(&isc, &target, more),
-        };
-        let outcome = outcome.expect_code(code);
+        let outcome = move_into(&gap, &isc, load, &target, more).expect_code(code);
         says(&outcome, &[&target.address(), "hint: "]);
         says(&outcome, words);
         let sent: u64 = target.log().iter().filter(|r| r.method != "GET").map(|r| r.received).sum();
@@ -249,10 +246,7 @@ fn a_target_without_room_says_so() {
     let (gap, isc) = archived();
     for load in [true, false] {
         let target = target(|b| b.full = true);
-        let run = || match load {
-            true => gap.load(&isc, &[&gap.archive()], &target, &[]),
-            false => gap.copy(&isc, &target, &[]),
-        };
+        let run = || move_into(&gap, &isc, load, &target, &[]);
         let outcome = run().expect_code(NO_SPACE);
         says(&outcome, &[&target.address(), "507", "no space left on device", "hint: free or add space"]);
         assert!(target.content(|c| c.manifest(GOOD, "v1").is_none() && c.manifest(BAD, "v1").is_none()));
@@ -368,7 +362,7 @@ fn a_disk_without_room_is_refused_before_the_first_byte_and_a_larger_one_is_take
     let archive = stick.join("archive");
     gap.upstream.clear_log();
     let outcome = gap.write(&isc, &archive, &[]).expect_code(NO_SPACE);
-    says(&outcome, &["the archive needs", "bytes are free", &archive.display().to_string(), "hint: use a larger disk"]);
+    says(&outcome, &["the archive needs", "are free", &archive.display().to_string(), "hint: use a larger disk"]);
     assert_eq!(gap.upstream.count("GET", BLOBS), 0, "blobs were fetched for a disk that cannot hold them");
     small.resize(8192);
     gap.write(&isc, &archive, &[]).expect_code(0);

@@ -1,6 +1,8 @@
 //! The promise: what could not be had costs only the images that need it, is named, and is filled in later, to the same bytes as
 //! a run that never failed.
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +10,13 @@ use std::process::Command;
 
 use airlock_testkit::binary::{Binary, Outcome};
 use airlock_testkit::contents::{Contents, altered};
+use airlock_testkit::fixture;
+use airlock_testkit::scripted::{Fault, Registry};
 use airlock_testkit::target::Target;
 use airlock_testkit::tools;
 use airlock_testkit::world::{Scale, Serving, Upstream, World};
+use support::{AIRLOCK, BAD, DAMAGED, GOOD, Gap, PART, PARTIAL, part, report, report_path, says};
 
-const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
-const PART: &str = "mirror_000001.tar";
-const PARTIAL: i32 = 3;
 const SET: &str = "add-01-tags";
 /// The image that will miss a blob, and where it lands.
 const IMAGE: (&str, &str) = ("quay.io/world/app1", "world/app1");
@@ -65,10 +67,6 @@ fn a_blob_that_is_missing_leaves_a_void_that_a_retry_fills() {
     let text = fs::read_to_string(&report).expect("there is a report");
     assert!(text.contains(IMAGE.0) && text.contains(&blob), "the report does not name image and blob:\n{text}");
 
-    // Loading from the same folder leaves a report of its own in its place.
-    let kept = here.folder().join("report-of-the-archive.json");
-    fs::copy(&report, &kept).expect("keep the report");
-
     // Plain tar gives whole content only, and no link to what is not there.
     let unpacked = here.folder().join("unpacked");
     fs::create_dir(&unpacked).expect("create a folder");
@@ -98,7 +96,7 @@ fn a_blob_that_is_missing_leaves_a_void_that_a_retry_fills() {
     }
 
     hidden.restore();
-    here.run(["mirror", "--retry", &kept.display().to_string()]).expect_code(0);
+    here.run(["mirror", "--retry", &report.display().to_string()]).expect_code(0);
     assert!(
         fs::read(archive.join(PART)).expect("read the archive")
             == fs::read(whole.join(PART)).expect("read the archive"),
@@ -129,4 +127,160 @@ fn an_image_that_was_not_there_is_fetched_by_a_retry() {
             == fs::read(whole.join(PART)).expect("read the archive"),
         "the mended archive differs from one that never failed"
     );
+}
+
+/// Paths of the blobs that were asked for.
+fn blobs_asked(registry: &Registry) -> Vec<String> {
+    let log = registry.log();
+    log.iter().filter(|r| r.method == "GET" && r.path.contains("/blobs/")).map(|r| r.path.clone()).collect()
+}
+
+#[test]
+fn a_retry_fetches_exactly_what_is_void() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    let undisturbed = gap.folder("undisturbed");
+    gap.write(&isc, &undisturbed, &[]).expect_code(0);
+
+    gap.upstream.fault(Fault::on("GET", &gap.large_path()).status(404));
+    let outcome = gap.write(&isc, &gap.archive(), &[]).expect_code(PARTIAL);
+    let report_file = report_path(&gap.archive()).display().to_string();
+    says(
+        &outcome,
+        &["partial: 1 of 2 images", &format!("airlock mirror --retry {report_file}"), &gap.large(), "isc.yaml:6"],
+    );
+    let written = report(&gap.archive());
+    let failed: Vec<_> =
+        written["images"].as_array().into_iter().flatten().filter(|i| i["status"] == "failed").collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0]["errors"][0]["code"], "not-found");
+    assert_eq!(failed[0]["reasons"][0]["line"], 6);
+    let voids = written["archive"]["voids"].as_array().expect("the report lists the voids");
+    assert!(voids.iter().any(|v| *v == *gap.large()) && voids.iter().any(|v| *v == *gap.bad.digest().to_string()));
+
+    // Who looks at the archive is told.
+    let folder = gap.archive().display().to_string();
+    says(
+        &gap.binary.run(["archive", "ls", &folder]).expect_code(0),
+        &["void", "partial: 2 blobs and manifests are void"],
+    );
+    let bad = format!("{}/{BAD}:v1", gap.upstream.address());
+    says(
+        &gap.verify(&gap.archive()).expect_code(PARTIAL),
+        &["it is partial", &format!("missing: `{bad}`"), &gap.large()],
+    );
+    let quick = gap.binary.run(["archive", "verify", "--quick", "-o", "json", &folder]).expect_code(PARTIAL);
+    let verdict: serde_json::Value = serde_json::from_str(&quick.stdout).expect("the verdict is JSON");
+    assert_eq!((&verdict["whole"], &verdict["partial"]), (&false.into(), &true.into()));
+    assert_eq!(verdict["missing"], serde_json::json!([bad]));
+
+    // Who loads it gets the rest, and the name of what is missing.
+    let target = Registry::start();
+    let loaded = gap.load(&isc, &[&gap.archive()], &target, &[]).expect_code(PARTIAL);
+    says(&loaded, &[&bad, "--retry"]);
+    assert!(target.has(GOOD, &gap.good));
+    assert!(target.content(|content| content.manifest(BAD, "v1").is_none()));
+
+    // Nothing is better yet: the same again, and no harm done.
+    let again = gap.retry(&gap.archive());
+    again.expect_code(PARTIAL);
+    gap.verify(&gap.archive()).expect_code(PARTIAL);
+
+    gap.upstream.heal();
+    gap.upstream.clear_log();
+    gap.retry(&gap.archive()).expect_code(0);
+    assert_eq!(blobs_asked(&gap.upstream), [gap.large_path()], "something else than the void was fetched");
+    assert!(part(&gap.archive()) == part(&undisturbed), "the mended archive differs from one that never failed");
+    assert_eq!(report(&gap.archive())["status"], "complete");
+    gap.is_complete(&isc, &gap.archive());
+    gap.load(&isc, &[&gap.archive()], &target, &[]).expect_code(0);
+    gap.has_both(&target);
+}
+
+#[test]
+fn a_blob_that_several_images_need_costs_them_all_and_one_retry_mends_them() {
+    let upstream = Registry::start();
+    let shared = fixture::blob("application/vnd.oci.image.layer.v1.tar+gzip", fixture::random(77, 40_000));
+    let image = |seed| fixture::image(seed).given(vec![shared.clone()]);
+    let children = [image(21).platform("linux/amd64").build(), fixture::image(22).platform("linux/arm64").build()];
+    let index = fixture::index(&children).build();
+    upstream.put("team/index", &index, Some("v1"));
+    upstream.put("team/single", &image(23).build(), Some("v1"));
+    let gap = Gap::at(upstream);
+    let isc = gap.isc(&["team/index:v1", "team/single:v1", "team/good:v1"]);
+    let undisturbed = gap.folder("undisturbed");
+    gap.write(&isc, &undisturbed, &[]).expect_code(0);
+    gap.upstream.fault(Fault::on("GET", &format!("/v2/*/blobs/{}", shared.descriptor.digest)).status(404));
+    let outcome = gap.write(&isc, &gap.archive(), &[]).expect_code(PARTIAL);
+    says(&outcome, &["partial: 1 of 3 images", "team/index:v1", "team/single:v1"]);
+    gap.verify(&gap.archive()).expect_code(PARTIAL);
+    gap.upstream.heal();
+    gap.upstream.clear_log();
+    gap.retry(&gap.archive()).expect_code(0);
+    assert_eq!(blobs_asked(&gap.upstream).len(), 1, "{:?}", blobs_asked(&gap.upstream));
+    assert!(part(&gap.archive()) == part(&undisturbed));
+    gap.verify(&gap.archive()).expect_code(0);
+}
+
+#[test]
+fn an_image_whose_tag_was_missing_is_added_to_the_same_bytes_without_fetching_the_rest() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    let undisturbed = gap.folder("undisturbed");
+    gap.write(&isc, &undisturbed, &[]).expect_code(0);
+    gap.upstream.content(|content| content.remove_tag(BAD, "v1"));
+    let outcome = gap.write(&isc, &gap.archive(), &[]).expect_code(PARTIAL);
+    says(&outcome, &["partial: 1 of 2 images", "team/bad:v1", "404"]);
+    let folder = gap.archive().display().to_string();
+    says(&gap.binary.run(["archive", "ls", &folder]).expect_code(0), &["missing: `", "team/bad:v1"]);
+    says(&gap.verify(&gap.archive()).expect_code(PARTIAL), &["missing: `", "team/bad:v1"]);
+    let target = Registry::start();
+    says(&gap.load(&isc, &[&gap.archive()], &target, &[]).expect_code(PARTIAL), &["team/bad:v1"]);
+
+    gap.upstream.put(BAD, &gap.bad, Some("v1"));
+    gap.upstream.clear_log();
+    gap.retry(&gap.archive()).expect_code(0);
+    let of_good: Vec<_> = blobs_asked(&gap.upstream).into_iter().filter(|path| path.contains(GOOD)).collect();
+    assert_eq!(of_good, Vec::<String>::new(), "what the archive had was fetched again");
+    assert!(part(&gap.archive()) == part(&undisturbed), "the mended archive differs from one that never failed");
+    gap.is_complete(&isc, &gap.archive());
+}
+
+#[test]
+fn voids_are_filled_over_several_parts() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    let undisturbed = gap.folder("undisturbed");
+    support::write_in_parts(&gap, &isc, &undisturbed, 800_000).expect_code(0);
+    assert!(support::parts(&undisturbed).len() > 1, "there is one part only");
+    gap.upstream.fault(Fault::on("GET", "/v2/team/bad/blobs/*").status(404));
+    support::write_in_parts(&gap, &isc, &gap.archive(), 800_000).expect_code(PARTIAL);
+    gap.verify(&gap.archive()).expect_code(PARTIAL);
+    gap.upstream.heal();
+    gap.retry(&gap.archive()).expect_code(0);
+    assert_eq!(support::parts(&gap.archive()), support::parts(&undisturbed));
+    for name in support::parts(&undisturbed) {
+        let read = |folder: &Path| fs::read(folder.join(&name)).expect("read a part");
+        assert!(read(&gap.archive()) == read(&undisturbed), "{name} differs");
+    }
+    gap.is_complete(&isc, &gap.archive());
+}
+
+#[test]
+fn a_retry_of_what_is_complete_is_complete_and_of_nonsense_an_error() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    gap.write(&isc, &gap.archive(), &[]).expect_code(0);
+    let before = part(&gap.archive());
+    gap.upstream.clear_log();
+    gap.retry(&gap.archive()).expect_code(0);
+    assert!(part(&gap.archive()) == before, "a retry of a complete run changed the archive");
+    assert_eq!(blobs_asked(&gap.upstream), Vec::<String>::new());
+    gap.is_complete(&isc, &gap.archive());
+
+    let path = gap.folder("nonsense.json");
+    fs::write(&path, "{}").expect("write a file");
+    let outcome = gap.binary.run(["mirror", "--retry", &path.display().to_string()]);
+    assert!(matches!(outcome.code, Some(support::USAGE | DAMAGED)), "{:?}", outcome.code);
+    says(&outcome, &["nonsense.json", "hint: give the report.json"]);
 }

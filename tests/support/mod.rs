@@ -168,6 +168,11 @@ pub(crate) fn report_path(folder: &Path) -> PathBuf {
     folder.join("working-dir/report.json")
 }
 
+/// Where the report of a run that loaded an archive lies, beside that of the run that wrote it.
+pub(crate) fn load_report_path(folder: &Path) -> PathBuf {
+    folder.join("working-dir/load-report.json")
+}
+
 /// The report of a run.
 pub(crate) fn report(folder: &Path) -> Value {
     let path = report_path(folder);
@@ -218,4 +223,16 @@ pub(crate) fn says(outcome: &Outcome, words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "`{word}` is not said in:\n{said}");
     }
+}
+
+/// Registry to archive in parts of so many bytes. A configuration counts in GiB; a report keeps the exact number, and is followed.
+pub(crate) fn write_in_parts(gap: &Gap, isc: &str, folder: &Path, bytes: u64) -> Outcome {
+    gap.write(isc, folder, &["--dry-run"]).expect_code(0);
+    let path = folder.join("working-dir/dry-run/report.json");
+    let text = fs::read(&path).expect("read the report of the dry run");
+    let mut report: Value = serde_json::from_slice(&text).expect("the report is JSON");
+    report["retry"]["settings"]["partBytes"] = bytes.into();
+    fs::write(&path, report.to_string()).expect("write the report");
+    let path = path.display().to_string();
+    gap.binary.run(["mirror", "--retry", &path, "--tls-verify=false", "--retry-times", "1", "--retry-delay", "10ms"])
 }

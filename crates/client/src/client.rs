@@ -14,7 +14,7 @@ use crate::answer::Answer;
 use crate::auth::{self, Credential, Credentials, Grant, Scope, Tokens};
 use crate::endpoint::Endpoints;
 use crate::failure::{self, Failure};
-use crate::host::{Host, name_of, same_origin};
+use crate::host::{Host, is_loopback, name_of, same_origin};
 use crate::limits::Permit;
 use crate::retry::Policy;
 use crate::surroundings::Surroundings;
@@ -344,7 +344,7 @@ impl Client {
             })?;
             match self.one(host, call, url, header.cloned()).await {
                 Ok(response) => {
-                    if host.answered(scheme) {
+                    if host.answered(scheme) && !is_loopback(&host.name) {
                         let text = "plain HTTP is used: nothing protects what is sent and received".to_owned();
                         if host.first_time(&text) {
                             self.notify(|| Notice::Warning { host: host.name.clone(), text });

@@ -64,6 +64,8 @@ pub(crate) async fn by_api(spot: &Spot, subject: &Digest) -> Result<Option<Vec<D
 /// Reads the index at the fallback tag.
 pub(crate) async fn by_tag(spot: &Spot, subject: &Digest) -> Result<Vec<Descriptor>, Failure> {
     match spot.manifest(&subject.fallback_tag(), None).await {
+        // The image itself, stored under this tag because it is known by digest only: its platforms refer to nothing.
+        Ok(index) if index.digest() == subject => Ok(Vec::new()),
         Ok(index) => Ok(index.children().to_vec()),
         Err(failure) if failure.kind == ErrorKind::NotFound => Ok(Vec::new()),
         Err(failure) => Err(failure),

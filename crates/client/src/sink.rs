@@ -17,6 +17,7 @@ use crate::answer::Answer;
 use crate::client::{Client, Target};
 use crate::failure::Failure;
 use crate::host::{Finding, Host};
+use crate::options::Notice;
 use crate::referrers;
 use crate::source::Spot;
 use crate::upload::{self, Session, Upload};
@@ -155,6 +156,16 @@ impl RegistrySink {
         let _alone = lock.lock().await;
         let tag = subject.fallback_tag();
         let mut index = match spot.manifest(&tag, None).await {
+            // An image that is known by digest only is stored under just this tag (oc-mirror 4.3). Its name is kept: the referrer is there
+            // by digest, only not listed.
+            Ok(old) if old.digest() == subject => {
+                let text = format!(
+                    "`{}:{tag}` is the image itself, so what refers to it cannot be listed there; this registry has no referrers API",
+                    spot.repository
+                );
+                self.client.notify(|| Notice::Warning { host: self.host.name.clone(), text });
+                return Ok(());
+            }
             Ok(old) => serde_json::from_slice::<serde_json::Value>(old.bytes()).map_err(|e| {
                 Failure::new(ErrorKind::Content, format!("the index at tag `{tag}` is unreadable: {e}"))
             })?,

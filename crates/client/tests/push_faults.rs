@@ -300,6 +300,20 @@ async fn a_referrer_gets_its_fallback_tag_only_where_there_is_no_api() {
 }
 
 #[tokio::test]
+async fn an_image_stored_under_its_own_fallback_tag_is_never_altered() {
+    let registry = with(Behaviour { referrers: false, ..Behaviour::default() });
+    let image = fixture::index(&[fixture::image(1).platform("linux/amd64").build()]).build();
+    let tag = image.digest().fallback_tag();
+    let sink = sink(&registry);
+    push_image(&sink, "app", &image, Some(&tag)).await.unwrap();
+    let referrer = fixture::artifact(2, "application/x").subject(&image).build();
+    push_image(&sink, "app", &referrer, None).await.unwrap();
+    assert!(registry.has("app", &referrer));
+    let kept = registry.content(|c| c.manifest("app", &tag).map(|m| m.digest().clone()));
+    assert_eq!(kept.as_ref(), Some(image.digest()));
+}
+
+#[tokio::test]
 async fn deletion_that_is_switched_off_says_so() {
     let image = fixture::image(1).build();
     let tag = ManifestName::Tag(Tag::new("v1").unwrap());

@@ -6,7 +6,8 @@
 //!   dry-run/             mapping.txt, missing.txt
 //!   logs/                logs and error lists, one file a run
 //!   .history/            which archive carried what
-//!   report.json          the last run
+//!   report.json          the last run that wrote an archive or went from registry to registry
+//!   load-report.json     the last run that loaded an archive
 //! ```
 
 use std::io::Write;

@@ -146,7 +146,12 @@ impl Ledger {
             let name = format!("logs/mirroring_errors_{}.txt", self.started.compact());
             self.tell(Event::Wrote(workspace.write(&name, errors.as_bytes())?));
         }
-        let name = if keep { "dry-run/report.json" } else { "report.json" };
+        let name = match &report.retry.workflow {
+            _ if keep => "dry-run/report.json",
+            // It lies beside the report of the run that wrote the archive, which `--retry` needs on the connected side.
+            Workflow::FromDisk { .. } => "load-report.json",
+            _ => "report.json",
+        };
         let path = workspace.path().join(name);
         let mut files: Vec<String> = locked(&self.files).iter().map(|f| f.display().to_string()).collect();
         files.push(path.display().to_string());

@@ -19,6 +19,8 @@ use super::table::{self, Table};
 use super::tar::{self, END_BYTES, Walk, padded};
 use crate::storage::{ReferrerIndex, Region, Storage, referrer_index};
 
+/// Parts that a message about mixed archives names as the other side.
+const MAX_NAMED_PARTS: usize = 3;
 /// The largest table or seal that is read into memory (bytes).
 const MAX_TABLE_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -176,9 +178,12 @@ impl Archive {
         for (claim, part) in claims.iter().zip(&parts) {
             let (own_set, own, own_count, number) = claim;
             if *own_set != set || *own_count != count {
+                let agreeing = claims.iter().zip(&parts).filter(|(c, _)| c.0 == set && c.2 == count);
+                let names = agreeing.filter_map(|(_, part)| part.path.file_name()?.to_str());
+                let others: Vec<&str> = names.take(MAX_NAMED_PARTS).collect();
                 return Err(invalid(
                     &part.path,
-                    format!("its first entry says that it belongs to another archive than the other parts in {}", directory.display()),
+                    format!("its first entry says that it belongs to another archive than {}", others.join(", ")),
                 )
                 .hint("either two archives are mixed here: keep each in a directory of its own; or this file is damaged: copy it again"));
             }

@@ -174,7 +174,7 @@ impl Writer {
             return Err(Error::new(
                 ErrorKind::Full,
                 format!("reserve space in {place}"),
-                format!("the archive needs {need} more bytes, {} are free", properties.free_bytes),
+                format!("the archive needs {need} more bytes, {} bytes are free", properties.free_bytes),
             )
             .hint("use a larger disk, split the image set into several configurations, or free space and run again"));
         }
