@@ -337,10 +337,10 @@ impl<'a> Small<'a> {
         Some(Self(folder))
     }
 
-    fn resize(&self, kib: u32) {
-        let options = format!("remount,size={kib}k");
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
         let done = Command::new("mount").args(["-o", &options]).arg(self.0).status().expect("run mount");
-        assert!(done.success(), "cannot resize {}", self.0.display());
+        assert!(done.success(), "cannot remount {}", self.0.display());
     }
 }
 
@@ -364,7 +364,7 @@ fn a_disk_without_room_is_refused_before_the_first_byte_and_a_larger_one_is_take
     let outcome = gap.write(&isc, &archive, &[]).expect_code(NO_SPACE);
     says(&outcome, &["the archive needs", "are free", &archive.display().to_string(), "hint: use a larger disk"]);
     assert_eq!(gap.upstream.count("GET", BLOBS), 0, "blobs were fetched for a disk that cannot hold them");
-    small.resize(8192);
+    small.remount("size=8192k");
     gap.write(&isc, &archive, &[]).expect_code(0);
     assert!(part(&archive) == part(&undisturbed));
 }
@@ -416,4 +416,43 @@ fn a_disk_that_somebody_else_fills_keeps_the_journal_and_the_run_goes_on_when_th
     fs::remove_file(stick.join("filler")).expect("make room");
     gap.write(&isc, &archive, &[]).expect_code(0);
     assert!(part(&archive) == part(&undisturbed), "the archive differs from one that was never short of room");
+}
+
+#[test]
+fn an_archive_on_a_medium_that_cannot_be_written_loads() {
+    let (gap, isc) = archived();
+    let stick = gap.folder("stick");
+    let Some(small) = Small::new(&stick, 8192) else { return };
+    fs::copy(gap.archive().join(support::PART), stick.join(support::PART)).expect("copy the archive");
+    small.remount("ro");
+    let target = Registry::start();
+    // Where to put the report must be known before anything is pushed.
+    let outcome = gap.load(&isc, &[&stick], &target, &[]);
+    assert_ne!(outcome.code, Some(0));
+    says(&outcome, &["Read-only file system", "hint: ", "--workspace"]);
+    assert_eq!(pushes(&target), Vec::<String>::new(), "something was pushed");
+    let workspace = format!("file://{}", gap.folder("workspace").display());
+    gap.load(&isc, &[&stick], &target, &["--workspace", &workspace]).expect_code(0);
+    gap.has_both(&target);
+    assert!(load_report_path(&gap.folder("workspace")).exists());
+}
+
+#[test]
+fn no_secret_is_printed_however_much_is_asked_for() {
+    let (gap, isc) = archived();
+    let bearer = Auth::bearer("keeper", "hunter2secret");
+    for auth in [Auth::basic("keeper", "hunter2secret"), bearer] {
+        let target = Registry::builder().auth(auth).start();
+        for more in
+            [&["-vvv", "--dest-creds", "keeper:hunter2secret"][..], &["-vvv", "--dest-creds", "keeper:hunter2secreT"]]
+        {
+            let outcome = gap.load(&isc, &[&gap.archive()], &target, more);
+            let said = support::said(&outcome).to_ascii_lowercase();
+            // As it is, and as a Basic header has it.
+            for secret in ["hunter2secret", "a2vlcgvyomh1bnrlcjj", "token-1-"] {
+                assert!(!said.contains(secret), "`{secret}` was printed:\n{said}");
+            }
+        }
+        gap.has_both(&target);
+    }
 }

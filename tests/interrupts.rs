@@ -126,3 +126,35 @@ fn the_second_of_two_runs_on_one_directory_is_refused() {
     outcome.expect_code(0);
     gap.is_complete(&isc, &gap.archive());
 }
+
+#[test]
+fn a_run_that_is_still_planning_ends_at_once() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    gap.upstream.fault(Fault::on("*", "/v2/team/bad/manifests/*").delay(Duration::from_secs(20)));
+    let to = format!("file://{}", gap.archive().display());
+    let started = gap.binary.start(["mirror", "-c", &isc, "--tls-verify=false", &to]);
+    wait_for("the plan", &started, || gap.upstream.count("*", "/v2/team/bad/manifests/v1") > 0);
+    signal(&started, "-INT");
+    let began = Instant::now();
+    let outcome = started.wait(PATIENCE).expect_code(INTERRUPTED);
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?} to stop", began.elapsed());
+    says(
+        &outcome,
+        &["plan the image set: stopped on request", "hint: nothing has been moved yet; run the same command again"],
+    );
+    gap.upstream.heal();
+    gap.write(&isc, &gap.archive(), &[]).expect_code(0);
+    gap.is_complete(&isc, &gap.archive());
+
+    let target = Registry::start();
+    target.fault(Fault::on("GET", "/v2/").delay(Duration::from_secs(20)));
+    let (from, to) = (format!("file://{}", gap.archive().display()), format!("docker://{}", target.address()));
+    let started = gap.binary.start(["mirror", "-c", &isc, "--from", &from, "--tls-verify=false", &to]);
+    wait_for("the first question", &started, || target.count("GET", "/v2/") > 0);
+    signal(&started, "-INT");
+    let began = Instant::now();
+    started.wait(PATIENCE).expect_code(INTERRUPTED);
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?} to stop", began.elapsed());
+    assert_eq!(pushes(&target), Vec::<String>::new());
+}

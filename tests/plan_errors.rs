@@ -129,3 +129,17 @@ fn an_empty_set_a_missing_file_and_contradicting_flags_are_refused() {
     says(&run(&["--from", "a", "docker://127.0.0.1:1"]), &["--from", "file://"]);
     assert_eq!(gap.upstream.log().len(), 0);
 }
+
+#[test]
+fn a_folder_without_an_archive_is_named_and_not_made() {
+    let gap = Gap::new();
+    let isc = gap.both();
+    let target = Registry::start();
+    let folder = gap.folder("mistyped");
+    let outcome = gap.load(&isc, &[&folder], &target, &[]);
+    assert_ne!(outcome.code, Some(0));
+    says(&outcome, &["no tar archives", &folder.display().to_string(), "hint: "]);
+    assert!(!folder.exists(), "the folder was made");
+    assert_eq!(target.log().len(), 0, "the target was asked");
+    says(&gap.verify(&folder), &["no tar archives"]);
+}

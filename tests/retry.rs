@@ -284,3 +284,26 @@ fn a_retry_of_what_is_complete_is_complete_and_of_nonsense_an_error() {
     assert!(matches!(outcome.code, Some(support::USAGE | DAMAGED)), "{:?}", outcome.code);
     says(&outcome, &["nonsense.json", "hint: give the report.json"]);
 }
+
+#[test]
+fn the_second_archive_of_a_series_is_mended_to_the_same_bytes_too() {
+    let gap = Gap::new();
+    let undisturbed = gap.folder("undisturbed");
+    for folder in [&undisturbed, &gap.archive()] {
+        gap.write(&gap.isc(&["team/good:v1"]), folder, &[]).expect_code(0);
+    }
+    fs::create_dir(gap.folder("first")).expect("create a folder");
+    fs::copy(undisturbed.join(PART), gap.folder("first").join(PART)).expect("keep the first archive");
+    let isc = gap.both();
+    gap.write(&isc, &undisturbed, &[]).expect_code(0);
+    gap.upstream.fault(Fault::on("GET", &gap.large_path()).status(503));
+    gap.write(&isc, &gap.archive(), &[]).expect_code(PARTIAL);
+    gap.upstream.heal();
+    gap.upstream.clear_log();
+    gap.retry(&gap.archive()).expect_code(0);
+    assert_eq!(blobs_asked(&gap.upstream), [gap.large_path()]);
+    assert!(part(&gap.archive()) == part(&undisturbed), "the mended archive differs from one that never failed");
+    let target = Registry::start();
+    gap.load(&isc, &[&gap.folder("first"), &gap.archive()], &target, &[]).expect_code(0);
+    gap.has_both(&target);
+}

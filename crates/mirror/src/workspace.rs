@@ -36,6 +36,16 @@ impl Workspace {
         &self.path
     }
 
+    /// Finds out whether it can be written to, before anything is moved whose report would have no place.
+    pub fn prepare(&self) -> Result<(), Error> {
+        let probe = format!(".writable-{}", std::process::id());
+        let written = self.write(&probe, b"").map_err(|e| {
+            e.context(format!("use the workspace {}", self.path.display()))
+                .hint("reports and cluster resources need a place: give a folder that can be written to with --workspace file://DIR")
+        })?;
+        std::fs::remove_file(&written).map_err(|e| Error::io(format!("remove {}", written.display()), &e))
+    }
+
     /// Writes a file of it whole, or not at all.
     pub fn write(&self, relative: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
         let path = self.path.join(relative);

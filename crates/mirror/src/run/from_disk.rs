@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 
 use super::outcome::Ledger;
 use super::to_registry::{load, sink};
-use super::{Request, Settings, forecast, plan_from};
+use super::{PLANNING, Request, Settings, forecast, plan_from, unless_stopped};
 use crate::archives::{ArchiveSource, Archives, Opened};
 use crate::event::{Event, Events, Phase};
 use crate::plan::{AttachmentKind, Image, ManifestCache, Missing, Plan, Target, jobs};
@@ -23,6 +23,8 @@ use crate::report::Report;
 use crate::sources::Backed;
 use crate::workspace::Workspace;
 
+/// What is being done until the first byte can be pushed.
+const READING: &str = "read the archives";
 /// Damaged entries that one message names.
 const MAX_NAMED_DAMAGES: usize = 20;
 /// Look-ups at the target at once.
@@ -41,6 +43,11 @@ pub(super) async fn run(
     let first = from.first().map(PathBuf::as_path).unwrap_or(Path::new("."));
     let workspace = Workspace::of(workspace.as_deref().unwrap_or(first));
     let target = Target::parse(registry, request.settings.max_nested_paths)?;
+    for directory in from {
+        // A folder that is not there, mistyped perhaps, must not come into being by preparing the workspace in it.
+        airlock_store::archive::reader::parts_in(directory)?;
+    }
+    workspace.prepare()?;
 
     if let Some(policy) = &request.settings.policy {
         events(Event::Warning(format!(
@@ -52,13 +59,13 @@ pub(super) async fn run(
     let archives = {
         let (from, state) = (from.to_vec(), request.state.clone());
         let (quick, events) = (request.settings.verify_quick, Arc::clone(&events));
-        tokio::task::spawn_blocking(move || {
+        let reading = tokio::task::spawn_blocking(move || {
             let archives = Archives::open(&from)?;
             check(&archives, quick, &state, &events)?;
             Ok::<_, Error>(Arc::new(archives))
-        })
-        .await
-        .map_err(|e| Error::new(ErrorKind::Io, "read the archives", e))??
+        });
+        let read = async { reading.await.map_err(|e| Error::new(ErrorKind::Io, READING, e))? };
+        unless_stopped(stop, READING, read).await?
     };
     let source: Arc<dyn Source> = Arc::new(ArchiveSource(Arc::clone(&archives)));
     let mut plan = plan_from(
@@ -73,9 +80,10 @@ pub(super) async fn run(
     .plan;
 
     let sink = sink(&request, &target)?;
-    sink.ping().await?;
+    unless_stopped(stop, PLANNING, sink.ping()).await?;
     note_lost_attachments(&mut plan, &archives, &request.settings);
-    let held = held_by_target(&plan, &archives, &sink, &target, &events).await?;
+    let asking = held_by_target(&plan, &archives, &sink, &target, &events);
+    let held = unless_stopped(stop, PLANNING, asking).await?;
     forecast(&plan, held.keys().filter_map(|d| plan.blobs.get(d)).map(|b| b.size).sum(), 0, &events);
     // Most registries mount such a blob from where it is; one that does not gets its bytes by way of this machine.
     let references = held

@@ -25,6 +25,9 @@ use crate::policy::{Gate, Policy};
 use crate::report::Report;
 use crate::sources::{self, Router};
 
+/// What is being done until it is known what there is to move.
+const PLANNING: &str = "plan the image set";
+
 /// Where from, where to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,6 +142,15 @@ impl Settings {
         } else {
             Attachments::Signatures
         }
+    }
+}
+
+/// Runs what comes before the first byte. A run that is asked to stop meanwhile ends at once: there is nothing yet that is worth a checkpoint.
+async fn unless_stopped<T>(stop: &Stop, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::select! {
+        done = work => done,
+        () = stop.stopped() => Err(Error::new(ErrorKind::Interrupted, what, "stopped on request")
+            .hint("nothing has been moved yet; run the same command again")),
     }
 }
 

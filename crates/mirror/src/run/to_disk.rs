@@ -11,7 +11,7 @@ use airlock_store::archive::{Archive, ArchiveSink, Options, Pending, Sealed, Vol
 use airlock_transfer::{Outcome, Stop};
 
 use super::outcome::Ledger;
-use super::{DryRun, Request, forecast, part_limit, plan_judged, registries};
+use super::{DryRun, PLANNING, Request, forecast, part_limit, plan_judged, registries, unless_stopped};
 use crate::event::{Event, Events, Phase};
 use crate::history::{Carried, History};
 use crate::outputs::mapping::{destination_of, mapping};
@@ -29,9 +29,9 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
     let workspace = Workspace::of(directory);
     let cache = Arc::new(ManifestCache::open(&request.cache));
     let source = registries(&request.loaded, &request.source);
-    let plan = plan_judged(&request.loaded, Arc::clone(&source), &request.settings, Arc::clone(&cache), None, &events)
-        .await?
-        .plan;
+    let planning =
+        plan_judged(&request.loaded, Arc::clone(&source), &request.settings, Arc::clone(&cache), None, &events);
+    let plan = unless_stopped(stop, PLANNING, planning).await?.plan;
     if let Some(kind) = request.dry_run {
         return dry_run(&request, &plan, directory, &workspace, kind, &ledger);
     }

@@ -8,7 +8,7 @@ use airlock_oci::{Error, Sink, Source};
 use airlock_transfer::{Outcome, Stop};
 
 use super::outcome::{Ledger, present};
-use super::{DryRun, Request, forecast, plan_judged, registries};
+use super::{DryRun, PLANNING, Request, forecast, plan_judged, registries, unless_stopped};
 use crate::event::{Event, Events, Phase};
 use crate::outputs::mapping::mapping;
 use crate::outputs::mirror_sets::{Stamp, mirror_sets};
@@ -28,20 +28,20 @@ pub(super) async fn run(
     let events = ledger.events();
     let workspace = Workspace::of(workspace);
     let target = Target::parse(registry, request.settings.max_nested_paths)?;
+    workspace.prepare()?;
     let sink = sink(&request, &target)?;
-    sink.ping().await?;
+    unless_stopped(stop, PLANNING, sink.ping()).await?;
     let cache = Arc::new(ManifestCache::open(&request.cache));
     let source = registries(&request.loaded, &request.source);
-    let plan = plan_judged(
+    let planning = plan_judged(
         &request.loaded,
         Arc::clone(&source),
         &request.settings,
         Arc::clone(&cache),
         Some(&target),
         &events,
-    )
-    .await?
-    .plan;
+    );
+    let plan = unless_stopped(stop, PLANNING, planning).await?.plan;
     forecast(&plan, 0, 0, &events);
     let source = Arc::new(Cached { cache, source });
     load(request, &plan, &target, source, sink, &workspace, &ledger, stop).await
@@ -102,7 +102,7 @@ pub(super) async fn load(
         ledger.write_report(&mut report, workspace, true)?;
         return Ok(report);
     }
-    probe(plan, target, &sink, &events).await?;
+    unless_stopped(stop, "probe the target", probe(plan, target, &sink, &events)).await?;
     events(Event::Phase(Phase::Copy));
     let outcomes: Vec<Outcome> = {
         let forward = Arc::clone(&events);
