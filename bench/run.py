@@ -200,7 +200,7 @@ def main():
     os.makedirs(work, exist_ok=True)
     now = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
     skopeo = '' if a.no_skopeo else subprocess.run(['skopeo', '--version'], capture_output=True, text=True).stdout.strip() + '; '
-    print(f'{now}; {lab.machine()}; {skopeo}docker-registry 2.8.2 at both ends, loopback.\n', flush=True)
+    print(f'{now}; {lab.machine()}; {skopeo}docker-registry 2.8.2 at both ends, loopback; the program is {os.path.relpath(a.airlock, lab.ROOT)}.\n', flush=True)
     cases = [] if a.only_blob else [(world_case(work, a.scale, 'rel-10-eus'), False)]
     if a.blob_gib:
         cases.append((blob_case(work, int(a.blob_gib * GIB)), True))

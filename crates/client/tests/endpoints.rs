@@ -183,7 +183,8 @@ async fn plain_http_is_refused_unless_allowed() {
     let told = Told::default();
     let source = RegistrySource::new(Client::new(told.listen(options())).unwrap());
     source.manifest(&registry.reference("app:v1")).await.unwrap();
-    assert!(told.says("plain HTTP is used"), "{:?}", told.all());
+    // Nobody listens in between on this very machine, so nobody is warned of it.
+    assert!(!told.says("plain HTTP is used"), "{:?}", told.all());
 }
 
 #[tokio::test]

@@ -237,7 +237,7 @@ async fn every_kind_of_damage_is_named() {
         (find("/tags/").part, find("/tags/").data_offset() + 20, "link `docker"),
         (0, find("airlock/table").data_offset() + 20, "table"),
         (0, find("airlock/plan.json").data_offset(), "airlock/plan.json"),
-        (0, 600, "part"),
+        (0, 600, "its first entry"),
         (0, 20, "does not begin as a part"),
         (parts - 1, seal_at + 100, "seal"),
         (parts - 1, seal_at + 700, "seal"),
