@@ -44,7 +44,7 @@ impl Default for Options {
         Self {
             parallel_images: 8,
             parallel_layers: 5,
-            parallel_blobs: 16,
+            parallel_blobs: 8,
             image_timeout: None,
             ordered: false,
             held: HashMap::new(),
