@@ -394,3 +394,25 @@ async fn a_lost_journal_costs_hashing_and_not_fetching() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_was_altered_between_two_runs_is_fetched_again() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let first = writer(directory.path(), &contents(&images), u64::MAX);
+    write(&first, &images[..1], &[]).await;
+    first.checkpoint().unwrap();
+    let slot = first.layout().slots.iter().find(|s| s.size == 70_000).unwrap().clone();
+    drop(first);
+    let path = directory.path().join(".mirror_000001.tar.partial");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"altered", slot.data_offset() + 10).unwrap();
+    let second = writer(directory.path(), &contents(&images), u64::MAX);
+    let sink = ArchiveSink(Arc::clone(&second));
+    let altered = &images[0].blobs[2].0;
+    assert!(!sink.has_blob(&images[0].repository, altered).await.unwrap());
+    write(&second, &images, &[]).await;
+    second.seal(true).unwrap();
+    let archive = Archive::open(directory.path()).unwrap();
+    assert_eq!(verify::full(&archive, &|_| {}).unwrap(), []);
+}

@@ -291,6 +291,15 @@ impl Writer {
     /// of the journal holds.
     fn recover(&mut self, recorded: &Recorded) -> Result<Recorded, Error> {
         let journaled: HashSet<usize> = recorded.done.iter().copied().collect();
+        let sealed_chunks: HashSet<(usize, usize)> = recorded.chunks.iter().map(|(p, c, _)| (*p, *c)).collect();
+        // A complete entry is believed where the journal has the digests of its bytes: the seal will hold them against the disk. The bytes of
+        // others are hashed, since sealing would read them back as they are now.
+        let vouched_for = |number: usize| {
+            let slot = &self.layout.slots[number];
+            journaled.contains(&number)
+                && ((slot.offset / CHUNK_BYTES) as usize..slot.end().div_ceil(CHUNK_BYTES) as usize)
+                    .all(|chunk| sealed_chunks.contains(&(slot.part, chunk)))
+        };
         let mut accepted = Recorded { done: Vec::new(), chunks: Vec::new(), ..recorded.clone() };
         for (number, slot) in self.layout.slots.iter().enumerate() {
             let digest = match &slot.kind {
@@ -307,7 +316,7 @@ impl Writer {
                 let mut header = [0u8; 512];
                 file.read_at(&mut header, slot.offset).map_err(|e| self.fail("read", number, &e))?;
                 let named = header[..] == headers(&slot.path, slot.size)[..512];
-                if named && (journaled.contains(&number) || self.holds(number, digest)?) {
+                if named && (vouched_for(number) || self.holds(number, digest)?) {
                     self.states[number].store(COMPLETE, Ordering::Relaxed);
                     self.reused_bytes += slot.size;
                     if journaled.contains(&number) {
