@@ -19,14 +19,16 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::{Notify, mpsc};
 
+mod resume;
+mod sealing;
+
 use super::chunks::{Budget, CHUNK_BYTES, Chunks};
 use super::journal::{Journal, Recorded};
 use super::layout::{
-    Contents, Kind, Layout, PART_PATH, SEAL_PATH, TABLE_PATH, lay_out, layer_link, part_name, part_text, partial_name,
-    revision_link, tag_index_link, tag_link,
+    Contents, Kind, Layout, PART_PATH, TABLE_PATH, lay_out, layer_link, part_text, partial_name, revision_link,
+    tag_index_link, tag_link,
 };
-use super::recovery::{self, finish_names, lock_directory};
-use super::seal::{Seal, SealedPart};
+use super::recovery::{self, lock_directory};
 use super::tar::{END_BYTES, headers, padded, void_header};
 use super::volume::{PartFile, Volume};
 use crate::storage::Region;
@@ -283,107 +285,6 @@ impl Writer {
         for (number, slot) in self.layout.slots.iter().enumerate() {
             let void = void_header(&slot.void_name(number), &slot.path, slot.size);
             self.files[slot.part].write_at(&void, slot.offset).map_err(|e| self.fail("begin", number, &e))?;
-        }
-        Ok(())
-    }
-
-    /// Takes over what an interrupted run has: entries it journaled; others whose header is in place are hashed again. Returns what
-    /// of the journal holds.
-    fn recover(&mut self, recorded: &Recorded) -> Result<Recorded, Error> {
-        let journaled: HashSet<usize> = recorded.done.iter().copied().collect();
-        let sealed_chunks: HashSet<(usize, usize)> = recorded.chunks.iter().map(|(p, c, _)| (*p, *c)).collect();
-        // A complete entry is believed where the journal has the digests of its bytes: the seal will hold them against the disk. The bytes of
-        // others are hashed, since sealing would read them back as they are now.
-        let vouched_for = |number: usize| {
-            let slot = &self.layout.slots[number];
-            journaled.contains(&number)
-                && ((slot.offset / CHUNK_BYTES) as usize..slot.end().div_ceil(CHUNK_BYTES) as usize)
-                    .all(|chunk| sealed_chunks.contains(&(slot.part, chunk)))
-        };
-        let mut accepted = Recorded { done: Vec::new(), chunks: Vec::new(), ..recorded.clone() };
-        for (number, slot) in self.layout.slots.iter().enumerate() {
-            let digest = match &slot.kind {
-                Kind::Blob(digest) => Some(digest),
-                // Links are written again at the end, from what is complete then.
-                Kind::Link(_) => None,
-                Kind::Derived | Kind::File(_) => continue,
-            };
-            let file = &self.files[slot.part];
-            if file.size().map_err(|e| self.fail("look at", number, &e))? < slot.end() {
-                continue;
-            }
-            if let Some(digest) = digest {
-                let mut header = [0u8; 512];
-                file.read_at(&mut header, slot.offset).map_err(|e| self.fail("read", number, &e))?;
-                let named = header[..] == headers(&slot.path, slot.size)[..512];
-                if named && (vouched_for(number) || self.holds(number, digest)?) {
-                    self.states[number].store(COMPLETE, Ordering::Relaxed);
-                    self.reused_bytes += slot.size;
-                    if journaled.contains(&number) {
-                        accepted.done.push(number);
-                    } else {
-                        // Found whole, but perhaps only in the cache: it is journaled once it has been synced.
-                        lock(&self.journal).lines.push_str(&format!("done {number}\n"));
-                    }
-                    continue;
-                }
-            }
-            let void = void_header(&slot.void_name(number), &slot.path, slot.size);
-            file.write_at(&void, slot.offset).map_err(|e| self.fail("begin", number, &e))?;
-        }
-        // A journaled chunk counts only if every entry in it is journaled as complete: others are written again.
-        for (part, chunk, digest) in &recorded.chunks {
-            let settled = |number: usize| journaled.contains(&number) && self.state(number) == COMPLETE;
-            if *part < self.chunks.len() && self.entries_of_chunk(*part, *chunk).all(settled) {
-                lock(&self.chunks[*part]).set(*chunk, digest.clone());
-                accepted.chunks.push((*part, *chunk, digest.clone()));
-            }
-        }
-        // Any other chunk may hold old bytes, so it is not hashed as a stream: it is read when the archive is sealed.
-        for chunks in &self.chunks {
-            let mut chunks = lock(chunks);
-            for chunk in 0..chunks.count() {
-                if chunks.get(chunk).is_none() {
-                    let range = chunks.range(chunk);
-                    chunks.postpone(range, &self.budget);
-                }
-            }
-        }
-        accepted.at.retain(|number, _| self.states.get(*number).is_some_and(|s| s.load(Ordering::Relaxed) != COMPLETE));
-        *lock(&self.resumable) = accepted.at.clone();
-        Ok(accepted)
-    }
-
-    /// Numbers of the entries that have bytes in a chunk of a part.
-    fn entries_of_chunk(&self, part: usize, chunk: usize) -> impl Iterator<Item = usize> + '_ {
-        let start = chunk as u64 * CHUNK_BYTES;
-        let end = start + CHUNK_BYTES;
-        let first = self.layout.slots.partition_point(|s| (s.part, s.end()) <= (part, start));
-        (first..self.layout.slots.len()).take_while(move |n| {
-            let slot = &self.layout.slots[*n];
-            slot.part == part && slot.offset < end
-        })
-    }
-
-    /// Whether the bytes on disk are those of the digest.
-    fn holds(&self, number: usize, digest: &Digest) -> Result<bool, Error> {
-        let slot = &self.layout.slots[number];
-        let mut hasher = Hasher::new(digest.algorithm());
-        self.hash_prefix(number, slot.size, &mut hasher)?;
-        Ok(hasher.finish() == *digest)
-    }
-
-    fn hash_prefix(&self, number: usize, len: u64, hasher: &mut Hasher) -> Result<(), Error> {
-        let slot = &self.layout.slots[number];
-        let mut buffer = vec![0u8; READ_BYTES.min(len as usize)];
-        let mut at = 0;
-        while at < len {
-            let step = buffer.len().min((len - at) as usize);
-            self.files[slot.part]
-                .read_at(&mut buffer[..step], slot.data_offset() + at)
-                .map_err(|e| self.fail("read", number, &e))?;
-            hasher.update(&buffer[..step]);
-            at += step as u64;
         }
         Ok(())
     }
@@ -680,137 +581,6 @@ impl Writer {
             }
             other => other,
         }
-    }
-
-    /// Writes the links of everything that is complete, the chunk digests and the seal, and gives the parts their names.
-    ///
-    /// With `partial` false an archive with voids is not sealed: the error is [`ErrorKind::Invalid`], and the journal stays for
-    /// the next run. Blocks.
-    pub fn seal(&self, partial: bool) -> Result<Sealed, Error> {
-        let failed = |doing: &str, e: &io::Error| Error::io(format!("{doing} in {}", self.volume.path().display()), e);
-        self.wait_for_claims();
-        if let Some(waiting) = &self.waiting {
-            for (number, bytes) in std::mem::take(&mut *lock(waiting)) {
-                self.write_whole(number, &bytes)?;
-            }
-        }
-        self.write_links()?;
-        self.flush()?;
-
-        let voids: Vec<usize> = (0..self.states.len()).filter(|n| self.state(*n) != COMPLETE).collect();
-        let missing: Vec<Digest> = voids
-            .iter()
-            .filter_map(|n| match &self.layout.slots[*n].kind {
-                Kind::Blob(digest) => Some(digest.clone()),
-                _ => None,
-            })
-            .collect();
-        if !voids.is_empty() && !partial {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("seal the archive in {}", self.volume.path().display()),
-                format!("{} of its blobs and manifests are missing", missing.len()),
-            )
-            .hint("run the same command again: it fetches only what is missing"));
-        }
-        for number in &voids {
-            let slot = &self.layout.slots[*number];
-            let void = void_header(&slot.void_name(*number), &slot.path, slot.size);
-            self.files[slot.part].write_at(&void, slot.offset).map_err(|e| self.fail("void", *number, &e))?;
-        }
-
-        for (part, file) in self.files.iter().enumerate() {
-            let length = self.layout.lengths[part];
-            file.set_len(length).map_err(|e| failed("end a part", &e))?;
-        }
-        for number in &voids {
-            let slot = &self.layout.slots[*number];
-            lock(&self.chunks[slot.part]).postpone(slot.offset..slot.end(), &self.budget);
-        }
-        let mut parts = Vec::new();
-        for (part, file) in self.files.iter().enumerate() {
-            let mut chunks = lock(&self.chunks[part]);
-            let mut digests = Vec::with_capacity(chunks.count());
-            let mut buffer = Vec::new();
-            for chunk in 0..chunks.count() {
-                if let Some(digest) = chunks.get(chunk) {
-                    digests.push(digest.clone());
-                    continue;
-                }
-                let range = chunks.range(chunk);
-                buffer.resize((range.end - range.start) as usize, 0);
-                file.read_at(&mut buffer, range.start).map_err(|e| failed("read back a part", &e))?;
-                let digest = Digest::of(&buffer);
-                chunks.set(chunk, digest.clone());
-                digests.push(digest);
-            }
-            parts.push(SealedPart { length: self.layout.lengths[part], chunks: digests });
-        }
-        let seal = Seal {
-            set: self.layout.set.clone(),
-            sequence: self.layout.sequence,
-            created: self.layout.created.clone(),
-            voids,
-            parts,
-        };
-        let (text, identity) = seal.write();
-        let last = self.files.len() - 1;
-        let mut ends: Vec<Vec<u8>> = vec![vec![0; END_BYTES as usize]; self.files.len()];
-        let mut entry = headers(SEAL_PATH, text.len() as u64);
-        entry.extend_from_slice(text.as_bytes());
-        entry.resize(padded(entry.len() as u64) as usize, 0);
-        entry.extend_from_slice(&ends[last]);
-        ends[last] = entry;
-        let mut named = Vec::new();
-        for (part, file) in self.files.iter().enumerate() {
-            file.write_at(&ends[part], self.layout.lengths[part]).map_err(|e| failed("end a part", &e))?;
-            file.sync().map_err(|e| failed("sync a part", &e))?;
-            let bytes = self.layout.lengths[part] + ends[part].len() as u64;
-            named.push((self.volume.path().join(part_name(part)), bytes));
-        }
-        let mut log = lock(&self.journal);
-        if let Some(mut journal) = log.journal.take() {
-            journal.append("sealed\n", true).map_err(|e| failed("write the journal", &e))?;
-        }
-        finish_names(self.volume.as_ref()).map_err(|e| failed("name the parts", &e))?;
-        Ok(Sealed { identity, voids: missing, parts: named })
-    }
-
-    fn write_links(&self) -> Result<(), Error> {
-        let mut run: Vec<u8> = Vec::new();
-        let mut run_at = (0, 0);
-        let mut written = Vec::new();
-        for (number, slot) in self.layout.slots.iter().enumerate() {
-            let Kind::Link(digest) = &slot.kind else { continue };
-            if self.state(number) != ENABLED {
-                continue;
-            }
-            let follows = run_at.0 == slot.part && run_at.1 + run.len() as u64 == slot.offset;
-            if !run.is_empty() && (!follows || run.len() >= READ_BYTES) {
-                self.write_run(run_at, &mut run, number)?;
-            }
-            if run.is_empty() {
-                run_at = (slot.part, slot.offset);
-            }
-            run.extend_from_slice(&headers(&slot.path, slot.size));
-            run.extend_from_slice(digest.to_string().as_bytes());
-            run.resize((slot.end() - run_at.1) as usize, 0);
-            written.push(number);
-        }
-        if let Some(last) = written.last() {
-            self.write_run(run_at, &mut run, *last)?;
-        }
-        for number in written {
-            self.states[number].store(COMPLETE, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    fn write_run(&self, at: (usize, u64), run: &mut Vec<u8>, number: usize) -> Result<(), Error> {
-        let bytes = Bytes::from(std::mem::take(run));
-        self.files[at.0].write_at(&bytes, at.1).map_err(|e| self.fail("write", number, &e))?;
-        self.feed(at.0, at.1, bytes);
-        Ok(())
     }
 
     fn enable(&self, path: &str) {
