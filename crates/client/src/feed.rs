@@ -79,6 +79,11 @@ impl Progress {
         self.starved.load(Ordering::Relaxed)
     }
 
+    /// The upload has ended: a source that was put aside for its next chunk is let go.
+    pub(crate) fn end(&self) {
+        lock(&self.parked).take();
+    }
+
     /// The body cannot be completed.
     pub(crate) fn fail(&self, error: Error) {
         *lock(&self.failed) = Some(error);
@@ -146,7 +151,8 @@ impl Feed {
                 // The connection may never ask for what comes after the announced length: the source is put aside now.
                 Ok(Some(bytes)) if feed.position == feed.end => {
                     let progress = Arc::clone(&feed.progress);
-                    *lock(&progress.parked) = Some(feed);
+                    // At the blob's end nothing is left to send: kept, the source and what shares it would keep each other alive.
+                    *lock(&progress.parked) = (feed.position < feed.blob.size).then_some(feed);
                     progress.finished.store(true, Ordering::Relaxed);
                     Some((Ok(bytes), None))
                 }

@@ -52,6 +52,12 @@ pub(crate) struct Session {
     pub(crate) min_chunk: u64,
 }
 
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        self.progress.end();
+    }
+}
+
 impl<'a> Upload<'a> {
     pub(crate) fn new(
         spot: &'a Spot,

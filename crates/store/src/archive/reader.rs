@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
@@ -34,8 +34,8 @@ pub struct Archive {
     identity: Digest,
     by_digest: HashMap<Digest, usize>,
     repositories: BTreeMap<Repository, RepositoryContents>,
-    /// Made when it is asked for first: it takes reading every manifest.
-    referrers: OnceLock<ReferrerIndex>,
+    /// Made when it is asked for first, once, while others wait: it takes reading every manifest.
+    referrers: Mutex<Option<Arc<ReferrerIndex>>>,
 }
 
 /// One tar file of it.
@@ -242,7 +242,7 @@ impl Archive {
             identity,
             by_digest,
             repositories,
-            referrers: OnceLock::new(),
+            referrers: Mutex::default(),
         })
     }
 
@@ -503,11 +503,16 @@ impl Storage for Archive {
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let index = match self.referrers.get() {
-            Some(index) => index,
-            None => {
-                let made = referrer_index(self.repositories.iter().map(|(r, c)| (r, &c.manifests)), self)?;
-                self.referrers.get_or_init(|| made)
+        let index = {
+            let mut made = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*made {
+                Some(index) => Arc::clone(index),
+                None => {
+                    let index =
+                        Arc::new(referrer_index(self.repositories.iter().map(|(r, c)| (r, &c.manifests)), self)?);
+                    *made = Some(Arc::clone(&index));
+                    index
+                }
             }
         };
         Ok(index.get(&(repository.clone(), subject.clone())).cloned().unwrap_or_default())
