@@ -67,7 +67,8 @@ pub async fn run(
         blobs: Blobs::new(Arc::clone(&source), Arc::clone(&sink), Arc::clone(&events), options.held.clone()),
         source,
         sink,
-        transfers: Semaphore::new(options.parallel_blobs.max(options.parallel_layers).max(1)),
+        // Who asks for more images or layers at once than blobs means it.
+        transfers: Semaphore::new(options.parallel_blobs.max(options.parallel_layers).max(images)),
         options,
         events,
     });

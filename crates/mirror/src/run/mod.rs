@@ -73,7 +73,7 @@ pub struct Settings {
     pub replace: bool,
     /// Only what was sent before this date counts as sent.
     pub since: Option<String>,
-    /// Read every byte of an archive before anything is pushed (otherwise only its structure).
+    /// Check only the structure of an archive before anything is pushed (otherwise every byte is read).
     pub verify_quick: bool,
     /// The cluster is older than 4.13.
     pub legacy_resources: bool,
