@@ -77,6 +77,10 @@ async fn walk(
 ) -> Result<(), SelectError> {
     let (from, to) = (&first.min, &last.max);
     let reason = || Reason::AcrossChannels { from: from.clone(), to: to.clone() };
+    if first.name.minor() != last.name.minor() {
+        // What is wrong is told in the order of the way.
+        locate(&graph_of(first, into, asked).await?.graph, first, from)?;
+    }
     let target = graph_of(last, into, asked).await?;
     let goal = locate(&target.graph, last, to)?;
     into.add(&target.graph.nodes()[goal], Why::new(last, reason()))?;
@@ -155,7 +159,6 @@ async fn legs_between(
         return Ok(push(legs, leg));
     }
     let source = graph_of(first, into, asked).await?;
-    locate(&source.graph, first, from)?;
     let Some(newest) = source.graph.last().map(|node| node.version.clone()) else { return Ok(false) };
     let mut whole = push(legs, leg(first.name.clone(), &source, from, &newest, avoid_risks));
     let mut start = newest;
