@@ -10,16 +10,16 @@ use airlock_updates::Service;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
+use super::Cache;
 use super::model::{Kind, Missing, Reason, Release};
 use super::origins::{Documents, GRAPHS, Origins, SIGNATURES, Signature};
 use super::wanted::{Wanted, file_name};
-use super::Cache;
 use crate::config::{ImageLocation, Loaded, ReleaseKind, Releases};
 
 /// Where payloads go (oc-mirror 4.3).
-pub const PAYLOADS: &str = "openshift/release-images";
+pub(crate) const PAYLOADS: &str = "openshift/release-images";
 /// Where components go.
-pub const COMPONENTS: &str = "openshift/release";
+pub(crate) const COMPONENTS: &str = "openshift/release";
 /// Payloads that are read side by side.
 const PARALLEL_PAYLOADS: usize = 4;
 /// The topic of payloads in the cache.
@@ -170,7 +170,11 @@ impl Reader<'_> {
     }
 
     /// Checks the signature of a payload and reads what it consists of.
-    async fn release(&self, platform: &Releases, chosen: &Chosen) -> Result<(Release, Contents, Option<Signature>), Error> {
+    async fn release(
+        &self,
+        platform: &Releases,
+        chosen: &Chosen,
+    ) -> Result<(Release, Contents, Option<Signature>), Error> {
         let digest = match chosen.payload.digest() {
             Some(digest) => digest.clone(),
             None => self.source.resolve(&chosen.payload).await?.value,
