@@ -201,7 +201,9 @@ impl Reader<'_> {
         // The published name by tag is what clusters that update by tag ask for; the digest is what is pulled.
         let source = match &signature {
             Some(signature) if signature.reference.name() == chosen.payload.name() => {
-                signature.reference.with_digest(digest.clone())
+                let (registry, repository) = (signature.reference.registry(), signature.reference.repository());
+                let tag = signature.reference.tag().cloned();
+                Reference::new(registry.clone(), repository.clone(), tag, Some(digest.clone()))
             }
             _ => chosen.payload.with_digest(digest.clone()),
         };
