@@ -59,7 +59,7 @@ fn a_release_upstream_is_described_as_its_payload_says() {
     for component in release["components"].as_array().unwrap() {
         let (component, image) = (component["name"].as_str().unwrap(), component["ref"].as_str().unwrap());
         let sum = image.split_once('@').unwrap().1;
-        let has = |text: &str, end: &str| text.lines().any(|l| l.trim_start().split_whitespace().eq([component, end]));
+        let has = |text: &str, end: &str| text.lines().any(|l| l.split_whitespace().eq([component, end]));
         assert!(has(&text, sum), "{component} {sum}\n{text}");
         assert!(has(&ok(info(&["--pullspecs"])), image), "{component}");
         assert_eq!(ok(info(&["--image-for", component])), format!("{image}\n"));

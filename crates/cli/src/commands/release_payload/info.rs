@@ -57,6 +57,13 @@ struct ImageSize {
     base: String,
 }
 
+/// All layers of a release, each once.
+#[derive(Clone, Copy, Default)]
+struct Total {
+    layers: usize,
+    bytes: u64,
+}
+
 /// Two releases as a document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,12 +108,15 @@ pub(super) async fn run(args: InfoArgs, events: &Events) -> Result<u8, Failure> 
         output::text(&format!("{}\n", component.image))?;
         return Ok(0);
     }
-    let sizes = if views.sizes { Some(sizes(&opened).await?) } else { None };
+    let (sizes, total) = match views.sizes {
+        true => sizes(&opened).await.map(|(sizes, total)| (Some(sizes), total))?,
+        false => (None, Total::default()),
+    };
     let versions = ComponentVersions::of(&payload.references);
     match &args.output {
         InfoFormat::Table => {
             let text = match &sizes {
-                Some(sizes) => head(payload, &versions) + &size_table(sizes),
+                Some(sizes) => head(payload, &versions) + &size_table(sizes, total),
                 None => head(payload, &versions) + &components(payload, views.pullspecs, views.commits),
             };
             output::text(&text)?;
@@ -221,7 +231,7 @@ fn components(payload: &Payload, pullspecs: bool, commits: bool) -> String {
     indented(&table(header, &rows))
 }
 
-fn size_table(sizes: &BTreeMap<String, ImageSize>) -> String {
+fn size_table(sizes: &BTreeMap<String, ImageSize>, total: Total) -> String {
     let mut bases: Vec<&str> = Vec::new();
     for image in sizes.values() {
         if !image.base.is_empty() && !bases.contains(&image.base.as_str()) {
@@ -236,11 +246,13 @@ fn size_table(sizes: &BTreeMap<String, ImageSize>) -> String {
             vec![name.clone(), image.layers.to_string(), size(image.bytes), unique, base.unwrap_or_default()]
         })
         .collect();
+    let (bytes, layers, bases) = (size(total.bytes), total.layers, bases.len());
     indented(&table(&["NAME", "LAYERS", "SIZE", "UNIQUE", "BASE"], &rows))
+        + &format!("\n  {bytes} in {layers} layers, upon {bases} base images\n")
 }
 
 /// The manifests of all components, and what their layers add up to.
-async fn sizes(opened: &Opened) -> Result<BTreeMap<String, ImageSize>, Failure> {
+async fn sizes(opened: &Opened) -> Result<(BTreeMap<String, ImageSize>, Total), Failure> {
     let read = |component: &Component| {
         let component = component.clone();
         async move {
@@ -261,13 +273,18 @@ async fn sizes(opened: &Opened) -> Result<BTreeMap<String, ImageSize>, Failure> 
     let layers = |images: &[airlock_oci::Manifest]| -> BTreeMap<Digest, u64> {
         images.iter().flat_map(|i| i.layers()).map(|l| (l.digest.clone(), l.size)).collect()
     };
-    let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
+    let (mut users, mut total): (BTreeMap<Digest, usize>, _) = (BTreeMap::new(), Total::default());
     let distinct: BTreeSet<String> = all.iter().map(|(c, _)| digest_of(c)).collect();
     for digest in distinct {
         // Two components that are one image have no layer in common with another.
         let Some((_, images)) = all.iter().find(|(c, _)| digest_of(c) == digest) else { continue };
-        for layer in layers(images).into_keys() {
-            *users.entry(layer).or_default() += 1;
+        for (layer, bytes) in layers(images) {
+            let users = users.entry(layer).or_default();
+            if *users == 0 {
+                total.layers += 1;
+                total.bytes += bytes;
+            }
+            *users += 1;
         }
     }
     let sizes = all.iter().map(|(component, images)| {
@@ -283,7 +300,7 @@ async fn sizes(opened: &Opened) -> Result<BTreeMap<String, ImageSize>, Failure> 
         };
         (component.name.clone(), size)
     });
-    Ok(sizes.collect())
+    Ok((sizes.collect(), total))
 }
 
 fn document(
