@@ -145,7 +145,7 @@ impl Model {
                 4 => Entry::Directory,
                 5 if !inside && !entries.contains_key(&wanted) => {
                     let up = "../".repeat(operation.other % 3);
-                    Entry::Symlink(if operation.other % 2 == 0 {
+                    Entry::Symlink(if operation.other.is_multiple_of(2) {
                         format!("/{up}{other}")
                     } else {
                         format!("{up}{other}")
@@ -212,7 +212,7 @@ impl Model {
             .chain(opaque.iter().map(|folder| format!("{folder}/.wh..wh..opq")))
             .collect();
         let mut items: Vec<Item<'_>> = Vec::new();
-        let first = operations.len() % 2 == 0;
+        let first = operations.len().is_multiple_of(2);
         if first {
             items.extend(white.iter().map(|path| file(path, b"")));
         }
@@ -254,7 +254,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn an_image_has_the_files_that_unpacking_it_gives(
