@@ -2,6 +2,7 @@
 
 mod challenge;
 mod config;
+mod layer;
 mod manifest;
 mod names;
 mod registries_conf;
@@ -10,8 +11,15 @@ mod tar;
 use crate::Target;
 
 /// Every target.
-pub const ALL: [Target; 6] =
-    [names::TARGET, manifest::TARGET, tar::TARGET, challenge::TARGET, registries_conf::TARGET, config::TARGET];
+pub const ALL: [Target; 7] = [
+    names::TARGET,
+    manifest::TARGET,
+    tar::TARGET,
+    layer::TARGET,
+    challenge::TARGET,
+    registries_conf::TARGET,
+    config::TARGET,
+];
 
 /// Small counts apart, large ones together: otherwise every longer input would be new.
 fn magnitude(count: usize) -> u32 {

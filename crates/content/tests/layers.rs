@@ -170,6 +170,19 @@ async fn links_in_a_circle_end() {
 }
 
 #[tokio::test]
+async fn many_links_are_followed_and_too_many_refused() {
+    let names: Vec<String> = (0..150).map(|n| format!("d/link{n}")).collect();
+    let links = |count: usize| {
+        let mut items = vec![file("f", b"content")];
+        items.extend(names[..count].iter().map(|name| hard_link(name, "f")));
+        vec![plain(&items)]
+    };
+    assert_eq!(files(links(50), &tree("d")).await.len(), 50);
+    let error = fails(links(150), &tree("d")).await;
+    assert!(error.to_string().contains("more than 100 times"), "{error}");
+}
+
+#[tokio::test]
 async fn compressions_are_told_by_their_bytes() {
     let bytes = tar(&[file("f", &b"content ".repeat(5000))]);
     let zstd = zstd::encode_all(&bytes[..], 3).unwrap();

@@ -6,6 +6,7 @@ pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
 pub(crate) mod registries;
 pub(crate) mod registry;
+pub(crate) mod release;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Archive(archive::ArchiveArgs),
     /// Copy, inspect and delete single images.
     Image(image::ImageArgs),
+    /// Look into OpenShift releases.
+    Release(release::ReleaseArgs),
     /// Keep credentials for a registry, after trying them.
     Login(registries::LoginArgs),
     /// Forget credentials for a registry.

@@ -26,7 +26,7 @@ use crate::signals;
 const MAX_CONFIG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// An image on the command line.
-enum Place {
+pub(super) enum Place {
     Registry(Reference),
     Layout { path: PathBuf, tag: Option<String> },
 }
@@ -100,7 +100,7 @@ pub(crate) async fn run(args: ImageArgs, look: Look) -> Result<u8, Failure> {
 }
 
 /// `docker://…`, a bare reference, or `oci:DIR[:TAG]`.
-fn parse(text: &str) -> Result<Place, Failure> {
+pub(super) fn parse(text: &str) -> Result<Place, Failure> {
     if let Some(rest) = text.strip_prefix("oci://").or_else(|| text.strip_prefix("oci:")) {
         // A colon after the last slash begins the tag.
         let after = rest.rfind('/').map_or(0, |at| at + 1);
@@ -128,7 +128,8 @@ fn latest(reference: Reference) -> Result<Reference, Failure> {
     Ok(reference.with_tag(tag))
 }
 
-fn open(
+/// The source of an image, and its name there.
+pub(super) fn open(
     place: &Place,
     common: &CommonArgs,
     side: &Side,

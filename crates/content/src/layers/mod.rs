@@ -36,6 +36,10 @@ pub const MAX_FILE_BYTES: u64 = 16 << 30;
 /// Most bytes to which the layers of one image may unpack while it is read, in all.
 pub const MAX_UNPACKED_BYTES: u64 = 64 << 30;
 
+/// How often the layers of one image are walked at most: once, and again for what links lead to. Links that lead to the same file take
+/// one walk each.
+pub const MAX_WALKS: usize = 100;
+
 /// An image whose files are wanted.
 #[derive(Clone, Copy)]
 pub struct Image<'a> {
@@ -204,7 +208,13 @@ pub async fn files<V: Visitor + 'static>(
     }
     let mut enough = &wanted.enough[..];
     let mut state = State { visitor, limits, budget: Budget { left: limits.unpacked, most: limits.unpacked } };
+    let mut walks = 0;
     while let Some(mut search) = Search::begin(&mut roots) {
+        walks += 1;
+        if walks > MAX_WALKS {
+            let cause = format!("its links would have its layers read more than {MAX_WALKS} times");
+            return Err(Error::new(ErrorKind::Unsupported, format!("read the files of `{}`", image.name), cause));
+        }
         search.until(std::mem::take(&mut enough));
         for (number, layer) in layers.iter().enumerate().take(search.limit()).rev() {
             if search.is_decided() {

@@ -208,7 +208,8 @@ impl Slot {
         [marker, &vec![b'X'; filling], b"\0"].concat()
     }
 
-    fn what(self) -> &'static str {
+    /// What it is for, in words.
+    pub fn what(self) -> &'static str {
         match self {
             Self::Image => "release image",
             Self::Version => "version",
