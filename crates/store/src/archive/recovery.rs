@@ -170,7 +170,7 @@ fn demote_partial(volume: &dyn Volume, layout: &Layout, plan: &Digest) -> Result
     }
     let voids: HashSet<usize> = archive.voids().iter().copied().collect();
     let chunks = archive.seal().parts.iter().enumerate().flat_map(|(part, sealed)| {
-        sealed.chunks.iter().enumerate().map(move |(chunk, digest)| (part, chunk, digest.clone()))
+        sealed.chunks.iter().enumerate().map(move |(chunk, digest)| (part, chunk, *digest))
     });
     let recorded = Recorded {
         plan: Some(plan.clone()),
