@@ -300,8 +300,11 @@ async fn a_reader_written_from_the_document_alone_agrees() {
             Err(e) => return println!("skipped: no {tool} ({e})"),
         }
     }
-    let output =
-        std::process::Command::new("python3").args(["-c", READER]).arg(directory.path()).output().expect("python3 runs");
+    let output = std::process::Command::new("python3")
+        .args(["-c", READER])
+        .arg(directory.path())
+        .output()
+        .expect("python3 runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains(&format!("identity {}", sealed.identity)), "{said}");

@@ -6,9 +6,11 @@ pub(crate) mod image;
 pub(crate) mod login;
 pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
+pub(crate) mod oc_mirror_list;
 pub(crate) mod plan;
 pub(crate) mod quickstart;
 pub(crate) mod registry;
+pub(crate) mod release_graph;
 pub(crate) mod verify;
 pub(crate) mod version;
 
