@@ -44,7 +44,7 @@ pub(crate) enum UpdatesCommand {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ServiceArgs {
     /// The whole address of an update graph, in place of the public one.
-    #[arg(long, env = "UPDATE_URL_OVERRIDE", value_name = "URL")]
+    #[arg(long, env = "UPDATE_URL_OVERRIDE", hide_env_values = true, value_name = "URL")]
     pub graph_url: Option<String>,
     /// Releases of OKD.
     #[arg(long)]
