@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Found, Manifest, Place, Platform, Reference, Shape, Source};
 use futures_util::StreamExt;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The largest image configuration that is read (bytes).
 pub const MAX_CONFIG_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What an image says of itself (image-spec, config.md); the part that is of use here. Unknown fields stay in the blob.
+/// What an image says of itself (image-spec, config.md).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// Operating system and architecture.
@@ -20,6 +21,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Digests of the unpacked layers, from the bottom.
     pub diff_ids: Vec<Digest>,
+    /// All of it, as written.
+    pub value: Value,
 }
 
 #[derive(Deserialize)]
@@ -45,13 +48,14 @@ struct RootFs {
 impl Config {
     /// Reads a configuration's bytes. `what` names the image in errors.
     pub fn parse(bytes: &[u8], what: &str) -> Result<Self, Error> {
-        let wire: Wire = serde_json::from_slice(bytes)
-            .map_err(|e| Error::new(ErrorKind::Content, format!("read the configuration of `{what}`"), e))?;
+        let fail = |e| Error::new(ErrorKind::Content, format!("read the configuration of `{what}`"), e);
+        let wire: Wire = serde_json::from_slice(bytes).map_err(fail)?;
         Ok(Self {
             platform: wire.platform,
             created: wire.created,
             labels: wire.config.and_then(|c| c.labels).unwrap_or_default(),
             diff_ids: wire.rootfs.and_then(|r| r.diff_ids).unwrap_or_default(),
+            value: serde_json::from_slice(bytes).map_err(fail)?,
         })
     }
 }

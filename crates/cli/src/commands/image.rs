@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use airlock_client::{RegistrySink, RegistrySource};
 use airlock_mirror::event::{Event, Events, Phase};
-use airlock_mirror::plan::{Attachments, ManifestCache};
+use airlock_mirror::plan::{Attachments, Cache};
 use airlock_mirror::run::one_image;
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Error, ErrorKind, Manifest, Reference, Repository, Shape, Sink, Source, Tag};
@@ -156,15 +156,9 @@ async fn copy(args: CopyArgs, events: &Events) -> Result<u8, Failure> {
     let (from, to) = (parse(&args.source)?, parse(&args.destination)?);
     let (source, name) = open(&from, &args.common, &args.from.side(), events)?;
     let attachments = if args.remove_signatures { Attachments::None } else { Attachments::Signatures };
-    let plan = one_image(
-        &args.source,
-        &name,
-        Arc::clone(&source),
-        Arc::new(ManifestCache::none()),
-        attachments,
-        &args.platform,
-    )
-    .await?;
+    let plan =
+        one_image(&args.source, &name, Arc::clone(&source), Arc::new(Cache::none()), attachments, &args.platform)
+            .await?;
     let (sink, repository, tag): (Arc<dyn Sink>, Repository, Option<Tag>) = match to {
         Place::Registry(reference) => {
             if reference.digest().is_some() {
@@ -211,7 +205,7 @@ async fn copy(args: CopyArgs, events: &Events) -> Result<u8, Failure> {
             Some(error) => Err(error.into()),
             None => Ok(1),
         },
-        Some(Outcome::Stopped) | None => Ok(130),
+        Some(Outcome::Stopped | Outcome::Withheld) | None => Ok(130),
     }
 }
 

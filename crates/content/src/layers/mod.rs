@@ -20,6 +20,7 @@
 mod blob;
 pub mod tar;
 pub mod tree;
+pub mod writer;
 
 use std::collections::BTreeMap;
 use std::io::Read;

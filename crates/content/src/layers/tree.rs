@@ -102,6 +102,11 @@ pub(super) fn normal(path: &[u8]) -> Option<Normal> {
     Some(out)
 }
 
+/// A path from an archive's root as text: no `.`, no empty part; `None` when it climbs with `..` or is not UTF-8.
+pub fn normal_path(path: &[u8]) -> Option<String> {
+    String::from_utf8(normal(path)?).ok()
+}
+
 fn push(path: &mut Normal, part: &[u8]) {
     if !path.is_empty() && !part.is_empty() {
         path.push(b'/');

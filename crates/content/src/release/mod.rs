@@ -28,6 +28,8 @@
 pub mod boot_images;
 pub mod image_references;
 pub mod metadata;
+pub mod tools;
+pub mod versions;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -38,6 +40,7 @@ use serde_json::Value;
 pub use boot_images::BootImages;
 pub use image_references::{Component, ImageReferences};
 pub use metadata::Metadata;
+pub use versions::ComponentVersions;
 
 use crate::image::{self, Config};
 use crate::layers::{self, File, Image, Limits, Visitor, Wanted};
