@@ -2,26 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::registries::{CommonArgs, OneSideArgs};
-
-/// `airlock release`.
-#[derive(Debug, Args)]
-pub(crate) struct ReleaseArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: ReleaseCommand,
-}
-
-/// The verbs.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ReleaseCommand {
-    /// Show a release: digest, version, components; or what differs between two.
-    Info(Box<InfoArgs>),
-    /// Take files or programs out of a release.
-    Extract(Box<ExtractArgs>),
-}
+use crate::args::registries::{CommonArgs, OneSideArgs};
 
 /// Where a release is read.
 #[derive(Debug, Args)]
