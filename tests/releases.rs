@@ -340,7 +340,7 @@ fn what_belongs_to_no_release_goes_on_when_told_to() {
     let Some(upstream) = upstream() else { return };
     let body = json!({
         "platform": {"channels": [{"name": "stable-4.18"}]},
-        "additionalImages": [{"name": "quay.io/world/app1:v1"}],
+        "additionalImages": [{"name": "quay.io/world/app1:v1.1"}],
     });
     add(&upstream, "both", &body);
     let isc = upstream.isc("both");
