@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::release::ReleaseCommand;
+use args::release::{ReleaseCommand, UpdatesCommand};
 use args::{Arguments, Command};
 use exit::Exit;
 
@@ -64,6 +64,12 @@ async fn run(arguments: Arguments) -> u8 {
         Command::Release(args) => match args.command {
             ReleaseCommand::Info(args) => commands::release_payload::info(*args, look).await,
             ReleaseCommand::Extract(args) => commands::release_payload::extract(*args, look).await,
+            ReleaseCommand::List(args) => commands::release_graph::list(args, look).await,
+            ReleaseCommand::Path(args) => commands::release_graph::path(args, look).await,
+        },
+        Command::Updates(args) => match args.command {
+            UpdatesCommand::Show(args) => commands::release_graph::list(args, look).await,
+            UpdatesCommand::Path(args) => commands::release_graph::path(args, look).await,
         },
         Command::Login(args) => commands::login::login(args, look).await,
         Command::Logout(args) => commands::login::logout(args).await,

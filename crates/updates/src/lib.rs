@@ -25,6 +25,6 @@ pub use graph::{
 };
 pub use route::{Hop, Route, route};
 pub use select::{
-    Channel, Failures, Note, Reason, Release, SelectError, Selection, Wanted, Why, across_channels, select,
+    Channel, Failures, Note, Range, Reason, Release, SelectError, Selection, Wanted, Why, across_channels, select,
 };
 pub use version::{InvalidVersion, Minor, Version};

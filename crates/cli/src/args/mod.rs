@@ -4,9 +4,11 @@ pub(crate) mod archive;
 pub(crate) mod image;
 pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
+pub(crate) mod oc_mirror_list;
 pub(crate) mod registries;
 pub(crate) mod registry;
 pub(crate) mod release;
+pub(crate) mod release_payload;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -49,8 +51,10 @@ pub(crate) enum Command {
     Archive(archive::ArchiveArgs),
     /// Copy, inspect and delete single images.
     Image(image::ImageArgs),
-    /// Look into OpenShift releases.
+    /// Look into releases of OpenShift.
     Release(release::ReleaseArgs),
+    /// Look into the update graph.
+    Updates(release::UpdatesArgs),
     /// Keep credentials for a registry, after trying them.
     Login(registries::LoginArgs),
     /// Forget credentials for a registry.

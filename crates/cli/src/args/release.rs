@@ -1,10 +1,11 @@
-//! `release info|extract`.
+//! `release list|path|info|extract`, and the same under `updates show|path`.
 
-use std::path::PathBuf;
-
+use airlock_updates::{Architecture, ChannelName, Minor, Version};
 use clap::{Args, Subcommand};
 
-use super::registries::{CommonArgs, OneSideArgs};
+use super::registries::CommonArgs;
+use super::release_payload::{ExtractArgs, InfoArgs};
+use crate::output::Format;
 
 /// `airlock release`.
 #[derive(Debug, Args)]
@@ -17,147 +18,100 @@ pub(crate) struct ReleaseArgs {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReleaseCommand {
+    /// List releases, channels, or the minor versions that there are.
+    List(ReleaseListArgs),
+    /// Show the shortest way of a cluster from one release to another, with known risks.
+    Path(ReleasePathArgs),
     /// Show a release: digest, version, components; or what differs between two.
     Info(Box<InfoArgs>),
     /// Take files or programs out of a release.
     Extract(Box<ExtractArgs>),
 }
 
-/// Where a release is read.
+/// `airlock updates`.
 #[derive(Debug, Args)]
-pub(crate) struct WhereArgs {
-    /// Read it in this archive (file://DIR), under the name it was mirrored from.
-    #[arg(long, value_name = "file://DIR")]
-    pub from: Option<String>,
-    /// Of a release for several architectures, the image for this one (os/arch).
-    #[arg(long, visible_alias = "filter-by-os", value_name = "OS/ARCH")]
-    pub platform: Option<airlock_oci::Platform>,
-    /// Registry.
+pub(crate) struct UpdatesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: UpdatesCommand,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UpdatesCommand {
+    /// The same as `release list`.
+    Show(ReleaseListArgs),
+    /// The same as `release path`.
+    Path(ReleasePathArgs),
+}
+
+/// Which update service is asked.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ServiceArgs {
+    /// The whole address of an update graph, in place of the public one.
+    #[arg(long, env = "UPDATE_URL_OVERRIDE", value_name = "URL")]
+    pub graph_url: Option<String>,
+    /// Releases of OKD.
+    #[arg(long)]
+    pub okd: bool,
+}
+
+/// `release list`.
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseListArgs {
+    /// What is held there, in place of what there is: docker://HOST/PATH or file://DIR with an archive.
+    #[arg(conflicts_with_all = ["channel", "channels", "okd"])]
+    pub place: Option<String>,
+    /// Releases of this channel.
+    #[arg(long, value_parser = channel, value_name = "NAME")]
+    pub channel: Option<ChannelName>,
+    /// Releases of this minor version (X.Y): its stable channel, where no channel is named.
+    #[arg(long, value_name = "X.Y")]
+    pub version: Option<Minor>,
+    /// The channels that the releases are in.
+    #[arg(long)]
+    pub channels: bool,
+    /// For which architectures (repeatable; amd64, arm64, ppc64le, s390x, multi). Of a graph amd64, else all.
+    #[arg(long, visible_alias = "filter-by-archs", value_delimiter = ',', value_name = "ARCH")]
+    pub arch: Vec<Architecture>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// Which service.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Connections.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// Registry.
-    #[command(flatten)]
-    pub side: OneSideArgs,
 }
 
-/// `release info`.
+/// `release path`.
 #[derive(Debug, Args)]
-#[group(id = "view", multiple = false)]
-pub(crate) struct InfoViews {
-    /// Where each component lies, by digest.
+pub(crate) struct ReleasePathArgs {
+    /// The release that a cluster has.
+    pub from: Version,
+    /// The release that it is to have.
+    pub to: Version,
+    /// Look in this channel only (else in the stable channels of all minor versions on the way).
+    #[arg(long, value_parser = channel, value_name = "NAME")]
+    pub channel: Option<ChannelName>,
+    /// For which architecture (amd64, arm64, ppc64le, s390x, multi).
+    #[arg(long, default_value = "amd64", value_name = "ARCH")]
+    pub arch: Architecture,
+    /// Only updates without known risks.
     #[arg(long)]
-    pub pullspecs: bool,
-    /// Where this component lies, and nothing else.
-    #[arg(long, value_name = "NAME")]
-    pub image_for: Option<String>,
-    /// Layers and bytes of each component. Reads the manifest of each.
-    #[arg(long, visible_alias = "size")]
-    pub sizes: bool,
-    /// The sources each component was built from.
-    #[arg(long)]
-    pub commits: bool,
-}
-
-/// `release info`.
-#[derive(Debug, Args)]
-pub(crate) struct InfoArgs {
-    /// The release: HOST/NAME:TAG, HOST/NAME@DIGEST or oci:DIR[:TAG].
-    pub release: String,
-    /// Another release: what differs from the first to this one.
-    pub other: Option<String>,
-    /// What to show.
+    pub no_risks: bool,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// Which service.
     #[command(flatten)]
-    pub views: InfoViews,
-    /// Form of the output: table, json, yaml, digest, name, pullspec, or a field such as jsonpath={.metadata.version}.
-    #[arg(short, long, default_value = "table", value_name = "FORM")]
-    pub output: InfoFormat,
-    /// Where.
+    pub service: ServiceArgs,
+    /// Connections.
     #[command(flatten)]
-    pub place: WhereArgs,
+    pub common: CommonArgs,
 }
 
-/// How a release is printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum InfoFormat {
-    /// For people.
-    Table,
-    /// One document.
-    Json,
-    /// The same as YAML.
-    Yaml,
-    /// Only the digest.
-    Digest,
-    /// The components' names.
-    Name,
-    /// Only the release's name by digest.
-    Pullspec,
-    /// One field of the document: the names on the way to it.
-    Field(Vec<String>),
-}
-
-/// `release extract`.
-#[derive(Debug, Args)]
-pub(crate) struct ExtractArgs {
-    /// The release: HOST/NAME:TAG, HOST/NAME@DIGEST or oci:DIR[:TAG].
-    pub release: String,
-    /// The directory that files are written to; made where there is none.
-    #[arg(long, default_value = ".", value_name = "DIR")]
-    pub to: PathBuf,
-    /// Only this file of `release-manifests`, to standard output.
-    #[arg(long, value_name = "NAME", conflicts_with = "command")]
-    pub file: Option<String>,
-    /// A program instead: oc, openshift-install, openshift-baremetal-install, openshift-install-fips, ccoctl, or one of these for a RHEL
-    /// (oc.rhel9). The release's name is written into it.
-    #[arg(long, value_name = "NAME")]
-    pub command: Option<String>,
-    /// The system that the program is for: linux, mac or windows, with an architecture as in linux/arm64. Else linux on the
-    /// release's architecture.
-    #[arg(long, value_name = "OS[/ARCH]", requires = "command")]
-    pub command_os: Option<String>,
-    /// Where.
-    #[command(flatten)]
-    pub place: WhereArgs,
-}
-
-impl std::str::FromStr for InfoFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "table" => Self::Table,
-            "json" => Self::Json,
-            "yaml" => Self::Yaml,
-            "digest" => Self::Digest,
-            "name" => Self::Name,
-            "pullspec" => Self::Pullspec,
-            _ => {
-                let field = text.strip_prefix("jsonpath=").map(|path| path.trim_matches('\''));
-                let field = field.and_then(|path| path.strip_prefix("{.")?.strip_suffix('}'));
-                let names: Vec<String> = field.unwrap_or_default().split('.').map(str::to_owned).collect();
-                let plain = |name: &String| !name.is_empty() && !name.contains(['[', ']', '{', '}', '*', '"']);
-                if !names.iter().all(plain) {
-                    return Err(format!(
-                        "`{text}` is not known; one of table, json, yaml, digest, name, pullspec, jsonpath={{.FIELD.FIELD}}"
-                    ));
-                }
-                Self::Field(names)
-            }
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forms_of_output() {
-        assert_eq!("json".parse(), Ok(InfoFormat::Json));
-        let field = |names: &[&str]| Ok(InfoFormat::Field(names.iter().map(|n| (*n).to_owned()).collect()));
-        assert_eq!("jsonpath={.digest}".parse(), field(&["digest"]));
-        assert_eq!("jsonpath='{.metadata.version}'".parse(), field(&["metadata", "version"]));
-        for bad in ["", "jsonpath={}", "jsonpath={.}", "jsonpath={.a..b}", "jsonpath={.a[0]}", "wide"] {
-            assert!(bad.parse::<InfoFormat>().is_err(), "{bad}");
-        }
-    }
+fn channel(text: &str) -> Result<ChannelName, String> {
+    ChannelName::new(text).map_err(|error| error.to_string())
 }

@@ -34,7 +34,7 @@ use crate::progress::time;
 use crate::{environment, logging, signals};
 
 /// Verbs of oc-mirror that this version does not have.
-const LATER: [&str; 4] = ["delete", "list", "init", "describe"];
+const LATER: [&str; 3] = ["delete", "init", "describe"];
 
 /// Writes lines as oc-mirror does.
 struct Log {
@@ -56,6 +56,9 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             words.get(1).and_then(|s| s.parse::<clap_complete::Shell>().ok()).unwrap_or(clap_complete::Shell::Bash);
         clap_complete::generate(shell, &mut OcMirrorArgs::command(), "oc-mirror", &mut std::io::stdout());
         return ExitCode::SUCCESS;
+    }
+    if super::oc_mirror_list::is_meant(&words) {
+        return super::oc_mirror_list::main(arguments);
     }
     if let Some(verb) = words.first().filter(|w| LATER.contains(&w.as_str())) {
         eprintln!("error: `oc-mirror {verb}` is not yet supported by airlock {VERSION}");

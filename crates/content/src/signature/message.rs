@@ -129,8 +129,14 @@ fn check_form(signature: &Signature) -> Result<(), SignatureError> {
         return Err(malformed("its signature is not one of content"));
     }
     match signature.hash_alg() {
-        Some(HashAlgorithm::Sha224 | HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512)
-        | Some(HashAlgorithm::Sha3_256 | HashAlgorithm::Sha3_512) => Ok(()),
+        Some(
+            HashAlgorithm::Sha224
+            | HashAlgorithm::Sha256
+            | HashAlgorithm::Sha384
+            | HashAlgorithm::Sha512
+            | HashAlgorithm::Sha3_256
+            | HashAlgorithm::Sha3_512,
+        ) => Ok(()),
         Some(weak) => Err(SignatureError::WeakHash { hash: weak.to_string().to_uppercase() }),
         None => Err(malformed("its signature names no hash")),
     }

@@ -2,6 +2,7 @@
 
 use airlock_oci::ErrorKind;
 
+use super::error::Range;
 use super::reason::{Note, Reason, Why};
 use super::{Bounds, Channel, Gathered, Resolved, SelectError, bridge, near};
 use crate::answers::{Asked, Query};
@@ -33,7 +34,8 @@ pub(super) fn understand(channel: &Channel) -> Result<Bounds, Vec<SelectError>> 
     if let (Some(name), Some(min), Some(max)) = (&name, &min, &max)
         && min > max
     {
-        errors.push(SelectError::MinAboveMax { channel: name.clone(), line, min: min.clone(), max: max.clone() });
+        let range = Box::new(Range { min: min.clone(), max: max.clone() });
+        errors.push(SelectError::MinAboveMax { channel: name.clone(), line, range });
     }
     match name {
         Some(name) if errors.is_empty() => Ok(Bounds {
@@ -86,8 +88,7 @@ pub(super) async fn gather(
             channel: resolved.name,
             line: resolved.line,
             near: near(graph, &resolved.min),
-            min: resolved.min,
-            max: resolved.max,
+            range: Box::new(Range { min: resolved.min, max: resolved.max }),
         });
     }
     for node in chosen {

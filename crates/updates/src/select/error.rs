@@ -38,16 +38,14 @@ pub enum SelectError {
         source: InvalidVersion,
     },
     /// The lowest version is above the highest.
-    #[error("channel `{channel}`{}: minVersion {min} is above maxVersion {max}", at(*line))]
+    #[error("channel `{channel}`{}: minVersion {} is above maxVersion {}", at(*line), range.min, range.max)]
     MinAboveMax {
         /// Which channel.
         channel: ChannelName,
         /// Where it stands.
         line: u32,
-        /// Lowest.
-        min: Version,
-        /// Highest.
-        max: Version,
+        /// Both.
+        range: Box<Range>,
     },
     /// No such architecture.
     #[error(transparent)]
@@ -93,16 +91,14 @@ pub enum SelectError {
         near: Vec<Version>,
     },
     /// No version lies within the bounds.
-    #[error("channel `{channel}`{} has no version from {min} to {max}{}", at(*line), nearest(near))]
+    #[error("channel `{channel}`{} has no version from {} to {}{}", at(*line), range.min, range.max, nearest(near))]
     EmptyRange {
         /// Which channel.
         channel: ChannelName,
         /// Where it stands.
         line: u32,
-        /// Lowest.
-        min: Version,
-        /// Highest.
-        max: Version,
+        /// Where a version was looked for.
+        range: Box<Range>,
         /// The nearest versions below and above.
         near: Vec<Version>,
     },
@@ -121,6 +117,15 @@ pub enum SelectError {
     /// The graph could not be read.
     #[error("{0}")]
     Graph(Error),
+}
+
+/// Two versions and what lies between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Lowest, included.
+    pub min: Version,
+    /// Highest, included.
+    pub max: Version,
 }
 
 /// Everything that was wrong. Never empty when returned as an error.

@@ -22,7 +22,7 @@ use crate::graph::{Graph, Node};
 use crate::version::Version;
 
 pub use across::across_channels;
-pub use error::{Failures, SelectError};
+pub use error::{Failures, Range, SelectError};
 pub use reason::{Note, Reason, Why};
 
 /// `platform` of a configuration, as far as it chooses versions.

@@ -11,7 +11,7 @@ use airlock_client::{Client, RegistriesConf};
 use airlock_updates::{Architecture, Channel, ChannelName, GraphClient, Kept, Options, Query, Service};
 
 /// The answers in a folder of `<channel>.json`, for one architecture.
-pub fn kept(folder: &Path) -> Kept {
+pub(crate) fn kept(folder: &Path) -> Kept {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -22,23 +22,23 @@ pub fn kept(folder: &Path) -> Kept {
 }
 
 /// Answers from texts by channel, for amd64.
-pub fn texts(channels: &[(&str, &str)]) -> Kept {
+pub(crate) fn texts(channels: &[(&str, &str)]) -> Kept {
     let files = channels.iter().map(|(channel, text)| (query(channel).file_name(), text.to_string().into())).collect();
     Kept::new("the test", files)
 }
 
-pub fn query(channel: &str) -> Query {
+pub(crate) fn query(channel: &str) -> Query {
     Query { service: Service::Ocp, architecture: Architecture::Amd64, channel: ChannelName::new(channel).unwrap() }
 }
 
 /// A channel of a configuration; empty texts are left out.
-pub fn channel(name: &str, min: &str, max: &str) -> Channel {
+pub(crate) fn channel(name: &str, min: &str, max: &str) -> Channel {
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Channel { name: name.into(), line: 7, min: text(min), max: text(max), ..Channel::default() }
 }
 
 /// A graph as JSON: versions, edges as `from>to`, conditional ones as `from?to`.
-pub fn graph(versions: &str, edges: &str) -> String {
+pub(crate) fn graph(versions: &str, edges: &str) -> String {
     let versions: Vec<&str> = versions.split_whitespace().collect();
     let at = |version: &str| versions.iter().position(|v| *v == version).unwrap();
     let nodes: Vec<serde_json::Value> = versions
@@ -62,7 +62,7 @@ pub fn graph(versions: &str, edges: &str) -> String {
 }
 
 /// What a request was answered with.
-pub enum Reply {
+pub(crate) enum Reply {
     Status(u16, &'static str, Vec<u8>),
     /// Half of the body, then the connection breaks.
     Cut(Vec<u8>),
@@ -71,14 +71,14 @@ pub enum Reply {
 }
 
 /// A web server on a port of its own. It ends with the test process.
-pub struct Server {
-    pub url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// `answer` gets the number of the request, counted from 1, and its path with the query.
-    pub fn start(answer: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -96,7 +96,7 @@ impl Server {
     }
 
     /// Head of every request so far.
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 }
@@ -134,7 +134,7 @@ fn serve(
 }
 
 /// A client that depends on nothing of this machine.
-pub fn client(retry_times: u32) -> Client {
+pub(crate) fn client(retry_times: u32) -> Client {
     Client::new(airlock_client::Options {
         registries_conf: RegistriesConf::Ignore,
         certs_d: Some(Vec::new()),
@@ -146,6 +146,6 @@ pub fn client(retry_times: u32) -> Client {
 }
 
 /// A client of an update service at this address.
-pub fn graph_client(url: &str) -> GraphClient {
+pub(crate) fn graph_client(url: &str) -> GraphClient {
     GraphClient::new(client(2), &Options { url: Some(url.into()), ..Options::default() }).unwrap()
 }
