@@ -70,7 +70,7 @@ pub(crate) struct ReleasePathArgs {
     pub from: Version,
     /// The release that it is to have.
     pub to: Version,
-    /// Look in this channel only (else in the stable channels of all minor versions on the way).
+    /// Look in this channel only (else in the stable channels of all minor versions on the way, then fast, then candidate).
     #[arg(long, value_parser = channel, value_name = "NAME")]
     pub channel: Option<ChannelName>,
     /// For which architecture (amd64, arm64, ppc64le, s390x, multi).
