@@ -6,6 +6,8 @@
 //!
 //! Everything here is a function of texts: no file, no network, no clock.
 
+pub mod convert;
+pub mod edit;
 pub mod objects;
 pub mod problem;
 pub mod render;
