@@ -8,11 +8,13 @@
 
 pub mod convert;
 pub mod edit;
+pub mod impact;
 pub mod objects;
 pub mod problem;
 pub mod render;
 pub mod resolve;
 pub mod scope;
+pub mod undo;
 pub mod yaml;
 
 pub use objects::{Entry, ImageConfig, Kind, MirrorSet, Objects, Others, Policy, Pull};

@@ -28,7 +28,7 @@ pub fn from_conf(
                 never: table.blocked,
             })
         });
-        Draft { kind: Draft::kind_of(pull), name: Draft::name_of(prefix, pull), entries: entries.collect() }
+        Draft::for_pull(prefix, pull, entries.collect())
     });
     for table in config.registries() {
         for message in not_representable(table) {
@@ -83,11 +83,11 @@ fn not_representable(table: &Table) -> Vec<String> {
 fn comment(text: &str, prefix: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let quoted = [format!("\"{prefix}\""), format!("'{prefix}'")];
-    let names = |line: &&str| {
+    let names = |line: &str| -> bool {
         let line = line.trim_start();
         (line.starts_with("prefix") || line.starts_with("location")) && quoted.iter().any(|q| line.contains(q.as_str()))
     };
-    let at = lines.iter().position(|line| names(&line))?;
+    let at = lines.iter().position(|line| names(line))?;
     let header = lines[..at].iter().rposition(|line| line.trim_start().starts_with("[["))?;
     let above = lines[..header].iter().rev().take_while(|line| line.trim_start().starts_with('#'));
     let mut found: Vec<&str> = above.map(|line| line.trim_start().trim_start_matches('#').trim()).collect();

@@ -5,13 +5,19 @@ use serde::Serialize;
 use crate::objects::{Kind, Policy, Pull};
 
 /// A mirror set to be written.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Draft {
     /// `kind`.
     #[serde(serialize_with = "kind_name")]
     pub kind: Kind,
     /// `metadata.name`.
     pub name: String,
+    /// `metadata.labels`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<(String, String)>,
+    /// `metadata.annotations`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<(String, String)>,
     /// In the order in which they are written.
     pub entries: Vec<DraftEntry>,
 }
@@ -35,28 +41,33 @@ fn kind_name<S: serde::Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, 
 }
 
 impl Draft {
-    /// `<prefix>-digest` and `<prefix>-tag`.
-    pub fn name_of(prefix: &str, pull: Pull) -> String {
-        format!("{prefix}-{}", pull.as_str())
-    }
-
-    /// The kind for a pull.
-    pub fn kind_of(pull: Pull) -> Kind {
-        match pull {
+    /// An IDMS `<prefix>-digest` or an ITMS `<prefix>-tag`.
+    pub fn for_pull(prefix: &str, pull: Pull, entries: Vec<DraftEntry>) -> Self {
+        let kind = match pull {
             Pull::Digest => Kind::Idms,
             Pull::Tag => Kind::Itms,
-        }
+        };
+        let name = format!("{prefix}-{}", pull.as_str());
+        Self { kind, name, labels: Vec::new(), annotations: Vec::new(), entries }
     }
 
     /// The object as one YAML document, with its separator.
     pub fn yaml(&self) -> String {
         let mut out = format!(
-            "---\napiVersion: {}\nkind: {}\nmetadata:\n  name: {}\nspec:\n  {}:\n",
+            "---\napiVersion: {}\nkind: {}\nmetadata:\n  name: {}\n",
             self.kind.api_version(),
             self.kind.as_str(),
-            self.name,
-            self.kind.list()
+            self.name
         );
+        for (field, words) in [("labels", &self.labels), ("annotations", &self.annotations)] {
+            if !words.is_empty() {
+                out.push_str(&format!("  {field}:\n"));
+            }
+            for (key, value) in words {
+                out.push_str(&format!("    {key}: {}\n", serde_json::Value::from(value.as_str())));
+            }
+        }
+        out.push_str(&format!("spec:\n  {}:\n", self.kind.list()));
         for entry in &self.entries {
             for line in entry.comment.iter().flat_map(|c| c.lines()) {
                 out.push_str(&format!("  # {line}\n"));

@@ -60,7 +60,7 @@ pub fn list(name: &str, text: &str) -> (Vec<Listed>, Vec<Note>) {
                 listed.push(Listed { reference, written, line, group: group.clone() });
             }
             Err(error) => {
-                notes.push(Note { at: format!("{name}:{}", at + 1), message: format!("`{written}`: {error}") })
+                notes.push(Note { at: format!("{name}:{}", at + 1), message: format!("`{written}`: {error}") });
             }
         }
     }
@@ -105,7 +105,7 @@ pub fn from_images(images: &[Listed], mirror: &str, scope: Scope, prefix: &str, 
         if images.iter().all(|image| image.group.is_none()) {
             entries.sort_by(|a, b| a.source.cmp(&b.source));
         }
-        Draft { kind: Draft::kind_of(pull), name: Draft::name_of(prefix, pull), entries }
+        Draft::for_pull(prefix, pull, entries)
     });
     (drafts.to_vec(), notes)
 }

@@ -50,7 +50,7 @@ pub fn from_mapping(name: &str, text: &str, prefix: &str) -> (Vec<Draft>, Vec<No
             }
         }
         entries.sort_by(|a, b| a.source.cmp(&b.source));
-        Draft { kind: Draft::kind_of(pull), name: Draft::name_of(prefix, pull), entries }
+        Draft::for_pull(prefix, pull, entries)
     });
     (drafts.to_vec(), notes)
 }

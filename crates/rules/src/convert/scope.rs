@@ -1,5 +1,6 @@
 //! Entries that cover more or less than before: a namespace instead of its repositories, or the other way round.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use airlock_oci::Reference;
@@ -9,6 +10,7 @@ use super::draft::{Draft, DraftEntry};
 use super::images::{Listed, Scope};
 use crate::objects::{Kind, MirrorSet, Objects, Policy};
 use crate::scope::{host, matches, path};
+use crate::undo::draft_of;
 
 /// The mirror sets with entries of another scope. Narrowing needs to know the images in use: nothing else says which
 /// repositories there are.
@@ -31,38 +33,33 @@ pub fn rescope(objects: &Objects, scope: Scope, images: &[Listed]) -> (Vec<Draft
             };
             let (file, line) = (&objects.files[set.file].name, entry.mark.line);
             let mut note = |message: String| notes.push(Note { at: format!("{file}:{line}"), message });
-            let changed = if found > wanted {
-                match widened(&whole, wanted) {
+            let changed = match found.cmp(&wanted) {
+                Ordering::Equal => vec![whole],
+                Ordering::Greater => match widened(&whole, wanted) {
                     Some(wide) => {
-                        note(format!(
-                            "`{}` becomes `{}`: everything below it is sent to the mirror too",
-                            whole.source, wide.source
-                        ));
+                        let (from, to) = (&whole.source, &wide.source);
+                        note(format!("`{from}` becomes `{to}`: everything below it is sent to the mirror too"));
                         vec![wide]
                     }
                     None => {
                         note(format!("`{}` stays: a mirror does not keep the path", whole.source));
                         vec![whole]
                     }
-                }
-            } else if found < wanted {
-                let narrow = narrowed(&whole, set, scope, images);
-                if narrow.is_empty() {
-                    note(format!("`{}` stays: no image in the list is covered by it", whole.source));
-                    vec![whole]
-                } else {
+                },
+                Ordering::Less => {
+                    let narrow = narrowed(&whole, set, scope, images);
                     let names: Vec<&str> = narrow.iter().map(|e| e.source.as_str()).collect();
-                    if names != [whole.source.as_str()] {
-                        note(format!(
-                            "`{}` becomes {}: nothing else below it is mirrored any more",
-                            whole.source,
-                            names.join(", ")
-                        ));
+                    if narrow.is_empty() {
+                        note(format!("`{}` stays: no image in the list is covered by it", whole.source));
+                        vec![whole]
+                    } else {
+                        if names != [whole.source.as_str()] {
+                            let (from, to) = (&whole.source, names.join(", "));
+                            note(format!("`{from}` becomes {to}: nothing else below it is mirrored any more"));
+                        }
+                        narrow
                     }
-                    narrow
                 }
-            } else {
-                vec![whole]
             };
             for new in changed {
                 if !entries.iter().any(|known| known.source == new.source && known.mirrors == new.mirrors) {
@@ -70,7 +67,7 @@ pub fn rescope(objects: &Objects, scope: Scope, images: &[Listed]) -> (Vec<Draft
                 }
             }
         }
-        Draft { kind: set.kind, name: set.name.value.clone(), entries }
+        Draft { entries, ..draft_of(set) }
     });
     (drafts.collect(), notes)
 }
@@ -83,10 +80,10 @@ fn depth(source: &str) -> usize {
 /// The same rule with `wanted` components; nothing where a mirror's path does not end with what is cut off.
 fn widened(entry: &DraftEntry, wanted: usize) -> Option<DraftEntry> {
     let mut components: Vec<&str> = path(&entry.source).split('/').collect();
-    let cut: String = components.split_off(wanted).iter().map(|c| format!("/{c}")).collect();
+    let cut = format!("/{}", components.split_off(wanted).join("/"));
     let source: String = std::iter::once(host(&entry.source)).chain(components).collect::<Vec<_>>().join("/");
     let mirrors: Option<Vec<String>> =
-        entry.mirrors.iter().map(|mirror| mirror.strip_suffix(cut.as_str()).map(str::to_owned)).collect();
+        entry.mirrors.iter().map(|mirror| mirror.strip_suffix(&cut).map(str::to_owned)).collect();
     Some(DraftEntry { source, mirrors: mirrors?, ..entry.clone() })
 }
 
