@@ -9,6 +9,7 @@
 pub mod convert;
 pub mod edit;
 pub mod impact;
+pub mod lint;
 pub mod objects;
 pub mod problem;
 pub mod render;
