@@ -20,8 +20,12 @@ const TOP: [&str; 7] = [
 const TABLE: [&str; 6] = ["prefix", "location", "insecure", "blocked", "mirror-by-digest-only", "mirror"];
 const MIRROR: [&str; 3] = ["location", "insecure", "pull-from-mirror"];
 /// Typical slips that are too far from what was meant to be guessed by their letters.
-const SLIPS: [(&str, &str); 4] =
-    [("block", "blocked"), ("mirrors", "mirror"), ("mirror_by_digest_only", "mirror-by-digest-only"), ("prefx", "prefix")];
+const SLIPS: [(&str, &str); 4] = [
+    ("block", "blocked"),
+    ("mirrors", "mirror"),
+    ("mirror_by_digest_only", "mirror-by-digest-only"),
+    ("prefx", "prefix"),
+];
 
 pub(super) fn check(lint: &mut Lint<'_>) {
     let Some(files) = &lint.input.registries_conf else { return };
@@ -44,7 +48,8 @@ pub(super) fn check(lint: &mut Lint<'_>) {
 /// MR050.
 fn load(lint: &mut Lint<'_>, files: &Files) {
     if let Err(error) = Config::parse(Some(&files.main.1), &files.dropins) {
-        let file = if error.file == airlock_oci::registries_conf::MAIN_FILE { files.main.0.clone() } else { error.file };
+        let file =
+            if error.file == airlock_oci::registries_conf::MAIN_FILE { files.main.0.clone() } else { error.file };
         let message = format!("{} ({})", error.cause, error.code);
         lint.at_file("MR050", &file, error.line, message).column = error.column;
     }
@@ -101,7 +106,9 @@ fn tables(lint: &mut Lint<'_>, name: &str, text: &str, root: &DeTable<'_>) -> Ha
     let mut found: HashMap<String, u32> = HashMap::new();
     for table in array(root, "registry") {
         let word = |key: &str| match table.get(key).map(|value| (value.get_ref(), value.span())) {
-            Some((DeValue::String(word), span)) if !word.is_empty() => Some((word.trim_end_matches('/').to_owned(), span)),
+            Some((DeValue::String(word), span)) if !word.is_empty() => {
+                Some((word.trim_end_matches('/').to_owned(), span))
+            }
             _ => None,
         };
         let Some((prefix, span)) = word("prefix").or_else(|| word("location")) else { continue };

@@ -12,8 +12,20 @@ use crate::scope::{host, host_name, is_mirror, is_source, path};
 
 /// What examples are made of.
 const PLACEHOLDERS: [&str; 14] = [
-    "<", ">", "$", "{{", "}}", "example.com", "example.org", "example.net", "replace_me", "replace-me", "changeme",
-    "change-me", "your-registry", "your_registry",
+    "<",
+    ">",
+    "$",
+    "{{",
+    "}}",
+    "example.com",
+    "example.org",
+    "example.net",
+    "replace_me",
+    "replace-me",
+    "changeme",
+    "change-me",
+    "your-registry",
+    "your_registry",
 ];
 
 /// Longest name of an object (RFC 1123 subdomain).
@@ -60,7 +72,12 @@ fn source_form(lint: &mut Lint<'_>, origin: Origin) {
     let text = &objects.entry(origin).source;
     let source = text.value.as_str();
     if !is_source(source) && source.contains('*') {
-        lint.at("MR003", origin, Some(text), format!("`{source}`: a wildcard is `*.` and a domain, without port and path"));
+        lint.at(
+            "MR003",
+            origin,
+            Some(text),
+            format!("`{source}`: a wildcard is `*.` and a domain, without port and path"),
+        );
     } else if !is_source(source) {
         refused_text(lint, "MR001", origin, text, proposed(source, true));
     } else if host(source).chars().any(|c| c.is_ascii_uppercase()) {
@@ -184,8 +201,10 @@ fn objects_themselves(lint: &mut Lint<'_>) {
             lint.at_set("MR067", at, set.name.mark, message);
         }
         if let Some(other) = names.insert((set.kind, name), at).filter(|_| !name.is_empty()) {
-            let (kind, file, line) = (set.kind.as_str(), &objects.files[objects.sets[other].file].name, objects.sets[other].mark.line);
-            let message = format!("a second {kind} `{name}`: the first is in {file}:{line}, and only one of them stays");
+            let (kind, file, line) =
+                (set.kind.as_str(), &objects.files[objects.sets[other].file].name, objects.sets[other].mark.line);
+            let message =
+                format!("a second {kind} `{name}`: the first is in {file}:{line}, and only one of them stays");
             lint.at_set("MR067", at, set.name.mark, message);
         }
         let text = &objects.files[set.file].text;

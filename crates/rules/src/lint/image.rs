@@ -76,7 +76,9 @@ fn certificates(lint: &mut Lint<'_>, image: &ImageConfig) {
         if !trusted && !insecure {
             let key = host.replace(':', "..");
             let message = format!("no CA for `{host}`: pulls fail unless its certificate is trusted publicly");
-            lint.at("MR044", origin, None, message).help(format!("add the key `{key}` to the ConfigMap of additionalTrustedCA")).about(&host);
+            lint.at("MR044", origin, None, message)
+                .help(format!("add the key `{key}` to the ConfigMap of additionalTrustedCA"))
+                .about(&host);
         }
     }
 }
@@ -127,13 +129,18 @@ fn blocked(lint: &mut Lint<'_>, image: &ImageConfig) {
     for entry in &image.blocked {
         for (_, mirror) in mirrors(lint) {
             if lies_within(&mirror, &entry.value) {
-                lint.at_image("MR048", entry, format!("`{}` covers the mirror `{mirror}`, which is skipped", entry.value));
+                lint.at_image(
+                    "MR048",
+                    entry,
+                    format!("`{}` covers the mirror `{mirror}`, which is skipped", entry.value),
+                );
             }
         }
         for origin in lint.real_entries() {
             let source = &objects.entry(origin).source.value;
             if lies_within(source, &entry.value) || lies_within(&entry.value, source) {
-                let message = format!("`{}` is blocked: policy.json rejects what `{source}` has mirrors for", entry.value);
+                let message =
+                    format!("`{}` is blocked: policy.json rejects what `{source}` has mirrors for", entry.value);
                 lint.at_image("MR049", entry, message);
             }
         }
@@ -148,7 +155,10 @@ fn payload(lint: &mut Lint<'_>) {
     let Ok(lists) = Effective::of(lint.objects, &base, payload) else { return };
     let Some(image) = &lint.objects.image else { return };
     for text in image.blocked.iter().filter(|text| lists.dropped.contains(&text.value)) {
-        let message = format!("`{}` is NOT blocked: the release payload comes from there, and no digest mirror serves it", text.value);
+        let message = format!(
+            "`{}` is NOT blocked: the release payload comes from there, and no digest mirror serves it",
+            text.value
+        );
         lint.at_image("MR047", text, message);
     }
 }

@@ -44,7 +44,9 @@ fn longest(lint: &Lint<'_>, name: &str) -> Option<String> {
 
 /// Hosts that need no rule: mirrors, this machine, the cluster's own registry.
 fn is_internal(lint: &Lint<'_>, host: &str) -> bool {
-    let own = host == "localhost" || host.starts_with("localhost:") || host.starts_with("image-registry.openshift-image-registry");
+    let own = host == "localhost"
+        || host.starts_with("localhost:")
+        || host.starts_with("image-registry.openshift-image-registry");
     own || lint.digest.iter().chain(&lint.tag).flat_map(|s| &s.mirrors).any(|m| crate::scope::host(m) == host)
 }
 
@@ -58,8 +60,11 @@ fn written(lint: &mut Lint<'_>, file: &str, images: &[Listed]) {
             lint.at_file("MR065", file, image.line, format!("`{}` has {what}", image.written)).about(&image.written);
         }
         if is_short_name(&image.written).unwrap_or(false) {
-            let message = format!("`{}` is a short name: the node's search registries decide what it is", image.written);
-            lint.at_file("MR066", file, image.line, message).help(format!("write `{}`", image.reference)).about(&image.written);
+            let message =
+                format!("`{}` is a short name: the node's search registries decide what it is", image.written);
+            lint.at_file("MR066", file, image.line, message)
+                .help(format!("write `{}`", image.reference))
+                .about(&image.written);
         }
     }
 }
@@ -86,9 +91,10 @@ fn coverage(lint: &mut Lint<'_>, file: &str, images: &[Listed]) {
                 let message = format!("no rule covers `{}`", image.written);
                 let help = proposal(lint, &name, pull_of(image));
                 lint.at_file("MR031", file, image.line, message).help(help).about(&image.written);
-                let neighbours = lint.objects.entries().any(|(_, _, e)| {
-                    host(&e.source.value) == host(&name) && !path(&e.source.value).is_empty()
-                });
+                let neighbours = lint
+                    .objects
+                    .entries()
+                    .any(|(_, _, e)| host(&e.source.value) == host(&name) && !path(&e.source.value).is_empty());
                 if neighbours {
                     siblings.entry(image.reference.registry().as_str()).or_default().push(image);
                 }
@@ -101,14 +107,22 @@ fn coverage(lint: &mut Lint<'_>, file: &str, images: &[Listed]) {
             Pull::Digest => ("MR030", "tags", "digest"),
         };
         let Some(origin) = lint.merged_of(pull.other(), &source).map(|set| set.origins[0]) else { continue };
-        let message = format!("the rule for `{source}` serves {rule} only, and these are pulled by {other}: {}", named(&images));
+        let message =
+            format!("the rule for `{source}` serves {rule} only, and these are pulled by {other}: {}", named(&images));
         lint.at(id, origin, None, message);
     }
     for (host, images) in siblings {
-        let covered: BTreeSet<&str> = lint.objects.entries().map(|(_, _, e)| e.source.value.as_str()).filter(|s| crate::scope::host(s) == host).collect();
-        let origin = lint.objects.entries().find(|(_, _, e)| crate::scope::host(&e.source.value) == host).map(|(o, ..)| o);
+        let covered: BTreeSet<&str> = lint
+            .objects
+            .entries()
+            .map(|(_, _, e)| e.source.value.as_str())
+            .filter(|s| crate::scope::host(s) == host)
+            .collect();
+        let origin =
+            lint.objects.entries().find(|(_, _, e)| crate::scope::host(&e.source.value) == host).map(|(o, ..)| o);
         let covered = covered.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
-        let message = format!("rules cover {covered} of `{host}`, and these beside them are in use: {}", named(&images));
+        let message =
+            format!("rules cover {covered} of `{host}`, and these beside them are in use: {}", named(&images));
         if let Some(origin) = origin {
             lint.at("MR059", origin, None, message);
         }

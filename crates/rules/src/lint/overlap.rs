@@ -72,7 +72,11 @@ fn nested(lint: &mut Lint<'_>, pull: Pull) {
         if derived == child.mirrors && parent.never == child.never {
             lint.at("MR019", origin, None, format!("`{c}` says what `{p}` says already"));
         } else if derived != child.mirrors || (child.never && !parent.never) {
-            let message = format!("`{c}` goes to {}, where `{p}` would send it to {}", child.mirrors.join(", "), derived.join(", "));
+            let message = format!(
+                "`{c}` goes to {}, where `{p}` would send it to {}",
+                child.mirrors.join(", "),
+                derived.join(", ")
+            );
             lint.at("MR018", origin, None, message);
         }
     }
@@ -94,7 +98,8 @@ fn cross_kind(lint: &mut Lint<'_>, pull: Pull) {
         let derived: Vec<String> = around.mirrors.iter().map(|m| format!("{m}{rest}")).collect();
         let (child, parent) = (&set.source, &around.source);
         let (lost, kind) = (pull.other().as_str(), if pull == Pull::Digest { "ITMS" } else { "IDMS" });
-        let message = format!("pulls of `{child}` by {lost} lose the mirrors of `{parent}`: the longest source alone counts");
+        let message =
+            format!("pulls of `{child}` by {lost} lose the mirrors of `{parent}`: the longest source alone counts");
         let help = format!("add `source: {child}` with mirrors {} to an {kind}", derived.join(", "));
         lint.at("MR020", set.origins[0], None, message).help(help);
     }
@@ -116,12 +121,19 @@ fn wildcards(lint: &mut Lint<'_>) {
         let domain = &wildcard[1..];
         for (plain, _) in all.iter().filter(|(plain, _)| plain != wildcard && host_name(plain).ends_with(domain)) {
             let winner = if plain.len() > wildcard.len() { plain } else { wildcard };
-            lint.at("MR022", *origin, None, format!("`{wildcard}` and `{plain}` overlap; where both match, `{winner}` counts"));
+            lint.at(
+                "MR022",
+                *origin,
+                None,
+                format!("`{wildcard}` and `{plain}` overlap; where both match, `{winner}` counts"),
+            );
         }
         for scope in &scopes {
             let own = all.iter().any(|(source, _)| source == scope);
             if !own && scope != wildcard && lies_within(scope, wildcard) {
-                let message = format!("`{wildcard}` covers `{scope}`, which is blocked, insecure or in the base: rendering fails");
+                let message = format!(
+                    "`{wildcard}` covers `{scope}`, which is blocked, insecure or in the base: rendering fails"
+                );
                 lint.at("MR023", *origin, None, message);
             }
         }
@@ -227,19 +239,22 @@ fn chains(lint: &mut Lint<'_>) {
         let entry = objects.entry(origin);
         let source = entry.source.value.as_str();
         for mirror in entry.mirrors.iter().filter(|m| m.value != source) {
-            let next = all
-                .iter()
-                .copied()
-                .find(|o| objects.entry(*o).source.value != source && matches(&mirror.value, &objects.entry(*o).source.value));
+            let next = all.iter().copied().find(|o| {
+                objects.entry(*o).source.value != source && matches(&mirror.value, &objects.entry(*o).source.value)
+            });
             let Some(next) = next else { continue };
             let other = objects.entry(next);
             let back = other.mirrors.iter().any(|m| m.value != other.source.value && matches(&m.value, source));
             let never = |policy: Policy| policy == Policy::NeverContactSource;
             if back && never(entry.policy) && never(other.policy) {
-                let message = format!("`{source}` and `{}` are mirrors of each other, and both are blocked", other.source.value);
+                let message =
+                    format!("`{source}` and `{}` are mirrors of each other, and both are blocked", other.source.value);
                 lint.at("MR028", origin, Some(mirror), message);
             } else {
-                let message = format!("the mirror `{}` is the source `{}` of another entry, whose mirrors are not tried", mirror.value, other.source.value);
+                let message = format!(
+                    "the mirror `{}` is the source `{}` of another entry, whose mirrors are not tried",
+                    mirror.value, other.source.value
+                );
                 lint.at("MR027", origin, Some(mirror), message);
             }
         }

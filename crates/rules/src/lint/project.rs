@@ -38,9 +38,11 @@ fn separate_files(lint: &mut Lint<'_>) {
     let objects = lint.objects;
     let first = |kind: Kind| objects.sets.iter().position(|set| set.kind == kind);
     let (Some(idms), Some(itms)) = (first(Kind::Idms), first(Kind::Itms)) else { return };
-    let together = objects.sets.iter().filter(|s| s.kind == Kind::Idms).any(|digest| {
-        objects.sets.iter().any(|tag| tag.kind == Kind::Itms && tag.file == digest.file)
-    });
+    let together = objects
+        .sets
+        .iter()
+        .filter(|s| s.kind == Kind::Idms)
+        .any(|digest| objects.sets.iter().any(|tag| tag.kind == Kind::Itms && tag.file == digest.file));
     if !together {
         let set = &objects.sets[idms.max(itms)];
         let (a, b) = (&objects.files[objects.sets[idms].file].name, &objects.files[objects.sets[itms].file].name);
@@ -79,7 +81,8 @@ fn values(lint: &mut Lint<'_>) {
         };
         let repositories = repositories(root);
         if repositories > 1 {
-            let message = format!("one digest in `global` for {repositories} images: it can be right for one of them only");
+            let message =
+                format!("one digest in `global` for {repositories} images: it can be right for one of them only");
             lint.at_file("MR058", name, digest.mark.line, message);
         }
     }
