@@ -1,4 +1,4 @@
-//! `rules render|resolve|convert|impact|undo`.
+//! `rules render|resolve|lint|convert|impact|undo`.
 
 use std::path::PathBuf;
 
@@ -21,6 +21,8 @@ pub(crate) enum RulesCommand {
     Render(RenderArgs),
     /// What a node tries for a reference, in order, and why.
     Resolve(ResolveArgs),
+    /// What is wrong with rules: seventy checks, each with its place, its reason and what helps.
+    Lint(Box<LintArgs>),
     /// Rules from other rules: ICSP, registries.conf, mapping.txt or a list of images to IDMS and ITMS.
     Convert(Box<ConvertArgs>),
     /// What a change costs: which nodes reload, drain or reboot, and why.
@@ -203,4 +205,93 @@ pub(crate) struct UndoArgs {
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
+}
+
+/// The forms of findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LintFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// An array.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+}
+
+/// What the cluster can reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Only mirrors, once it is in production.
+    #[default]
+    Disconnected,
+    /// The internet too.
+    Connected,
+}
+
+/// `rules lint`.
+#[derive(Debug, Args)]
+pub(crate) struct LintArgs {
+    /// Files or directories with IDMS, ITMS and ICSP objects (MachineConfigs and the CA's ConfigMap may be among them); `-` for
+    /// standard input.
+    #[arg(required_unless_present_any = ["explain", "registries_conf"])]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Images in use, one a line: judge the rules against them.
+    #[arg(long, value_name = "FILE")]
+    pub images: Option<PathBuf>,
+    /// A node's registries.conf.
+    #[arg(long, value_name = "FILE")]
+    pub registries_conf: Option<PathBuf>,
+    /// Its directory of drop-ins.
+    #[arg(long, value_name = "DIR", requires = "registries_conf")]
+    pub dropins: Option<PathBuf>,
+    /// The global pull secret: a docker config or the Secret. Only its hosts are looked at.
+    #[arg(long, value_name = "FILE")]
+    pub pull_secret: Option<PathBuf>,
+    /// The ConfigMap that additionalTrustedCA names.
+    #[arg(long, value_name = "FILE")]
+    pub trusted_ca: Option<PathBuf>,
+    /// The rules as they are in the cluster: a file or directory.
+    #[arg(long, value_name = "FILE")]
+    pub current: Option<PathBuf>,
+    /// Values of a chart.
+    #[arg(long, value_name = "FILE")]
+    pub values: Option<PathBuf>,
+    /// Ask the mirrors whether they have the images of --images. Read-only.
+    #[arg(long, requires = "images")]
+    pub check_mirror: bool,
+    /// With --check-mirror, ask the sources too what their tags mean.
+    #[arg(long, requires = "check_mirror")]
+    pub check_source: bool,
+    /// Credential file for --check-mirror.
+    #[arg(long, short = 'a', env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
+    /// Check certificates with --check-mirror.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub tls_verify: Option<bool>,
+    /// Most parts of a path that a registry takes (repeat).
+    #[arg(long, value_name = "HOST=N")]
+    pub max_nested_paths: Vec<String>,
+    /// What the cluster can reach.
+    #[arg(long, value_enum, default_value = "disconnected")]
+    pub profile: Profile,
+    /// Put right what can be put right without a doubt; comments and order of the files stay.
+    #[arg(long)]
+    pub fix: bool,
+    /// Fail on this code, or on this severity and worse (error, warning, information); repeat.
+    #[arg(long, value_name = "CODE|SEVERITY")]
+    pub deny: Vec<String>,
+    /// Leave findings of this code out, `CODE:PATTERN` only where source or message match; repeat.
+    #[arg(long, value_name = "CODE[:PATTERN]")]
+    pub allow: Vec<String>,
+    /// What a code means.
+    #[arg(long, value_name = "CODE", exclusive = true)]
+    pub explain: Option<String>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: LintFormat,
 }
