@@ -170,7 +170,7 @@ impl Rendered {
         let mirrors = self.table(&set.source).mirrors.clone();
         for table in &mut self.tables {
             let scope = table.scope().to_owned();
-            if scope == set.source || !table.mirrors.is_empty() || !lies_within(&scope, &set.source) {
+            if !table.mirrors.is_empty() || !lies_within(&scope, &set.source) {
                 continue;
             }
             let Some(rest) = scope.strip_prefix(set.source.as_str()) else {
