@@ -63,6 +63,7 @@ pub(super) fn check(lint: &mut Lint<'_>) {
         own_mirrors(lint, origin);
         duplicates(lint, origin, set.kind);
     }
+    placeholders(lint);
     policies(lint);
     objects_themselves(lint);
 }
@@ -84,7 +85,6 @@ fn source_form(lint: &mut Lint<'_>, origin: Origin) {
         let message = format!("`{source}` covers only references that write the host in the same capitals");
         lint.at("MR038", origin, Some(text), message);
     }
-    placeholder(lint, origin, text);
 }
 
 fn mirror_form(lint: &mut Lint<'_>, origin: Origin, text: &Text) {
@@ -100,7 +100,6 @@ fn mirror_form(lint: &mut Lint<'_>, origin: Origin, text: &Text) {
         let message = format!("`{mirror}` as a mirror makes names that are not canonical");
         lint.at("MR013", origin, Some(text), message);
     }
-    placeholder(lint, origin, text);
 }
 
 fn refused_text(lint: &mut Lint<'_>, id: &'static str, origin: Origin, text: &Text, better: Option<String>) {
@@ -115,11 +114,25 @@ fn refused_text(lint: &mut Lint<'_>, id: &'static str, origin: Origin, text: &Te
     }
 }
 
-fn placeholder(lint: &mut Lint<'_>, origin: Origin, text: &Text) {
-    let lower = text.value.to_lowercase();
-    if let Some(found) = PLACEHOLDERS.into_iter().find(|p| lower.contains(p)) {
-        let message = format!("`{}` looks like an example (`{found}`)", text.value);
-        lint.at("MR042", origin, Some(text), message);
+/// MR042, once for each host of each file: an example is copied as a whole.
+fn placeholders(lint: &mut Lint<'_>) {
+    let objects = lint.objects;
+    let mut found: Vec<(usize, &str, &'static str, Origin, &Text, usize)> = Vec::new();
+    for (origin, set, entry) in objects.entries() {
+        for text in std::iter::once(&entry.source).chain(&entry.mirrors) {
+            let lower = text.value.to_lowercase();
+            let Some(sign) = PLACEHOLDERS.into_iter().find(|p| lower.contains(p)) else { continue };
+            let host = host(&text.value);
+            match found.iter_mut().find(|(file, known, ..)| *file == set.file && *known == host) {
+                Some((.., count)) => *count += 1,
+                None => found.push((set.file, host, sign, origin, text, 1)),
+            }
+        }
+    }
+    for (_, host, sign, origin, text, count) in found {
+        let times = if count > 1 { format!(", as {} more of this file", count - 1) } else { String::new() };
+        let message = format!("`{}` looks like an example (`{sign}`){times}", text.value);
+        lint.at("MR042", origin, Some(text), message).about(host);
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn check(lint: &mut Lint<'_>) {
     let Some((file, images)) = &lint.input.images else { return };
     written(lint, file, images);
     coverage(lint, file, images);
-    unused(lint, images);
+    unused(lint);
     ports(lint, images);
     direct(lint, file, images);
 }
@@ -34,12 +34,6 @@ fn named(images: &[&Listed]) -> String {
 
 fn pull_of(image: &Listed) -> Pull {
     if image.reference.digest().is_some() { Pull::Digest } else { Pull::Tag }
-}
-
-/// The longest source of either kind that covers a name.
-fn longest(lint: &Lint<'_>, name: &str) -> Option<String> {
-    let all = lint.digest.iter().chain(&lint.tag).filter(|set| matches(name, &set.source));
-    all.map(|set| &set.source).max_by(|a, b| a.len().cmp(&b.len()).then_with(|| b.cmp(a))).cloned()
 }
 
 /// Hosts that need no rule: mirrors, this machine, the cluster's own registry.
@@ -81,7 +75,7 @@ fn coverage(lint: &mut Lint<'_>, file: &str, images: &[Listed]) {
             lint.at_file("MR041", file, image.line, error.to_string()).about(&image.written);
             continue;
         }
-        match longest(lint, &name) {
+        match lint.longest(&name).map(str::to_owned) {
             Some(source) if lint.merged_of(pull_of(image), &source).is_none() => {
                 wrong_kind.entry((pull_of(image), source)).or_default().push(image);
             }
@@ -147,8 +141,8 @@ fn proposal(lint: &Lint<'_>, name: &str, pull: Pull) -> String {
 }
 
 /// MR032.
-fn unused(lint: &mut Lint<'_>, images: &[Listed]) {
-    let used: BTreeSet<String> = images.iter().filter_map(|i| longest(lint, &i.reference.name())).collect();
+fn unused(lint: &mut Lint<'_>) {
+    let used: BTreeSet<String> = lint.names.iter().filter_map(|name| lint.longest(name)).map(str::to_owned).collect();
     for pull in [Pull::Digest, Pull::Tag] {
         for set in lint.merged(pull).to_vec() {
             if !used.contains(&set.source) {
@@ -162,13 +156,15 @@ fn unused(lint: &mut Lint<'_>, images: &[Listed]) {
 /// MR037.
 fn ports(lint: &mut Lint<'_>, images: &[Listed]) {
     let objects = lint.objects;
+    // The first image of each host: there are few hosts, and many images.
+    let mut hosts: BTreeMap<String, usize> = BTreeMap::new();
+    for (at, name) in lint.names.iter().enumerate() {
+        hosts.entry(host(name).to_owned()).or_insert(at);
+    }
     for (origin, _, entry) in objects.entries() {
         let source = entry.source.value.as_str();
-        let found = images.iter().find(|image| {
-            let name = image.reference.name();
-            same_host_name(&name, source)
-        });
-        if let Some(image) = found {
+        let found = hosts.iter().find(|(host, _)| same_host_name(host, source)).map(|(_, at)| *at);
+        if let Some(image) = found.map(|at| &images[at]) {
             let message = format!("`{source}` and `{}` differ in the port", image.written);
             lint.at("MR037", origin, None, message);
         }
@@ -177,7 +173,9 @@ fn ports(lint: &mut Lint<'_>, images: &[Listed]) {
 
 /// MR057.
 fn direct(lint: &mut Lint<'_>, file: &str, images: &[Listed]) {
-    for image in images {
+    let mirrors = lint.digest.iter().chain(&lint.tag).flat_map(|set| &set.mirrors);
+    let hosts: BTreeSet<String> = mirrors.map(|mirror| host(mirror).to_owned()).collect();
+    for image in images.iter().filter(|image| hosts.contains(image.reference.registry().as_str())) {
         let name = image.reference.name();
         let mirror = lint.digest.iter().chain(&lint.tag).find_map(|set| {
             let mirror = set.mirrors.iter().find(|m| **m != set.source && lies_within(&name, m))?;

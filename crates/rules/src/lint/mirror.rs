@@ -32,11 +32,9 @@ fn limit(lint: &Lint<'_>, mirror: &str) -> Option<(usize, bool)> {
 /// The repositories below the mirror that the images in use come to; without images what is certain for any image.
 fn rewritten(lint: &Lint<'_>, entry: &Entry, mirror: &str) -> Vec<String> {
     let source = entry.source.value.as_str();
-    let names = lint.images().iter().map(|image| image.reference.name());
-    let mut found: Vec<String> = names
-        .filter(|name| matches(name, source))
-        .filter_map(|name| name.strip_prefix(source).map(|rest| format!("{mirror}{rest}")))
-        .collect();
+    let covered = lint.names.iter().filter(|name| matches(name, source));
+    let mut found: Vec<String> =
+        covered.filter_map(|name| name.strip_prefix(source).map(|rest| format!("{mirror}{rest}"))).collect();
     if found.is_empty() {
         // Below a whole registry there are at least a namespace and a name.
         let rest = if path(source).is_empty() && !source.starts_with("*.") { "/NAMESPACE/NAME" } else { "" };
@@ -70,17 +68,18 @@ fn flattened(lint: &mut Lint<'_>, origin: Origin) {
     let source = entry.source.value.as_str();
     let components: Vec<&str> = path(source).split('/').filter(|c| !c.is_empty()).collect();
     let Some(last) = components.last() else { return };
-    let below = lint.images().iter().any(|image| {
-        let name = image.reference.name();
-        name != source && matches(&name, source)
-    });
+    let below = || lint.names.iter().any(|name| name != source && matches(name, source));
+    let mut found = Vec::new();
     for mirror in entry.mirrors.iter().filter(|m| m.value != source) {
         let end = mirror.value.rsplit('/').next().unwrap_or_default();
         let joined = components.len() > 1 && end.ends_with(&components.join("-"));
         let prefixed = components.len() == 1 && end.len() > last.len() && end.ends_with(&format!("-{last}"));
-        if (joined && below) || prefixed {
-            let message = format!("names below `{source}` come to `{}/…`, not to `{}-…`", mirror.value, mirror.value);
-            lint.at("MR040", origin, Some(mirror), message);
+        if prefixed || (joined && below()) {
+            found.push(mirror);
         }
+    }
+    for mirror in found {
+        let message = format!("names below `{source}` come to `{}/…`, not to `{}-…`", mirror.value, mirror.value);
+        lint.at("MR040", origin, Some(mirror), message);
     }
 }

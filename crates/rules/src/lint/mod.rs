@@ -15,6 +15,8 @@ mod overlap;
 mod project;
 pub mod report;
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 pub use catalogue::{CATALOGUE, Check};
@@ -25,6 +27,7 @@ use crate::objects::{Objects, Origin, Pull, Text};
 use crate::problem::{Problem, Severity};
 use crate::render::merge::{Merged, merged};
 use crate::render::{Base, Payload};
+use crate::scope::matches;
 use crate::yaml::Mark;
 
 /// Annotation of an object: codes (separated by commas) that are not wanted for it.
@@ -135,6 +138,11 @@ pub(crate) struct Lint<'a> {
     /// Merged sources by kind of pull.
     pub(crate) digest: Vec<Merged>,
     pub(crate) tag: Vec<Merged>,
+    /// The images' names (`host/path`), in the order of the list.
+    pub(crate) names: Vec<String>,
+    /// Sources that have mirrors for any kind of pull; wildcards apart, since they cannot be looked up.
+    plain: HashSet<String>,
+    wildcards: Vec<String>,
     findings: Vec<Finding>,
 }
 
@@ -148,11 +156,18 @@ impl Input {
 /// All findings, by file, place and code; see [`without_allowed`] for those that an object itself allows.
 pub fn lint(input: &Input) -> Vec<Finding> {
     let objects = &input.objects;
+    let (digest, tag) = (merged(objects, Pull::Digest), merged(objects, Pull::Tag));
+    let sources = digest.iter().chain(&tag).map(|set| set.source.clone());
+    let (wildcards, plain): (Vec<String>, Vec<String>) = sources.partition(|source| source.starts_with("*."));
+    let names = input.images.iter().flat_map(|(_, images)| images).map(|image| image.reference.name());
     let mut lint = Lint {
         input,
         objects,
-        digest: merged(objects, Pull::Digest),
-        tag: merged(objects, Pull::Tag),
+        digest,
+        tag,
+        names: names.collect(),
+        plain: plain.into_iter().collect(),
+        wildcards,
         findings: Vec::new(),
     };
     form::check(&mut lint);
@@ -194,6 +209,18 @@ impl<'a> Lint<'a> {
     /// The merged source of a kind with exactly this name.
     pub(crate) fn merged_of(&self, pull: Pull, source: &str) -> Option<&Merged> {
         self.merged(pull).iter().find(|set| set.source == source)
+    }
+
+    /// The source that covers a name: the longest of either kind, of equally long ones the wildcard.
+    pub(crate) fn longest(&self, name: &str) -> Option<&str> {
+        let ends = name.char_indices().rev().filter(|(_, c)| matches!(c, '/' | ':')).map(|(at, _)| at);
+        let plain = std::iter::once(name.len()).chain(ends).find_map(|end| self.plain.get(&name[..end]));
+        let wildcard = self.wildcards.iter().filter(|w| matches(name, w)).max_by_key(|w| w.len());
+        let found = match (plain, wildcard) {
+            (Some(plain), Some(wildcard)) if wildcard.len() >= plain.len() => wildcard,
+            (plain, wildcard) => plain.or(wildcard)?,
+        };
+        Some(found)
     }
 
     /// A finding about everything.
