@@ -8,6 +8,7 @@ pub(crate) mod oc_mirror_list;
 pub(crate) mod registries;
 pub(crate) mod registry;
 pub(crate) mod release;
+pub(crate) mod rules;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Logout(registries::LogoutArgs),
     /// Serve a directory, or an archive, as a registry.
     Registry(registry::RegistryArgs),
+    /// Mirror rules of a cluster: render, resolve, lint, convert them, and see what applying them costs.
+    Rules(rules::RulesArgs),
     /// The whole flow on this machine, with an embedded upstream. Needs no network.
     Quickstart(QuickstartArgs),
     /// Print a completion script.

@@ -12,6 +12,7 @@ pub(crate) mod quickstart;
 pub(crate) mod registry;
 pub(crate) mod release_graph;
 pub(crate) mod release_payload;
+pub(crate) mod rules;
 pub(crate) mod verify;
 pub(crate) mod version;
 
