@@ -1,1 +1,3 @@
-//! Mirror rules of a cluster: what they do to every pull, what is wrong with them, and what applying them costs.
+//! Mirror rules: IDMS, ITMS, ICSP and registries.conf, rendered, resolved, linted, converted, audited.
+
+pub mod usage;
