@@ -1,3 +1,17 @@
-//! Mirror rules: IDMS, ITMS, ICSP and registries.conf, rendered, resolved, linted, converted, audited.
+//! Mirror rules of a cluster: what they do to every pull, what is wrong with them, and what applying them costs.
+//!
+//! * [`Objects::load`] reads IDMS, ITMS and ICSP objects and the cluster's image configuration; each value knows its place.
+//! * [`render`] makes of them the registries.conf that the Machine Config Operator writes, to the byte.
+//!
+//! Everything here is a function of texts: no file, no network, no clock.
 
+pub mod objects;
+pub mod problem;
+pub mod pull_secret;
+pub mod render;
+pub mod scope;
 pub mod usage;
+pub mod yaml;
+
+pub use objects::{Entry, ImageConfig, Kind, MirrorSet, Objects, Others, Policy, Pull};
+pub use problem::{Problem, Problems, Severity};

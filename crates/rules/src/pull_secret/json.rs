@@ -164,7 +164,11 @@ impl Parser<'_> {
             }
         }
         if self.peek().is_none() {
-            self.fault(self.here(), "there is nothing in the file", "expected `{\"auths\": {\"HOST\": {\"auth\": \"…\"}}}`");
+            self.fault(
+                self.here(),
+                "there is nothing in the file",
+                "expected `{\"auths\": {\"HOST\": {\"auth\": \"…\"}}}`",
+            );
             return None;
         }
         let root = self.value(0);
@@ -271,10 +275,16 @@ impl Parser<'_> {
                 self.bump();
             }
             Some('}' | ',') => {
-                self.fault(key.place, "this has no value", "an entry is `\"auth\": \"BASE64\"`: the name or the value is missing");
+                self.fault(
+                    key.place,
+                    "this has no value",
+                    "an entry is `\"auth\": \"BASE64\"`: the name or the value is missing",
+                );
                 return true;
             }
-            Some(_) => self.fault(self.here(), "a colon is missing before this", "put `:` between the key and its value"),
+            Some(_) => {
+                self.fault(self.here(), "a colon is missing before this", "put `:` between the key and its value");
+            }
             None => return true,
         }
         if let Some(value) = self.value(depth + 1) {
@@ -398,7 +408,7 @@ impl Parser<'_> {
             word.push(c);
             self.bump();
         }
-        let number = word.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && word.parse::<f64>().is_ok();
+        let number = serde_json::from_str::<serde_json::Number>(&word).is_ok();
         if !number && !matches!(word.as_str(), "null" | "true" | "false") {
             let place = self.since(start);
             self.fault(place, "this must stand in double quotes", "write `\"…\"`");

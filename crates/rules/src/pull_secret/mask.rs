@@ -7,13 +7,30 @@ const MAX_SHOWN: usize = 160;
 
 /// Names of fields, which are no secrets.
 const FIELDS: [&str; 18] = [
-    "auths", "auth", "email", "username", "password", "identitytoken", "registrytoken", "credHelpers", "credsStore", "kind",
-    "apiVersion", "metadata", "data", "stringData", "type", "name", "namespace", ".dockerconfigjson",
+    "auths",
+    "auth",
+    "email",
+    "username",
+    "password",
+    "identitytoken",
+    "registrytoken",
+    "credHelpers",
+    "credsStore",
+    "kind",
+    "apiVersion",
+    "metadata",
+    "data",
+    "stringData",
+    "type",
+    "name",
+    "namespace",
+    ".dockerconfigjson",
 ];
 
 /// A line without its secrets, the column (from 0) in it at which the place lies, and how many characters of it to mark.
 pub(super) fn line(text: &str, place: Place) -> (String, usize, usize) {
-    let source: Vec<char> = text.lines().nth((place.line as usize).saturating_sub(1)).unwrap_or_default().chars().collect();
+    let source: Vec<char> =
+        text.lines().nth((place.line as usize).saturating_sub(1)).unwrap_or_default().chars().collect();
     let target = (place.column.max(1) as usize - 1).min(source.len());
     let (mut out, mut at) = (Vec::new(), 0);
     let (mut column, mut end) = (0, 0);
@@ -49,7 +66,11 @@ pub(super) fn line(text: &str, place: Place) -> (String, usize, usize) {
                 }
                 before = 'x';
                 let word: String = source[start..at].iter().collect();
-                if matches!(word.as_str(), "null" | "true" | "false" | "$") { word.chars().collect() } else { masked(at - start, false) }
+                if matches!(word.as_str(), "null" | "true" | "false" | "$") {
+                    word.chars().collect()
+                } else {
+                    masked(at - start, false)
+                }
             }
         };
         if (start..at).contains(&target) {
