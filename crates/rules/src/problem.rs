@@ -31,7 +31,7 @@ pub struct Problem {
     /// What is wrong, with the offending value.
     pub message: String,
     /// The file, as the caller named it.
-    pub file: String,
+    pub file: Box<str>,
     /// Counted from 1; 0 where the whole file is meant.
     pub line: u32,
     /// In characters, counted from 1; 0 where the whole file is meant.
@@ -39,7 +39,7 @@ pub struct Problem {
     /// Number of characters that are marked, at least 1.
     pub length: u32,
     /// The line of the file, or the part of a long one around the mark; tabs are single blanks.
-    pub source: String,
+    pub source: Box<str>,
     /// How many characters of the line were cut off before `source`.
     pub source_cut: u32,
     /// What helps.
@@ -92,11 +92,11 @@ impl Problem {
             code,
             severity: Severity::Error,
             message: message.into(),
-            file: file.to_owned(),
+            file: file.into(),
             line: 0,
             column: 0,
             length: 1,
-            source: String::new(),
+            source: Box::default(),
             source_cut: 0,
             hint: None,
         }

@@ -104,7 +104,7 @@ fn every_scope_is_judged_as_upstream() {
 fn a_refusal_says_file_line_and_what_helps() {
     let text = "apiVersion: config.openshift.io/v1\nkind: ImageTagMirrorSet\nmetadata:\n  name: t\nspec:\n  imageTagMirrors:\n  - source: quay.io/acme/\n    mirrors: [m.lab/acme]\n";
     let problem = airlock_rules::render::render(&shared::objects(&[text]), &Base::of_pools()).unwrap_err();
-    assert_eq!((problem.code, problem.line, problem.file.as_str()), ("E_SOURCE_FORMAT", 7, "0.yaml"));
+    assert_eq!((problem.code, problem.line, &*problem.file), ("E_SOURCE_FORMAT", 7, "0.yaml"));
     assert_eq!(problem.hint.as_deref(), Some("write `quay.io/acme`"));
 }
 
