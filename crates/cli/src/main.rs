@@ -63,6 +63,7 @@ async fn run(arguments: Arguments) -> u8 {
         Command::Login(args) => commands::login::login(args, look).await,
         Command::Logout(args) => commands::login::logout(args).await,
         Command::Registry(args) => commands::registry::run(args).await,
+        Command::Rules(args) => commands::rules::run(args).await,
         Command::Quickstart(args) => commands::quickstart::run(args, look).await,
         Command::Completion(args) => commands::completion::run(&args),
         Command::Version(args) => commands::version::run(&args),

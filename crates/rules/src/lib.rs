@@ -2,6 +2,7 @@
 //!
 //! * [`Objects::load`] reads IDMS, ITMS and ICSP objects and the cluster's image configuration; each value knows its place.
 //! * [`render`] makes of them the registries.conf that the Machine Config Operator writes, to the byte.
+//! * [`resolve::Node`] says what a node tries for a reference, and why.
 //!
 //! Everything here is a function of texts: no file, no network, no clock.
 
@@ -9,6 +10,7 @@ pub mod objects;
 pub mod problem;
 pub mod pull_secret;
 pub mod render;
+pub mod resolve;
 pub mod scope;
 pub mod usage;
 pub mod yaml;

@@ -6,6 +6,7 @@ pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
 pub(crate) mod registries;
 pub(crate) mod registry;
+pub(crate) mod rules;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Logout(registries::LogoutArgs),
     /// Serve a directory, or an archive, as a registry.
     Registry(registry::RegistryArgs),
+    /// Mirror rules of a cluster: render, resolve, lint, convert them, and see what applying them costs.
+    Rules(rules::RulesArgs),
     /// The whole flow on this machine, with an embedded upstream. Needs no network.
     Quickstart(QuickstartArgs),
     /// Print a completion script.

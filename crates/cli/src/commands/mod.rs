@@ -9,6 +9,7 @@ pub(crate) mod oc_mirror;
 pub(crate) mod plan;
 pub(crate) mod quickstart;
 pub(crate) mod registry;
+pub(crate) mod rules;
 pub(crate) mod verify;
 pub(crate) mod version;
 

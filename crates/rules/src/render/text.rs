@@ -43,6 +43,11 @@ impl Rendered {
         out
     }
 
+    /// The file as JSON, for programs.
+    pub fn json(&self) -> serde_json::Value {
+        toml::from_str(&self.mco()).unwrap_or_default()
+    }
+
     fn aliases_text(&self, out: &mut String, indent: &str) {
         let Some(aliases) = &self.aliases else { return };
         out.push_str("\n[aliases]\n");

@@ -1,0 +1,16 @@
+//! `airlock rules`: one file a verb, and what they read in [`input`].
+
+pub(crate) mod input;
+mod render;
+mod resolve;
+
+use crate::args::rules::{RulesArgs, RulesCommand};
+use crate::exit::Failure;
+
+/// Runs the verb.
+pub(crate) async fn run(args: RulesArgs) -> Result<u8, Failure> {
+    match args.command {
+        RulesCommand::Render(args) => render::run(&args),
+        RulesCommand::Resolve(args) => resolve::run(&args),
+    }
+}
