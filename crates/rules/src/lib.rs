@@ -6,6 +6,9 @@
 //!
 //! Everything here is a function of texts: no file, no network, no clock.
 
+pub mod audit;
+pub mod ca;
+pub mod node;
 pub mod objects;
 pub mod problem;
 pub mod pull_secret;

@@ -60,8 +60,7 @@ fn texts((objects, never): &(Drawn, u16)) -> Vec<String> {
     let icsp: Vec<usize> = objects.iter().filter(|o| o.0 == 2).flat_map(|o| o.1.iter().map(|e| e.0)).collect();
     let text = |(at, (kind, entries)): (usize, &(u8, Vec<(usize, Vec<usize>)>))| {
         let (version, name, list) = kinds[*kind as usize];
-        let mut text =
-            format!("apiVersion: {version}\nkind: {name}\nmetadata: {{name: n{at}}}\nspec:\n  {list}: [");
+        let mut text = format!("apiVersion: {version}\nkind: {name}\nmetadata: {{name: n{at}}}\nspec:\n  {list}: [");
         for (source, mirrors) in entries {
             let never = never & (1 << source) != 0 && !icsp.contains(source);
             let mirrors: Vec<&str> =

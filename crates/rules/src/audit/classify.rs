@@ -94,7 +94,7 @@ impl<'r> Judge<'r> {
         };
         judged.endpoints = endpoints.iter().map(|endpoint| self.rules.endpoint(endpoint)).collect();
         self.classify(&mut judged, &endpoints);
-        if let Err(why) = self.rules.policy(&judged.reference)
+        if let Some(why) = self.rules.refusal(&judged.reference)
             && judged.class != Class::Internal
         {
             judged.class = Class::Rejected;
@@ -144,7 +144,9 @@ impl<'r> Judge<'r> {
             judged.class = Class::Shadowed;
             judged.codes.push("MR020");
             let longest = judged.prefix.as_deref().unwrap_or_default();
-            judged.detail = format!("`{shorter}` would serve it, but only the longest match counts, and `{longest}` does not{fails}");
+            judged.detail = format!(
+                "`{shorter}` would serve it, but only the longest match counts, and `{longest}` does not{fails}"
+            );
         } else if source.blocked {
             judged.class = Class::Blocked;
             let by = source.blocked_by.as_deref().unwrap_or_default();

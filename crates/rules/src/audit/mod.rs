@@ -211,12 +211,14 @@ impl Finding {
             Class::WrongKind => Verdict::WrongKind,
             Class::Shadowed | Class::Uncovered => Verdict::FallsThrough,
             Class::Internal => Verdict::Covered,
-            Class::Mirrored | Class::MirroredStrict | Class::DirectMirror => match self.check.as_ref().map(|c| c.status) {
-                None | Some(Status::Present) => Verdict::Covered,
-                Some(Status::TagDiffers) => Verdict::DifferentDigest,
-                Some(Status::Absent) => Verdict::NotInMirror,
-                Some(Status::Denied | Status::Limited | Status::Unreachable) => Verdict::Unknown,
-            },
+            Class::Mirrored | Class::MirroredStrict | Class::DirectMirror => {
+                match self.check.as_ref().map(|c| c.status) {
+                    None | Some(Status::Present) => Verdict::Covered,
+                    Some(Status::TagDiffers) => Verdict::DifferentDigest,
+                    Some(Status::Absent) => Verdict::NotInMirror,
+                    Some(Status::Denied | Status::Limited | Status::Unreachable) => Verdict::Unknown,
+                }
+            }
         }
     }
 

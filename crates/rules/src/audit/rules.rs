@@ -1,34 +1,28 @@
-//! Rules in the form in which images are judged: a loaded registries.conf, with the entries that made it where they are known.
+//! Rules in the form in which images are judged: what a node tries, with the entries that asked for it where they are known.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use airlock_oci::Reference;
-use airlock_oci::registries_conf::{self, Candidate, Config, LoadError, Mode, ResolveError};
+use airlock_oci::registries_conf::{self, Candidate, Config, Mode, PullFromMirror, ResolveError};
 use serde::Serialize;
 
 use super::Finding;
 use crate::objects::{Objects, Origin};
-use crate::problem::Problem;
-use crate::render::{Base, Effective, Payload, Rendered};
+use crate::resolve::Node;
 use crate::scope;
 
 /// What images are judged by.
 #[derive(Debug)]
 pub struct Rules {
-    config: Config,
-    made: Option<Made>,
+    node: Node,
     mirror_hosts: BTreeSet<String>,
+    /// Entries of mirrors that were asked for before: images share few rules.
+    origins: RefCell<HashMap<Mirror, Vec<From>>>,
 }
 
-/// Where a configuration that was rendered comes from.
-#[derive(Debug)]
-struct Made {
-    objects: Objects,
-    rendered: Rendered,
-    effective: Effective,
-    /// Position in the rendered tables, by scope.
-    tables: HashMap<String, usize>,
-}
+/// A mirror of a table: prefix, location, kind of pull.
+type Mirror = (String, String, &'static str);
 
 /// One attempt, and which entries asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,7 +41,7 @@ pub struct Endpoint {
 }
 
 /// An entry of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct From {
     /// `ImageDigestMirrorSet/name`.
     pub object: String,
@@ -63,28 +57,21 @@ pub(super) struct Usage<'r> {
 }
 
 impl Rules {
-    /// Objects, rendered onto a base. Refused as the Machine Config Operator refuses them.
-    pub fn of_objects(objects: Objects, base: &Base, payload: Option<&Payload>) -> Result<Self, Problem> {
-        let effective = Effective::of(&objects, base, payload)?;
-        let rendered = effective.render(&objects, base)?;
-        let config = rendered.config().map_err(|error| unloadable(&error))?;
-        let tables = rendered.tables.iter().enumerate().map(|(at, table)| (normal(table.scope()), at)).collect();
-        Ok(Self { mirror_hosts: hosts(&config), config, made: Some(Made { objects, rendered, effective, tables }) })
-    }
-
-    /// A registries.conf as it is.
-    pub fn of_conf(config: Config) -> Self {
-        Self { mirror_hosts: hosts(&config), config, made: None }
+    /// What a node does, from objects or from its files.
+    pub fn of(node: Node) -> Self {
+        let mirrors = node.config().registries().iter().flat_map(|table| &table.mirrors);
+        let mirror_hosts = mirrors.map(|mirror| scope::host(&mirror.location).to_owned()).collect();
+        Self { node, mirror_hosts, origins: RefCell::default() }
     }
 
     /// The configuration that a node has.
     pub fn config(&self) -> &Config {
-        &self.config
+        self.node.config()
     }
 
     /// The objects, where the rules are such.
     pub fn objects(&self) -> Option<&Objects> {
-        self.made.as_ref().map(|made| &made.objects)
+        self.node.objects()
     }
 
     /// Hosts of mirrors, sorted.
@@ -98,12 +85,12 @@ impl Rules {
 
     /// What CRI-O tries for a text.
     pub(super) fn resolve(&self, text: &str) -> Result<Vec<Candidate>, ResolveError> {
-        self.config.resolve(text, Mode::Crio)
+        self.config().resolve(text, Mode::Crio)
     }
 
     /// The same for a full name.
     pub(super) fn endpoints(&self, reference: &Reference) -> Vec<registries_conf::Endpoint> {
-        self.config.endpoints(reference).unwrap_or_default()
+        self.config().endpoints(reference).unwrap_or_default()
     }
 
     /// An endpoint with the entries that asked for it.
@@ -118,50 +105,29 @@ impl Rules {
     }
 
     fn from(&self, endpoint: &registries_conf::Endpoint) -> Vec<From> {
-        let (Some(made), Some(prefix), false) = (&self.made, &endpoint.matched_prefix, endpoint.is_source) else {
+        let (Some(objects), Some(prefix), false) = (self.objects(), &endpoint.matched_prefix, endpoint.is_source)
+        else {
             return Vec::new();
         };
-        let Some(table) = made.tables.get(prefix).map(|at| &made.rendered.tables[*at]) else { return Vec::new() };
-        let same = table.mirrors.iter().filter(|mirror| {
-            normal(&mirror.location) == endpoint.location && mirror.pull_from_mirror == endpoint.pull_from_mirror.as_str()
-        });
-        let mut from: Vec<From> = same.flat_map(|mirror| &mirror.origins).map(|origin| made.from(*origin)).collect();
-        from.sort();
-        from.dedup();
-        from
+        let serves: PullFromMirror = endpoint.pull_from_mirror;
+        let mirror = (prefix.clone(), endpoint.location.clone(), serves.as_str());
+        let mut known = self.origins.borrow_mut();
+        let made = |mirror: &Mirror| {
+            let origins = self.node.mirror_origins(&mirror.0, &mirror.1, serves);
+            let mut from: Vec<From> = origins.into_iter().map(|origin| From::of(objects, origin)).collect();
+            from.sort();
+            from
+        };
+        known.entry(mirror).or_insert_with_key(made).clone()
     }
 
-    /// Whether policy.json lets a name be pulled, and the scope that decides; rules that are a registries.conf say nothing about it.
-    pub(super) fn policy(&self, reference: &Reference) -> Result<(), String> {
-        let Some(effective) = self.made.as_ref().map(|made| &made.effective) else { return Ok(()) };
-        let decide = |scope: &str| {
-            let listed = |list: &[String]| list.iter().any(|s| s == scope);
-            // An entry that is in both lists is accepted: the payload's own repository is put there on purpose.
-            if listed(&effective.policy_allowed) {
-                Some(Ok(()))
-            } else {
-                listed(&effective.policy_blocked).then(|| Err(format!("blockedRegistries has `{scope}`")))
-            }
-        };
-        let name = reference.name();
-        let mut scope = name.as_str();
-        loop {
-            if let Some(decided) = decide(scope) {
-                return decided;
-            }
-            match scope.rfind('/') {
-                Some(slash) => scope = &scope[..slash],
-                None => break,
-            }
+    /// Why policy.json refuses a name, if it does.
+    pub(super) fn refusal(&self, reference: &Reference) -> Option<&'static str> {
+        if self.node.accepts(reference) {
+            return None;
         }
-        let mut domain = scope::host_name(&name);
-        while let Some((_, parent)) = domain.split_once('.') {
-            if let Some(decided) = decide(&format!("*.{parent}")) {
-                return decided;
-            }
-            domain = parent;
-        }
-        if effective.reject_rest { Err("allowedRegistries does not have it".to_owned()) } else { Ok(()) }
+        let allowed = self.objects().and_then(|o| o.image.as_ref()).is_some_and(|image| !image.allowed.is_empty());
+        Some(if allowed { "allowedRegistries does not have it" } else { "blockedRegistries has it" })
     }
 
     pub(super) fn usage(&self) -> Usage<'_> {
@@ -169,9 +135,9 @@ impl Rules {
     }
 }
 
-impl Made {
-    fn from(&self, origin: Origin) -> From {
-        From { object: self.objects.sets[origin.set].title(), index: origin.entry }
+impl From {
+    fn of(objects: &Objects, origin: Origin) -> Self {
+        Self { object: objects.sets[origin.set].title(), index: origin.entry }
     }
 }
 
@@ -189,30 +155,16 @@ impl Usage<'_> {
 
     /// The rest, in the order of the rules.
     pub(super) fn unused(&self) -> Vec<String> {
-        match &self.rules.made {
-            Some(made) => {
-                let entries = made.objects.entries().map(|(origin, _, entry)| (made.from(origin), entry));
+        match self.rules.objects() {
+            Some(objects) => {
+                let entries = objects.entries().map(|(origin, _, entry)| (From::of(objects, origin), entry));
                 let unused = entries.filter(|(from, _)| !self.entries.contains(from));
                 unused.map(|(from, entry)| format!("{}[{}] {}", from.object, from.index, entry.source.value)).collect()
             }
             None => {
-                let tables = self.rules.config.registries().iter().filter(|table| !table.mirrors.is_empty());
+                let tables = self.rules.config().registries().iter().filter(|table| !table.mirrors.is_empty());
                 tables.map(|table| table.prefix.clone()).filter(|prefix| !self.prefixes.contains(prefix)).collect()
             }
         }
     }
-}
-
-/// As registries.conf is normalised when it is loaded.
-fn normal(location: &str) -> String {
-    location.trim_end_matches('/').to_owned()
-}
-
-fn hosts(config: &Config) -> BTreeSet<String> {
-    let mirrors = config.registries().iter().flat_map(|table| &table.mirrors);
-    mirrors.map(|mirror| scope::host(&mirror.location).to_owned()).collect()
-}
-
-fn unloadable(error: &LoadError) -> Problem {
-    Problem::of_file(error.code, &error.file, format!("what the rules are rendered to cannot be loaded: {}", error.cause))
 }

@@ -86,7 +86,8 @@ impl Scheme {
         let path = reference.repository().as_str();
         let path = path.split_once('/').map_or(path, |(namespace, _)| namespace);
         let source = format!("{}/{path}", reference.registry());
-        let mirror = if self.with_host { format!("{}/{source}", self.prefix) } else { format!("{}/{path}", self.prefix) };
+        let mirror =
+            if self.with_host { format!("{}/{source}", self.prefix) } else { format!("{}/{path}", self.prefix) };
         (source, mirror)
     }
 }

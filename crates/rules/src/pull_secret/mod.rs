@@ -372,7 +372,7 @@ fn show(name: &str, text: &str, place: Place, code: &'static str, message: impl 
         line: place.line,
         column: place.column,
         length: length as u32,
-        source,
+        source: source.into(),
         // What stands before the mark is shorter than in the file, because secrets are.
         source_cut: place.column.saturating_sub(1).saturating_sub(column as u32),
         ..Problem::of_file(code, name, message)

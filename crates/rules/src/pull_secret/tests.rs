@@ -166,7 +166,7 @@ fn a_secret_object_is_opened() {
     assert!(PullSecret::parse("s.json", &json).ok().unwrap().diff(&plain).is_empty());
     let broken = format!("kind: Secret\ndata:\n  .dockerconfigjson: {}\n", STANDARD.encode("{\"auths\":{\"a.io\"{}}}"));
     let problem = &PullSecret::parse("s.yaml", &broken).err().unwrap().0[0];
-    assert_eq!((problem.file.as_str(), problem.column), ("s.yaml (.dockerconfigjson)", 17));
+    assert_eq!((&*problem.file, problem.column), ("s.yaml (.dockerconfigjson)", 17));
     assert!(PullSecret::parse("s.yaml", "kind: Secret\ndata: {}\n").is_err());
 }
 
