@@ -14,6 +14,7 @@ pub mod problem;
 pub mod pull_secret;
 pub mod render;
 pub mod resolve;
+pub mod resources;
 pub mod scope;
 pub mod usage;
 pub mod yaml;

@@ -21,6 +21,8 @@ pub(crate) enum RulesCommand {
     Render(RenderArgs),
     /// What a node tries for a reference, in order, and why.
     Resolve(ResolveArgs),
+    /// The same as `airlock audit`.
+    Audit(Box<super::audit::AuditArgs>),
 }
 
 /// What stands around the rules in a cluster.

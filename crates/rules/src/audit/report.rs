@@ -88,6 +88,7 @@ pub struct Users<'a> {
 struct Lines<'a> {
     audit: &'a Audit,
     images: &'a Images,
+    gaps_only: bool,
 }
 
 #[derive(Serialize)]
@@ -111,8 +112,8 @@ impl Serialize for Users<'_> {
 
 impl Serialize for Lines<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(self.audit.findings.len()))?;
-        for finding in &self.audit.findings {
+        let mut seq = serializer.serialize_seq(None)?;
+        for finding in self.audit.findings.iter().filter(|f| !self.gaps_only || f.verdict().is_gap()) {
             seq.serialize_element(&Line::of(finding, self.images))?;
         }
         seq.end()
@@ -168,13 +169,18 @@ impl Audit {
         }
     }
 
-    /// Everything, as a document.
-    pub fn document<'a>(&'a self, images: &'a Images, node: Option<&'a crate::node::Report>) -> impl Serialize + 'a {
+    /// Everything as a document, or of the images only the gaps.
+    pub fn document<'a>(
+        &'a self,
+        images: &'a Images,
+        node: Option<&'a crate::node::Report>,
+        gaps_only: bool,
+    ) -> impl Serialize + 'a {
         Document {
             api_version: "airlock/v1",
             kind: "Audit",
             summary: self.summary(images),
-            images: Lines { audit: self, images },
+            images: Lines { audit: self, images, gaps_only },
             unused: &self.unused,
             node,
         }

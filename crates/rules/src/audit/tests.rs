@@ -205,7 +205,7 @@ fn secrets_of_projects_are_noted_for_mirrored_images_only() {
     let audit = Audit::of(&images, &rules, &Options::default());
     let codes: Vec<_> = audit.findings().iter().map(|f| (f.class, f.codes.contains(&PROJECT_SECRET))).collect();
     assert_eq!(codes, [(Class::Uncovered, false), (Class::Mirrored, true)]);
-    let document = serde_json::to_value(audit.document(&images, None)).unwrap();
+    let document = serde_json::to_value(audit.document(&images, None, false)).unwrap();
     assert_eq!(document["images"][1]["users"][0]["pull_secret"], "mine");
     assert_eq!(document["images"][0]["users"][0]["container"], "d");
     assert_eq!((&document["summary"]["uncovered"], &document["summary"]["gaps"]), (&1.into(), &1.into()));

@@ -146,7 +146,7 @@ impl<'de> Visitor<'de> for Top<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
         Items { reader: &mut *self.reader }.visit_seq(seq)?;
-        self.reader.name_items(None);
+        self.reader.name_items("", "");
         Ok(())
     }
 }

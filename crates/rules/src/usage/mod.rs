@@ -346,11 +346,11 @@ impl Reader<'_> {
     }
 
     /// The list is over: now its kind is known.
-    fn name_items(&mut self, list_kind: Option<&str>) {
-        if let (Some(number), Some(kind)) = (self.kind.take(), list_kind) {
-            let item = kind.strip_suffix("List").unwrap_or_default();
+    fn name_items(&mut self, list_kind: &str, api_version: &str) {
+        if let Some(number) = self.kind.take() {
+            let item = list_kind.strip_suffix("List").unwrap_or_default();
             self.images.symbols[number as usize] = item.into();
-            if object::is_rule(item) {
+            if object::is_rule(item, api_version) {
                 self.note_rules();
             }
         }

@@ -12,15 +12,16 @@ const CONTAINERS: [(&str, &str, Role); 3] = [
     ("ephemeralContainers", "ephemeralContainerStatuses", Role::Ephemeral),
 ];
 
-/// Whether objects of this kind are mirror rules.
-pub(super) fn is_rule(kind: &str) -> bool {
+/// Whether objects of this kind are mirror rules, or the image configuration that goes with them.
+pub(super) fn is_rule(kind: &str, api_version: &str) -> bool {
     matches!(kind, "ImageDigestMirrorSet" | "ImageTagMirrorSet" | "ImageContentSourcePolicy")
+        || (kind == "Image" && api_version.starts_with("config.openshift.io/"))
 }
 
 /// A value of a stream ended: an object, or a list whose items were read while it lasted.
 pub(super) fn end_of_value(reader: &mut Reader<'_>, node: &Node, is_list: bool) -> Result<(), String> {
     if is_list {
-        reader.name_items(Some(node.get("kind").text()));
+        reader.name_items(node.get("kind").text(), node.get("apiVersion").text());
         let more = node.at(&["metadata", "continue"]).text();
         reader.more = (!more.is_empty()).then(|| more.to_owned());
         return Ok(());
@@ -38,7 +39,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Result<(), String> {
         return node.get("items").items().iter().try_for_each(|item| read(reader, item));
     }
     reader.images.objects += 1;
-    if is_rule(kind) {
+    if is_rule(kind, node.get("apiVersion").text()) {
         reader.note_rules();
         return Ok(());
     }

@@ -121,7 +121,7 @@ impl<R: BufRead> Walk<'_, '_, R> {
                 Event::MappingStart(..) => self.value(&span)?,
                 Event::SequenceStart(..) => {
                     self.items()?;
-                    self.reader.name_items(None);
+                    self.reader.name_items("", "");
                 }
                 Event::Scalar(text, style, ..) if !is_null(&text, style) => {
                     let cause = "this is no object: expected a mapping with apiVersion, kind and metadata";

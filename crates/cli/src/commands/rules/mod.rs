@@ -6,11 +6,13 @@ mod resolve;
 
 use crate::args::rules::{RulesArgs, RulesCommand};
 use crate::exit::Failure;
+use crate::progress::Look;
 
 /// Runs the verb.
-pub(crate) async fn run(args: RulesArgs) -> Result<u8, Failure> {
+pub(crate) async fn run(args: RulesArgs, look: Look) -> Result<u8, Failure> {
     match args.command {
         RulesCommand::Render(args) => render::run(&args),
         RulesCommand::Resolve(args) => resolve::run(&args),
+        RulesCommand::Audit(args) => crate::commands::audit::run(*args, look).await,
     }
 }
