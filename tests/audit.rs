@@ -161,7 +161,7 @@ fn a_must_gather_brings_its_own_rules() {
     let outcome = desk.run(&["audit", "must-gather", "-o", "json"]).expect_code(0);
     let audit: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(classes(&audit), ["quay.io/acme/app:1 MIRRORED"]);
-    assert!(outcome.stderr.contains("passed over") && outcome.stderr.contains("a.yaml:2"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("passed over") && outcome.stderr.contains("a.yaml:1:6"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn a_nodes_files_are_examined() {
     // A drop-in takes the mirror away, the credential is for another port, the secret stays secret.
     desk.file("host/etc/containers/registries.conf.d/99-mine.conf", "[[registry]]\nlocation = \"quay.io/acme\"\n");
     desk.file("host/var/lib/kubelet/config.json", r#"{"auths":{"m.lab":{"auth":"dTpodW50ZXIy"}}}"#);
-    let outcome = desk.run(&["audit", "--node", "host", "--rules", &rules, &list]).expect_code(GAP);
+    let outcome = desk.run(&["audit", &list, "--node", "host", "--rules", &rules]).expect_code(GAP);
     for word in ["ND004", "MR053", "99-mine.conf", "error[", "help: "] {
         assert!(outcome.stdout.contains(word), "{word}: {}", outcome.stdout);
     }
