@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line is what prints")]
 
 mod args;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod commands;
 mod diagnostics;
 mod environment;
@@ -74,7 +76,9 @@ async fn run(arguments: Arguments) -> u8 {
         Command::Login(args) => commands::login::login(args, look).await,
         Command::Logout(args) => commands::login::logout(args).await,
         Command::Registry(args) => commands::registry::run(args).await,
-        Command::Rules(args) => commands::rules::run(args).await,
+        Command::Rules(args) => commands::rules::run(args, look).await,
+        Command::Audit(args) => commands::audit::run(*args, look).await,
+        Command::Cluster(args) => commands::cluster::run(*args).await,
         Command::Quickstart(args) => commands::quickstart::run(args, look).await,
         Command::Completion(args) => commands::completion::run(&args),
         Command::Version(args) => commands::version::run(&args),

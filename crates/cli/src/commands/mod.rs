@@ -1,6 +1,8 @@
 //! One file a verb.
 
 pub(crate) mod archive;
+pub(crate) mod audit;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod image;
 pub(crate) mod login;
