@@ -2,16 +2,18 @@
 
 mod challenge;
 mod config;
+mod graph;
 mod layer;
 mod manifest;
 mod names;
 mod registries_conf;
+mod signature;
 mod tar;
 
 use crate::Target;
 
 /// Every target.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 9] = [
     names::TARGET,
     manifest::TARGET,
     tar::TARGET,
@@ -19,6 +21,8 @@ pub const ALL: [Target; 7] = [
     challenge::TARGET,
     registries_conf::TARGET,
     config::TARGET,
+    graph::TARGET,
+    signature::TARGET,
 ];
 
 /// Small counts apart, large ones together: otherwise every longer input would be new.

@@ -8,6 +8,7 @@ use crate::exit::Failure;
 pub(crate) fn print(failure: &Failure) {
     match failure {
         Failure::Config(problems) => eprintln!("{problems}"),
+        Failure::Rules(problems) => eprintln!("{problems}"),
         Failure::Usage { message, hint } => {
             eprintln!("error: {message}");
             if let Some(hint) = hint {

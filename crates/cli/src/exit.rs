@@ -10,6 +10,12 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Something is missing or damaged.
     Verification = 4,
+    /// Credentials.
+    NotAuthorised = 5,
+    /// Somebody could not be spoken to.
+    Network = 7,
+    /// A gap or a difference was found, as asked.
+    Gap = 8,
 }
 
 /// Why a command ended without doing what it was asked.
@@ -17,6 +23,8 @@ pub(crate) enum Exit {
 pub(crate) enum Failure {
     /// The configuration has problems, each with its place.
     Config(Problems),
+    /// Mirror rules have problems, each with its place.
+    Rules(airlock_rules::Problems),
     /// Flags that contradict one another, with what to type instead.
     Usage {
         /// What is wrong.
@@ -46,7 +54,7 @@ impl Failure {
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage { .. } => Exit::Usage.code(),
+            Self::Config(_) | Self::Rules(_) | Self::Usage { .. } => Exit::Usage.code(),
             Self::Error(error) => airlock_mirror::report::exit_code(error),
             Self::Coded(_, code) => *code,
         }
@@ -62,5 +70,17 @@ impl From<Error> for Failure {
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         Self::Config(problems)
+    }
+}
+
+impl From<airlock_rules::Problems> for Failure {
+    fn from(problems: airlock_rules::Problems) -> Self {
+        Self::Rules(problems)
+    }
+}
+
+impl From<airlock_rules::Problem> for Failure {
+    fn from(problem: airlock_rules::Problem) -> Self {
+        Self::Rules(problem.into())
     }
 }

@@ -58,6 +58,11 @@ fn client() -> Client {
     Client::new(options).unwrap()
 }
 
+/// A program verifies on whichever of its threads is free.
+fn sendable<F: Future + Send>(future: F) -> F {
+    future
+}
+
 #[test]
 fn real_signatures_hold_and_name_the_release() {
     let Some(folder) = vectors() else { return };
@@ -208,7 +213,8 @@ async fn a_folder_is_a_store_and_a_gap_ends_the_search() {
     let Some(folder) = vectors() else { return };
     let verifier = Verifier::new(KeyRing::red_hat().unwrap(), NOW);
     let store = |name: &str| Store::new(client(), Some(&format!("file://{}", folder.join(name).display()))).unwrap();
-    let signed = verifier.find(&digest(DIGEST_4_15), &store("store")).await.unwrap();
+    let (of, folder_store) = (digest(DIGEST_4_15), store("store"));
+    let signed = sendable(verifier.find(&of, &folder_store)).await.unwrap();
     assert_eq!(signed.reference.tag().unwrap().as_str(), "4.15.0-x86_64");
     let missing = verifier.find(&digest(DIGEST_BUNDLE), &store("store")).await.unwrap_err();
     assert!(missing.cause().contains("there is no signature in"), "{missing}");

@@ -1,15 +1,20 @@
 //! Where graphs come from: an update service, or the answers that were kept when there was a network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_oci::{Error, ErrorKind};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 
 use crate::architecture::Architecture;
 use crate::channel::ChannelName;
 use crate::graph::{Graph, MAX_GRAPH_BYTES};
+
+/// Most questions that are with a service at once.
+const MAX_AT_ONCE: usize = 8;
 
 /// Whose releases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,6 +136,16 @@ impl<'g> Asked<'g> {
         let answer = self.graphs.answer(query).await;
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(query.clone(), answer.clone());
         answer
+    }
+
+    /// Asks several questions side by side; what comes of them is kept for [`Asked::answer`].
+    pub(crate) async fn at_once(&self, queries: BTreeSet<Query>) {
+        // Boxed, so that the whole is `Send` whatever the lifetimes inside.
+        let mut waiting: Vec<BoxFuture<'_, ()>> = Vec::new();
+        for query in &queries {
+            waiting.push(Box::pin(async move { drop(self.answer(query).await) }));
+        }
+        futures_util::stream::iter(waiting).buffer_unordered(MAX_AT_ONCE).collect::<()>().await;
     }
 
     /// Everything that was answered, in order.

@@ -45,7 +45,8 @@ pub struct Hop {
     pub risks: Vec<Risk>,
 }
 
-/// Finds the shortest way. Without `channel`, the stable channels of the minor versions from the start to the end are laid together.
+/// Finds the shortest way. Without `channel`, the channels of one stream for the minor versions from the start to the end are laid together:
+/// stable, and where that does not know both ends fast, then candidate.
 ///
 /// A way without risks is preferred to any with; [`Error`]s say whether a version is unknown or no updates lead there.
 pub async fn route(
@@ -64,36 +65,38 @@ pub async fn route(
         );
     }
     let asked = Asked::new(graphs);
-    let names = match channel {
-        Some(name) => vec![name.clone()],
-        None => default_channels(from, to).map_err(|cause| Error::new(ErrorKind::Invalid, what(), cause))?,
+    let streams: &[&str] = match channel {
+        Some(_) => &[""],
+        // A candidate is in no other stream.
+        None if !from.is_final() || !to.is_final() => &["candidate"],
+        None => &["stable", "fast", "candidate"],
     };
-    let mut answers: Vec<(ChannelName, Arc<Answer>)> = Vec::new();
-    for name in names {
-        let query = Query { service, architecture, channel: name.clone() };
-        match asked.answer(&query).await {
-            Ok(answer) if !answer.graph.is_empty() => answers.push((name, answer)),
-            Ok(_) => {}
-            // Of several channels one may be missing among the answers that were kept.
-            Err(error) if error.kind() == ErrorKind::NotFound && channel.is_none() => {}
-            Err(error) => return Err(error),
+    // Of several streams the most careful one that knows both ends; where none does, the first says what it lacks.
+    let mut refused = None;
+    let mut found = None;
+    for stream in streams {
+        let names = match channel {
+            Some(name) => vec![name.clone()],
+            None => channels_of(stream, from, to).map_err(|cause| Error::new(ErrorKind::Invalid, what(), cause))?,
+        };
+        let answers = ask(&asked, service, architecture, &names, channel.is_some()).await?;
+        let channels: Vec<String> = answers.iter().map(|(name, _)| name.to_string()).collect();
+        let union = Graph::union(answers.iter().map(|(_, answer)| &answer.graph));
+        match (union.position(from), union.position(to)) {
+            (Some(start), Some(end)) => {
+                found = Some((channels, union, start, end));
+                break;
+            }
+            (start, _) => {
+                let version = if start.is_none() { from } else { to };
+                let place = if channels.is_empty() { asked.describe() } else { channels.join(", ") };
+                refused.get_or_insert_with(|| unknown(what(), version, &union, &place));
+            }
         }
     }
-    let channels: Vec<String> = answers.iter().map(|(name, _)| name.to_string()).collect();
-    let union = Graph::union(answers.iter().map(|(_, answer)| &answer.graph));
-    let locate = |version: &Version| {
-        union.position(version).ok_or_else(|| {
-            let near: Vec<String> = union.around(version).into_iter().flatten().map(ToString::to_string).collect();
-            let place = if channels.is_empty() { asked.describe() } else { channels.join(", ") };
-            let error = Error::new(ErrorKind::NotFound, what(), format!("{version} is not in {place}"));
-            if near.is_empty() {
-                error.hint("name the channel with --channel, and the architecture with --arch")
-            } else {
-                error.hint(format!("nearest: {}; or name another channel with --channel", near.join(" and ")))
-            }
-        })
+    let Some((channels, union, start, end)) = found else {
+        return Err(refused.unwrap_or_else(|| Error::new(ErrorKind::NotFound, what(), "no channel was asked")));
     };
-    let (start, end) = (locate(from)?, locate(to)?);
     let Some(path) = union.path(start, end, edges) else {
         let error =
             Error::new(ErrorKind::NotFound, what(), format!("no updates lead there in {}", channels.join(", ")));
@@ -119,13 +122,43 @@ pub async fn route(
     Ok(Route { from: from.clone(), to: to.clone(), architecture, channels, hops })
 }
 
-/// `stable` for every minor version after the start's, up to the end's; candidates are only in their own channel.
-fn default_channels(from: &Version, to: &Version) -> Result<Vec<ChannelName>, String> {
+/// The graphs of channels, without those that are not known.
+async fn ask(
+    asked: &Asked<'_>,
+    service: Service,
+    architecture: Architecture,
+    names: &[ChannelName],
+    by_name: bool,
+) -> Result<Vec<(ChannelName, Arc<Answer>)>, Error> {
+    let mut answers = Vec::new();
+    for name in names {
+        let query = Query { service, architecture, channel: name.clone() };
+        match asked.answer(&query).await {
+            Ok(answer) if !answer.graph.is_empty() => answers.push((name.clone(), answer)),
+            Ok(_) => {}
+            // Of several channels one may be missing among the answers that were kept.
+            Err(error) if error.kind() == ErrorKind::NotFound && !by_name => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answers)
+}
+
+fn unknown(what: String, version: &Version, graph: &Graph, place: &str) -> Error {
+    let near: Vec<String> = graph.around(version).into_iter().flatten().map(ToString::to_string).collect();
+    let error = Error::new(ErrorKind::NotFound, what, format!("{version} is not in {place}"));
+    if near.is_empty() {
+        return error.hint("name the channel with --channel, and the architecture with --arch");
+    }
+    error.hint(format!("nearest: {}; or name another channel with --channel", near.join(" and ")))
+}
+
+/// The channels of a stream for every minor version after the start's, up to the end's.
+fn channels_of(stream: &str, from: &Version, to: &Version) -> Result<Vec<ChannelName>, String> {
     let (low, high) = (from.minor(), to.minor());
     if low.major != high.major {
         return Err("the two are of different major versions".to_owned());
     }
-    let stream = if from.is_final() && to.is_final() { "stable" } else { "candidate" };
     let mut minor = if low == high { low } else { low.next() };
     let mut channels = Vec::new();
     while minor <= high && channels.len() < MAX_CHANNELS {

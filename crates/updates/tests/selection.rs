@@ -15,8 +15,13 @@ fn shortest(channel: Channel) -> Channel {
     Channel { shortest_path: true, ..channel }
 }
 
+/// A program chooses releases on whichever of its threads is free.
+fn sendable<F: Future + Send>(future: F) -> F {
+    future
+}
+
 async fn chosen(channels: Vec<Channel>, graphs: &Kept) -> Selection {
-    select(&wanted(channels), graphs).await.unwrap_or_else(|error| panic!("{error}"))
+    sendable(select(&wanted(channels), graphs)).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn refused(channels: Vec<Channel>, graphs: &Kept) -> Failures {

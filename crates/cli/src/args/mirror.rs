@@ -49,7 +49,7 @@ pub(crate) struct PolicyArgs {
 /// How OpenShift releases are found. UPDATE_URL_OVERRIDE names another update service, OCP_SIGNATURE_URL another store of signatures,
 /// OCP_SIGNATURE_VERIFICATION_PK a file of the keys that may sign.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct ReleaseArgs {
+pub(crate) struct PlatformArgs {
     /// The update graph's data (a .tar.gz), in place of those of the update service.
     #[arg(long, value_name = "FILE|URL", env = "AIRLOCK_GRAPH_DATA")]
     pub graph_data: Option<String>,
@@ -109,7 +109,7 @@ pub(crate) struct MirrorArgs {
     pub policy: PolicyArgs,
     /// How releases are found.
     #[command(flatten)]
-    pub release: ReleaseArgs,
+    pub release: PlatformArgs,
     /// When something of a release cannot be had, carry everything that belongs to no release nevertheless.
     #[arg(long)]
     pub keep_going: bool,
@@ -168,7 +168,7 @@ pub(crate) struct PlanArgs {
     pub policy: PolicyArgs,
     /// How releases are found.
     #[command(flatten)]
-    pub release: ReleaseArgs,
+    pub release: PlatformArgs,
     /// Registries.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -199,7 +199,7 @@ pub(crate) struct VerifyArgs {
     pub remove_signatures: bool,
     /// How releases are found.
     #[command(flatten)]
-    pub release: ReleaseArgs,
+    pub release: PlatformArgs,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,

@@ -1,6 +1,8 @@
 //! What may be typed. Structs only; what they mean is the commands' business.
 
 pub(crate) mod archive;
+pub(crate) mod audit;
+pub(crate) mod cluster;
 pub(crate) mod image;
 pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
@@ -8,7 +10,7 @@ pub(crate) mod oc_mirror_list;
 pub(crate) mod registries;
 pub(crate) mod registry;
 pub(crate) mod release;
-pub(crate) mod release_payload;
+pub(crate) mod rules;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -61,6 +63,12 @@ pub(crate) enum Command {
     Logout(registries::LogoutArgs),
     /// Serve a directory, or an archive, as a registry.
     Registry(registry::RegistryArgs),
+    /// Mirror rules of a cluster: render, resolve, lint, convert them, and see what applying them costs.
+    Rules(rules::RulesArgs),
+    /// Which images in use these rules and mirrors can serve, and who uses those that they cannot.
+    Audit(Box<audit::AuditArgs>),
+    /// What a cluster must be told besides: credentials, certificates, resources.
+    Cluster(Box<cluster::ClusterArgs>),
     /// The whole flow on this machine, with an embedded upstream. Needs no network.
     Quickstart(QuickstartArgs),
     /// Print a completion script.

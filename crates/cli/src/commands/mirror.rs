@@ -12,7 +12,7 @@ use airlock_mirror::run::{DryRun, Request, Settings, Workflow};
 use airlock_oci::{Error, ErrorKind};
 use airlock_transfer::Stop;
 
-use crate::args::mirror::{AttachmentsArg, MirrorArgs, PolicyArgs, ReleaseArgs, VerifyArg};
+use crate::args::mirror::{AttachmentsArg, MirrorArgs, PlatformArgs, PolicyArgs, VerifyArg};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::version::VERSION;
 use crate::commands::{file_path, host_of, registry_name};
@@ -167,7 +167,7 @@ fn settings(args: &MirrorArgs, workflow: &Workflow) -> Result<Settings, Failure>
 }
 
 /// Settings that say nothing but how releases are found.
-pub(crate) fn releases(args: &ReleaseArgs) -> Settings {
+pub(crate) fn releases(args: &PlatformArgs) -> Settings {
     // A retry may be run from another folder.
     let absolute = |place: &String| match place.contains("://") {
         true => place.clone(),

@@ -1,6 +1,8 @@
 //! One file a verb.
 
 pub(crate) mod archive;
+pub(crate) mod audit;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod image;
 pub(crate) mod login;
@@ -12,6 +14,7 @@ pub(crate) mod quickstart;
 pub(crate) mod registry;
 pub(crate) mod release_graph;
 pub(crate) mod release_payload;
+pub(crate) mod rules;
 pub(crate) mod verify;
 pub(crate) mod version;
 

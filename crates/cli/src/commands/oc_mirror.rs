@@ -123,6 +123,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
 fn describe(failure: &Failure) -> String {
     match failure {
         Failure::Config(problems) => format!("invalid configuration: {problems}"),
+        Failure::Rules(problems) => problems.to_string(),
         Failure::Usage { message, hint } => {
             hint.as_ref().map_or_else(|| message.clone(), |h| format!("{message} (hint: {h})"))
         }

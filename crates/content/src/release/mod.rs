@@ -140,6 +140,87 @@ impl Visitor for Documents {
     }
 }
 
+/// What the layers of a payload say.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// The components.
+    pub references: ImageReferences,
+    /// `image-references` as the payload has it.
+    pub image_stream: Value,
+    /// Version and updates.
+    pub metadata: Metadata,
+    /// The boot images, if they were asked for and the payload has them.
+    pub boot_images: Option<BootImages>,
+    /// Files of the payload's own layer that a cluster applies.
+    pub manifests: usize,
+    /// Other files of it, beside image references and metadata.
+    pub other_files: usize,
+}
+
+fn no_release(name: &Reference, cause: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("read the release `{name}`"), format!("this is no release image: {cause}"))
+        .hint("a release is named like quay.io/openshift-release-dev/ocp-release:4.16.0-x86_64")
+}
+
+/// The one image of a payload that is read.
+async fn instance(
+    source: &dyn Source,
+    name: &Reference,
+    found: &Found<Manifest>,
+    parts: &Parts,
+) -> Result<Manifest, Error> {
+    if found.value.shape() == Shape::Artifact {
+        return Err(no_release(name, "it is an artifact"));
+    }
+    let image = image::instance(source, name, found, parts.platform.as_ref()).await?;
+    if image.shape() != Shape::Image || image.config().is_none_or(|c| !is_image_config(&c.media_type)) {
+        let kind = image.artifact_type().unwrap_or(image.media_type());
+        return Err(no_release(name, &format!("it is `{kind}`")));
+    }
+    Ok(image)
+}
+
+impl Contents {
+    /// Reads what is known to be a release (an update graph names it) by nothing but its manifest and the layers that are needed.
+    pub async fn read(source: &dyn Source, name: &Reference, parts: Parts) -> Result<Self, Error> {
+        let found = source.manifest(name).await?;
+        let image = instance(source, name, &found, &parts).await?;
+        Self::of(source, name, &image, &found.place, &parts).await
+    }
+
+    async fn of(
+        source: &dyn Source,
+        name: &Reference,
+        image: &Manifest,
+        place: &Place,
+        parts: &Parts,
+    ) -> Result<Self, Error> {
+        let mut wanted = Wanted::new().tree(DIRECTORY)?.until(IMAGE_REFERENCES)?.until(RELEASE_METADATA)?;
+        let mut documents = Documents { wanted: vec![IMAGE_REFERENCES, RELEASE_METADATA], ..Documents::default() };
+        if parts.boot_images {
+            wanted = wanted.until(boot_images::PATH)?;
+            documents.wanted.push(boot_images::PATH);
+        }
+        let limits = Limits { unpacked: MAX_UNPACKED_BYTES, ..Limits::default() };
+        let read = Image { source, name, manifest: image, near: Some(place) };
+        let mut documents = layers::files(read, &wanted, limits, documents).await?;
+        let mut take = |path: &str| documents.kept.remove(path);
+        let (Some(references), Some(metadata)) = (take(IMAGE_REFERENCES), take(RELEASE_METADATA)) else {
+            return Err(no_release(name, &format!("it lacks `{IMAGE_REFERENCES}` or `{RELEASE_METADATA}`")));
+        };
+        let boot_images = take(boot_images::PATH);
+        let what = name.to_string();
+        Ok(Self {
+            references: ImageReferences::parse(&references, &what)?,
+            image_stream: image_references::raw(&references),
+            metadata: Metadata::parse(&metadata, &what)?,
+            boot_images: boot_images.map(|bytes| BootImages::parse(&bytes, &what)).transpose()?,
+            manifests: documents.manifests,
+            other_files: documents.others,
+        })
+    }
+}
+
 impl Payload {
     /// Finds the release that a name stands for, and reads it: the manifest, for several architectures one more, the configuration, and the
     /// layer that holds `release-manifests/`.
@@ -155,57 +236,38 @@ impl Payload {
         found: Found<Manifest>,
         parts: Parts,
     ) -> Result<Self, Error> {
-        let no_release = |cause: String| {
-            Error::new(
-                ErrorKind::Invalid,
-                format!("read the release `{name}`"),
-                format!("this is no release image: {cause}"),
-            )
-            .hint("a release is named like quay.io/openshift-release-dev/ocp-release:4.16.0-x86_64")
-        };
-        if found.value.shape() == Shape::Artifact {
-            return Err(no_release("it is an artifact".into()));
-        }
-        let image = image::instance(source, name, &found, parts.platform.as_ref()).await?;
-        if image.shape() != Shape::Image || image.config().is_none_or(|c| !is_image_config(&c.media_type)) {
-            let kind = image.artifact_type().unwrap_or(image.media_type());
-            return Err(no_release(format!("it is `{kind}`")));
-        }
-        let (manifest, place) = (found.value, found.place);
-        let config = image::config(source, name, &image, Some(&place)).await?;
+        let image = instance(source, name, &found, &parts).await?;
+        let config = image::config(source, name, &image, Some(&found.place)).await?;
         let compressed: u64 = image.layers().iter().map(|l| l.size).sum();
         if !config.labels.contains_key(LABEL) && compressed > MAX_UNLABELLED_BYTES {
-            return Err(no_release(format!("it has no label `{LABEL}`")));
+            return Err(no_release(name, &format!("it has no label `{LABEL}`")));
         }
-
-        let mut wanted = Wanted::new().tree(DIRECTORY)?.until(IMAGE_REFERENCES)?.until(RELEASE_METADATA)?;
-        let mut documents = Documents { wanted: vec![IMAGE_REFERENCES, RELEASE_METADATA], ..Documents::default() };
-        if parts.boot_images {
-            wanted = wanted.until(boot_images::PATH)?;
-            documents.wanted.push(boot_images::PATH);
-        }
-        let limits = Limits { unpacked: MAX_UNPACKED_BYTES, ..Limits::default() };
-        let read = Image { source, name, manifest: &image, near: Some(&place) };
-        let mut documents = layers::files(read, &wanted, limits, documents).await?;
-        let mut take = |path: &str| documents.kept.remove(path);
-        let (Some(references), Some(metadata)) = (take(IMAGE_REFERENCES), take(RELEASE_METADATA)) else {
-            return Err(no_release(format!("it lacks `{IMAGE_REFERENCES}` or `{RELEASE_METADATA}`")));
-        };
-        let boot_images = take(boot_images::PATH);
-        let what = name.to_string();
+        let contents = Contents::of(source, name, &image, &found.place, &parts).await?;
         Ok(Self {
             name: name.clone(),
-            place,
+            place: found.place,
             config,
-            references: ImageReferences::parse(&references, &what)?,
-            image_stream: image_references::raw(&references),
-            metadata: Metadata::parse(&metadata, &what)?,
-            boot_images: boot_images.map(|bytes| BootImages::parse(&bytes, &what)).transpose()?,
-            manifests: documents.manifests,
-            other_files: documents.others,
-            manifest,
+            references: contents.references,
+            image_stream: contents.image_stream,
+            metadata: contents.metadata,
+            boot_images: contents.boot_images,
+            manifests: contents.manifests,
+            other_files: contents.other_files,
+            manifest: found.value,
             image,
         })
+    }
+
+    /// What its layers say, without the rest.
+    pub fn into_contents(self) -> Contents {
+        Contents {
+            references: self.references,
+            image_stream: self.image_stream,
+            metadata: self.metadata,
+            boot_images: self.boot_images,
+            manifests: self.manifests,
+            other_files: self.other_files,
+        }
     }
 
     /// The release's digest: what signatures, clusters and the update graph name it by.

@@ -1,9 +1,8 @@
 //! `platform` of a configuration: versions from the update graph, components from each payload (oc-mirror 5).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use airlock_content::release::{Parts, Payload, machine};
+use airlock_content::release::{self, Parts, Payload, machine};
 use airlock_oci::{Digest, Error, ErrorKind, Reference, Repository, Source, Tag};
 use airlock_updates as updates;
 use airlock_updates::Service;
@@ -87,7 +86,7 @@ impl Reader<'_> {
         };
         let mut read = futures_util::stream::iter(chosen)
             .map(|chosen| async move {
-                let result = self.release(platform, &chosen).await;
+                let result = self.one(platform, &chosen).await;
                 (chosen, result)
             })
             .buffered(PARALLEL_PAYLOADS);
@@ -170,17 +169,14 @@ impl Reader<'_> {
     }
 
     /// Checks the signature of a payload and reads what it consists of.
-    async fn release(
-        &self,
-        platform: &Releases,
-        chosen: &Chosen,
-    ) -> Result<(Release, Contents, Option<Signature>), Error> {
+    async fn one(&self, platform: &Releases, chosen: &Chosen) -> Result<(Release, Contents, Option<Signature>), Error> {
         let digest = match chosen.payload.digest() {
             Some(digest) => digest.clone(),
             None => self.source.resolve(&chosen.payload).await?.value,
         };
         let signature = if self.unsigned { None } else { Some(self.origins.signatures.find(&digest).await?) };
-        let contents = self.contents(platform, &chosen.payload.with_digest(digest.clone())).await?;
+        let pinned = chosen.payload.with_digest(digest.clone());
+        let contents = self.contents(platform, &pinned, chosen.architecture.as_deref()).await?;
         if let Some(version) = &chosen.version
             && *version != contents.version
         {
@@ -201,7 +197,9 @@ impl Reader<'_> {
         // The published name by tag is what clusters that update by tag ask for; the digest is what is pulled.
         let source = match &signature {
             Some(signature) if signature.reference.name() == chosen.payload.name() => {
-                signature.reference.with_digest(digest.clone())
+                let (registry, repository) = (signature.reference.registry(), signature.reference.repository());
+                let tag = signature.reference.tag().cloned();
+                Reference::new(registry.clone(), repository.clone(), tag, Some(digest.clone()))
             }
             _ => chosen.payload.with_digest(digest.clone()),
         };
@@ -218,7 +216,12 @@ impl Reader<'_> {
     }
 
     /// What a payload says, from the cache where it is known.
-    async fn contents(&self, platform: &Releases, name: &Reference) -> Result<Contents, Error> {
+    async fn contents(
+        &self,
+        platform: &Releases,
+        name: &Reference,
+        architecture: Option<&str>,
+    ) -> Result<Contents, Error> {
         let key = name.digest().map(Digest::to_string).unwrap_or_default();
         let disks = platform.kube_virt_container;
         if let Some(known) = self.cache.note::<Contents>(PAYLOAD_NOTES, &key, None)
@@ -227,28 +230,22 @@ impl Reader<'_> {
             return Ok(known);
         }
         let parts = Parts { boot_images: disks, platform: platform.platforms.first().cloned() };
-        let payload = Payload::read(self.source.as_ref(), name, parts).await?;
-        let kubevirt = if disks {
-            let mut machines: BTreeSet<String> =
-                payload.platforms().iter().map(|p| machine(&p.architecture).to_owned()).collect();
-            if payload.is_multi() {
-                // Of a payload for all architectures, these are the two that have disks (oc-mirror 5.6).
-                machines = ["x86_64", "s390x"].map(str::to_owned).into();
+        // What an update graph says of a payload need not be read out of its configuration.
+        let (read, architecture) = match architecture {
+            Some(architecture) => {
+                (release::Contents::read(self.source.as_ref(), name, parts).await?, architecture.to_owned())
             }
-            let mut disks = Vec::new();
-            for machine in machines {
-                if let Some(disk) = payload.kubevirt(&machine)? {
-                    disks.push((machine, disk));
-                }
+            None => {
+                let payload = Payload::read(self.source.as_ref(), name, parts).await?;
+                let architecture = payload.architecture().to_owned();
+                (payload.into_contents(), architecture)
             }
-            Some(disks)
-        } else {
-            None
         };
+        let kubevirt = if disks { Some(kubevirt(&read, &architecture)?) } else { None };
         let contents = Contents {
-            version: payload.version(),
-            architecture: payload.architecture().to_owned(),
-            components: payload.references.components.iter().map(|c| (c.name.clone(), c.image.clone())).collect(),
+            version: read.metadata.version.to_string(),
+            architecture,
+            components: read.references.components.iter().map(|c| (c.name.clone(), c.image.clone())).collect(),
             kubevirt,
         };
         self.cache.set_note(PAYLOAD_NOTES, &key, &contents);
@@ -305,6 +302,20 @@ impl Reader<'_> {
         found.releases.push(release);
         Ok(())
     }
+}
+
+/// KubeVirt's disks of a release, by machine architecture. Of a payload for all architectures, there are disks for two (oc-mirror 5.6).
+fn kubevirt(contents: &release::Contents, architecture: &str) -> Result<Vec<(String, Reference)>, Error> {
+    let machines = if architecture == "multi" { vec!["x86_64", "s390x"] } else { vec![machine(architecture)] };
+    let mut disks = Vec::new();
+    for machine in machines {
+        if let Some(images) = &contents.boot_images
+            && let Some(disk) = images.kubevirt(machine)?
+        {
+            disks.push((machine.to_owned(), disk));
+        }
+    }
+    Ok(disks)
 }
 
 /// Whether clusters of this version demand a sigstore signature of their payload.

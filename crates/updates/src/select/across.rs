@@ -1,6 +1,7 @@
 //! The way from the lowest version of several channels to the highest (updates-and-releases 4.4 B): through each minor version's channel to its
 //! newest release, then on in the next one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::channel::{locate, tell};
@@ -115,15 +116,16 @@ async fn walk(
         return Ok(());
     }
     // The newest release of a channel is not always one that may go on. Another one perhaps is, if all graphs are laid together.
-    let mut graphs: Vec<(ChannelName, Arc<Answer>)> =
-        legs.iter().map(|leg| (leg.channel.clone(), Arc::clone(&leg.answer))).collect();
+    let mut graphs: Vec<(ChannelName, Arc<Answer>)> = vec![(first.name.clone(), graph_of(first, into, asked).await?)];
+    graphs.extend(legs.iter().map(|leg| (leg.channel.clone(), Arc::clone(&leg.answer))));
     graphs.push((last.name.clone(), Arc::clone(&target)));
+    let mut seen = BTreeSet::new();
+    graphs.retain(|(name, _)| seen.insert(name.clone()));
     let union = Graph::union(graphs.iter().map(|(_, answer)| &answer.graph));
     let ends = union.position(from).zip(union.position(to));
     let Some(path) = ends.and_then(|(from, to)| bridge::path(&union, from, to, avoid_risks)) else {
         let avoided = avoid_risks && ends.is_some_and(|(a, b)| union.path(a, b, Edges::All).is_some());
-        let mut channels: Vec<ChannelName> = graphs.into_iter().map(|(name, _)| name).collect();
-        channels.dedup();
+        let channels = graphs.into_iter().map(|(name, _)| name).collect();
         tell(notes, Note::NoPath { from: from.clone(), to: to.clone(), channels, avoided });
         return Ok(());
     };
@@ -158,13 +160,16 @@ async fn legs_between(
         let leg = leg(last.name.clone(), target, from, to, avoid_risks);
         return Ok(push(legs, leg));
     }
+    // A later major version, or a target before the source, is no way that these names could describe.
+    if begin.major != end.major || begin > end {
+        return Ok(false);
+    }
     let source = graph_of(first, into, asked).await?;
     let Some(newest) = source.graph.last().map(|node| node.version.clone()) else { return Ok(false) };
     let mut whole = push(legs, leg(first.name.clone(), &source, from, &newest, avoid_risks));
     let mut start = newest;
     let mut minor = begin;
-    // A later major version, or a target before the source, is no way that these names could describe.
-    while minor.major == end.major && minor < end && minor.minor - begin.minor < MAX_MINORS {
+    while minor < end && minor.minor - begin.minor < MAX_MINORS {
         minor = minor.next();
         let at_end = minor == end;
         let (name, answer) = if at_end {

@@ -103,9 +103,9 @@ pub(super) async fn gather(
             tell(notes, Note::NotInChannel { field, version, channel, near });
         }
     }
-    // Who asks for versions two minors apart means to update from one to the other, which oc-mirror leaves to chance.
-    if let (Some(from), Some(to)) = (&bounds.min, &bounds.max)
-        && let (Some(from), Some(to)) = (graph.position(from), graph.position(to))
+    // Who begins at a version two minors below the end means to update from one to the other, which oc-mirror leaves to chance.
+    if bounds.min.is_some()
+        && let (Some(from), Some(to)) = (graph.position(&resolved.min), graph.position(&resolved.max))
         && apart(&resolved.min, &resolved.max)
         && graph.best_path(from, to).is_none()
     {

@@ -167,6 +167,15 @@ pub async fn select(wanted: &Wanted, graphs: &dyn Graphs) -> Result<Selection, F
     failures.check()?;
 
     let asked = Asked::new(graphs);
+    let queries = architectures.iter().flat_map(|architecture| {
+        let query = |bounds: &Bounds| Query {
+            service: bounds.service,
+            architecture: *architecture,
+            channel: bounds.name.clone(),
+        };
+        channels.iter().map(query)
+    });
+    asked.at_once(queries.collect()).await;
     let mut selection = Selection::default();
     for architecture in architectures {
         let mut gathered = [Service::Ocp, Service::Okd].map(|service| Gathered::new(service, architecture));

@@ -16,7 +16,7 @@ use airlock_oci::{Error, ErrorKind, Platform};
 use tempfile::{Builder, TempDir};
 
 use super::{Opened, open, shown};
-use crate::args::release_payload::ExtractArgs;
+use crate::args::release::ExtractArgs;
 use crate::exit::Failure;
 
 /// Most bytes of a release's files, in all; 4.12's are 15 MB.

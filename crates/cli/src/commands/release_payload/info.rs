@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Opened, open};
-use crate::args::release_payload::{InfoArgs, InfoFormat};
+use crate::args::release::{InfoArgs, InfoFormat};
 use crate::exit::Failure;
 use crate::output::{self, Format, size, table};
 

@@ -11,7 +11,7 @@ use airlock_mirror::archives::{ArchiveSource, Archives};
 use airlock_mirror::event::Events;
 use airlock_oci::{Error, Found, Manifest, Reference, Repository, Source};
 
-use crate::args::release_payload::{ExtractArgs, InfoArgs, WhereArgs};
+use crate::args::release::{ExtractArgs, InfoArgs, WhereArgs};
 use crate::commands::{file_path, image};
 use crate::exit::Failure;
 use crate::progress::{Look, Progress};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::registries::{CommonArgs, OneSideArgs};
+use crate::args::registries::{CommonArgs, OneSideArgs};
 
 /// Where a release is read.
 #[derive(Debug, Args)]

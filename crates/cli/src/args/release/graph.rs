@@ -1,32 +1,10 @@
-//! `release list|path|info|extract`, and the same under `updates show|path`.
+//! `release list|path`, and the same under `updates show|path`.
 
 use airlock_updates::{Architecture, ChannelName, Minor, Version};
 use clap::{Args, Subcommand};
 
-use super::registries::CommonArgs;
-use super::release_payload::{ExtractArgs, InfoArgs};
+use crate::args::registries::CommonArgs;
 use crate::output::Format;
-
-/// `airlock release`.
-#[derive(Debug, Args)]
-pub(crate) struct ReleaseArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: ReleaseCommand,
-}
-
-/// The verbs.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ReleaseCommand {
-    /// List releases, channels, or the minor versions that there are.
-    List(ReleaseListArgs),
-    /// Show the shortest way of a cluster from one release to another, with known risks.
-    Path(ReleasePathArgs),
-    /// Show a release: digest, version, components; or what differs between two.
-    Info(Box<InfoArgs>),
-    /// Take files or programs out of a release.
-    Extract(Box<ExtractArgs>),
-}
 
 /// `airlock updates`.
 #[derive(Debug, Args)]
@@ -49,7 +27,7 @@ pub(crate) enum UpdatesCommand {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ServiceArgs {
     /// The whole address of an update graph, in place of the public one.
-    #[arg(long, env = "UPDATE_URL_OVERRIDE", value_name = "URL")]
+    #[arg(long, env = "UPDATE_URL_OVERRIDE", hide_env_values = true, value_name = "URL")]
     pub graph_url: Option<String>,
     /// Releases of OKD.
     #[arg(long)]
@@ -92,7 +70,7 @@ pub(crate) struct ReleasePathArgs {
     pub from: Version,
     /// The release that it is to have.
     pub to: Version,
-    /// Look in this channel only (else in the stable channels of all minor versions on the way).
+    /// Look in this channel only (else in the stable channels of all minor versions on the way, then fast, then candidate).
     #[arg(long, value_parser = channel, value_name = "NAME")]
     pub channel: Option<ChannelName>,
     /// For which architecture (amd64, arm64, ppc64le, s390x, multi).
