@@ -204,6 +204,29 @@ fn a_program_of_a_mirrored_release_names_that_release() {
     extract(&["--command=oc", "--command-os=plan9"]).expect_code(2);
 }
 
+/// What a layer that is far larger than the program may take in memory.
+const MOST_MEMORY_KIB: u64 = 64 * 1024;
+
+#[test]
+fn a_large_program_is_never_in_memory() {
+    let upstream = Registry::start();
+    let slot = Slot::Image.empty();
+    let mut program = fixture::random(1, 48 << 20).to_vec();
+    program.resize(256 << 20, 0);
+    program.extend_from_slice(&slot);
+    let installer = image_of(1, &[("usr/bin/openshift-install", &program)]);
+    let payload = release(&[("installer", &installer)]);
+    upstream.put("ocp4", &payload, Some("4.16.1-x86_64"));
+    upstream.put("ocp4", &installer, Some("4.16.1-x86_64-installer"));
+    let binary = Binary::new(AIRLOCK);
+    let name = format!("{}/ocp4:4.16.1-x86_64", upstream.address());
+    let fixed = ["release", "extract", &name, "--insecure", "--command", "openshift-install"];
+    let done = binary.run(fixed).expect_code(0);
+    assert!(done.usage.peak_rss_kib < MOST_MEMORY_KIB, "{} KiB", done.usage.peak_rss_kib);
+    let path = binary.folder().join("openshift-install");
+    assert_eq!(std::fs::metadata(path).unwrap().len(), program.len() as u64);
+}
+
 #[test]
 fn a_program_that_came_damaged_is_not_left_behind() {
     let upstream = Registry::start();

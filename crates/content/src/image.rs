@@ -127,7 +127,12 @@ pub async fn instance(
     let usual = Platform { os: "linux".into(), architecture: "amd64".into(), ..Platform::default() };
     let choice = platforms(manifest).find(|(p, _)| p.satisfies(wanted.unwrap_or(&usual)));
     let choice = if wanted.is_none() { choice.or_else(|| platforms(manifest).next()) } else { choice };
-    let Some((_, child)) = choice else {
+    // An index around a single image need not say of what platform it is.
+    let only = match manifest.children() {
+        [only] if wanted.is_none() && only.platform.is_none() => Some(only),
+        _ => None,
+    };
+    let Some(child) = choice.map(|(_, child)| child).or(only) else {
         let has: Vec<String> = platforms(manifest).map(|(p, _)| p.to_string()).collect();
         let what = format!("choose a platform of `{name}`");
         return Err(match wanted {

@@ -7,11 +7,15 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
+use airlock_client::{Client, Options, RegistriesConf, RegistrySource};
+use airlock_content::image::{config, instance};
 use airlock_content::layers::{self, Collect, File, Image, Limits, Wanted};
 use airlock_oci::{Error, ErrorKind, Source};
 use airlock_testkit::fixture::Blob;
 use airlock_testkit::tools;
+use airlock_testkit::world::{Faults, Scale, Serving, World};
 use support::{Memory, directory, file, gzip, hard_link, header, image, layer, name, padded, seal, symlink, tar};
 
 const MOST: u64 = 1 << 20;
@@ -349,6 +353,38 @@ async fn what_real_tools_write_is_read() {
             assert_eq!(files(vec![layer(made.stdout)], &tree("")).await, expected, "{tool} {format}");
         }
     }
+}
+
+#[tokio::test]
+async fn catalogs_of_the_world_give_their_files_one_at_a_time() {
+    let Some(world) = World::get(Scale::Small) else { return };
+    let Some(upstream) = world.start(Serving::Scripted(Faults::default())) else { return };
+    let options = Options {
+        registries_conf: RegistriesConf::File { path: upstream.registries_conf(), dropins: None },
+        anonymous: true,
+        ..Options::default()
+    };
+    let source = RegistrySource::new(Client::new(options).unwrap());
+    let name = "registry.redhat.io/redhat/redhat-operator-index:v4.18".parse().unwrap();
+    let found = source.manifest(&name).await.unwrap();
+    let manifest = instance(&source, &name, &found, None).await.unwrap();
+    let config = config(&source, &name, &manifest, Some(&found.place)).await.unwrap();
+    let folder = &config.labels["operators.operatorframework.io.index.configs.v1"];
+    let image = Image { source: &source, name: &name, manifest: &manifest, near: Some(&found.place) };
+    let (count, bytes) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let (files_seen, bytes_seen) = (Arc::clone(&count), Arc::clone(&bytes));
+    let visitor = move |file: &File<'_>, content: &mut dyn Read| {
+        assert!(file.path.starts_with("configs/"), "{}", file.path);
+        *files_seen.lock().unwrap() += 1;
+        // Each is a stream, as whoever parses it wants.
+        let read = std::io::copy(content, &mut std::io::sink()).map_err(|e| layers::broken(e, "read"))?;
+        assert_eq!(read, file.size);
+        *bytes_seen.lock().unwrap() += read;
+        Ok(())
+    };
+    drop(layers::files(image, &tree(folder), Limits::default(), visitor).await.unwrap());
+    let (count, bytes) = (*count.lock().unwrap(), *bytes.lock().unwrap());
+    assert!(count > 5 && bytes > 100_000, "{count} files of {bytes} bytes");
 }
 
 #[tokio::test]

@@ -109,6 +109,14 @@ async fn of_several_architectures_the_usual_or_the_wanted_one_is_read() {
     assert_eq!((multi.image.digest(), multi.architecture(), multi.platforms().len()), (amd.digest(), "multi", 2));
     assert_ne!(multi.digest(), multi.image.digest());
     assert_eq!(read("multi", Some("linux/arm64")).await.unwrap().image.digest(), arm.digest());
+    let unsaid = fixture::Built { platform: None, ..arm.clone() };
+    source.add("unsaid", &fixture::index(&[unsaid]).build());
+    let read = |tag, platform: Option<&str>| {
+        let parts = Parts { boot_images: false, platform: platform.map(|p| p.parse().unwrap()) };
+        let source = &source;
+        async move { Payload::read(source, &name(tag), parts).await }
+    };
+    assert_eq!(read("unsaid", None).await.unwrap().image.digest(), arm.digest());
     let one = read("one", None).await.unwrap();
     assert_eq!((one.image.digest(), one.architecture()), (arm.digest(), "arm64"));
     let error = read("one", Some("linux/s390x")).await.unwrap_err();
