@@ -183,13 +183,14 @@ def put_image(storage, repository, tag, sizes, seed):
 
 
 def walk(storage, repository, digest, found):
-    """Collects (manifests, blobs) below a manifest as {digest: size}."""
+    """Collects (manifests, blobs) below a manifest as {digest: (size, repository, media type)} and {digest: (size, repository)}."""
     manifests, blobs = found
     if digest in manifests:
         return
     data = open(blob_path(storage, digest), 'rb').read()
-    manifests[digest] = len(data)
     value = json.loads(data)
+    kind = 'application/vnd.oci.image.' + ('index' if 'manifests' in value else 'manifest') + '.v1+json'
+    manifests[digest] = (len(data), repository, value.get('mediaType', kind))
     for child in value.get('manifests', []):
         walk(storage, repository, child['digest'], found)
     for blob in value.get('layers', []) + [b for b in [value.get('config')] if b]:

@@ -3,7 +3,8 @@
 
 The list: every image of the world's release set rel-10-eus (scale medium) as plain references by digest. The blob: one image with
 one layer of 4 GiB. Both go registry -> disk -> registry; docker-registry 2.8.2 at both ends, an empty target each time.
-The floor is crates/testkit/examples/floor.rs: one thread that receives, hashes and writes (or reads, hashes and sends) the same blobs.
+The floor is crates/testkit/examples/floor.rs: one thread that receives, hashes and writes (or reads, hashes and sends) the same bytes: blobs, manifests
+and, on the way out, the answers to the two look-ups of attachments that each manifest needs.
 """
 import argparse, datetime, json, os, shutil, subprocess, sys
 import lab
@@ -24,7 +25,7 @@ class Case:
             repository, digest = reference.split('@')
             lab.walk(storage, repository, digest, found)
         self.manifests, self.blobs = found
-        self.bytes = sum(self.manifests.values()) + sum(size for size, _ in self.blobs.values())
+        self.bytes = sum(size for size, _, _ in self.manifests.values()) + sum(size for size, _ in self.blobs.values())
         # A link for each manifest and each blob of a repository, and a tag for each image with two links of its own.
         self.links = len(self.manifests) + len(self.blobs) + 2 * len(references)
 
@@ -58,19 +59,30 @@ def fresh(path):
 
 
 def floor_pull(a, case, work, upstream):
+    """The same bytes as ours: every blob, every manifest, and the two look-ups of attachments for each manifest (signature, referrers)."""
     listing, out = os.path.join(work, 'pull.txt'), os.path.join(work, 'floor.bin')
     with open(listing, 'w') as f:
+        for digest, (_, repository, _) in case.manifests.items():
+            tag = digest.replace(':', '-')
+            f.write(f'/v2/{repository}/manifests/{digest} {digest}\n/v2/{repository}/manifests/{tag}.sig -\n/v2/{repository}/manifests/{tag} -\n')
         for digest, (_, repository) in case.blobs.items():
             f.write(f'/v2/{repository}/blobs/{digest} {digest}\n')
     return lab.measured([a.floor, 'pull', upstream, out], stdin=open(listing), log=os.path.join(work, 'floor.log'))
 
 
 def floor_push(a, case, work, target):
-    listing, offset = os.path.join(work, 'push.txt'), 0
+    """Every blob and manifest, into one repository, so that none has to be mounted elsewhere."""
+    listing = os.path.join(work, 'push.txt')
+    offset = sum(size for size, _, _ in case.manifests.values())
     with open(listing, 'w') as f:
-        for digest, (size, repository) in case.blobs.items():
-            f.write(f'{repository} {digest} {offset} {size}\n')
+        for digest, (size, _) in case.blobs.items():
+            f.write(f'bench/all {digest} {offset} {size} -\n')
             offset += size
+        offset, lines = 0, []
+        for digest, (size, _, kind) in case.manifests.items():
+            lines.append(f'bench/all {digest} {offset} {size} {kind}\n')
+            offset += size
+        f.writelines(reversed(lines))   # children before the indexes that name them
     return lab.measured([a.floor, 'push', target, os.path.join(work, 'floor.bin')], stdin=open(listing), log=os.path.join(work, 'floor.log'))
 
 

@@ -109,6 +109,16 @@ fn the_commands_about_rules_run() {
 }
 
 #[test]
+fn the_commands_about_auditing_run() {
+    run_page("docs/audit.md");
+}
+
+#[test]
+fn the_commands_about_clusters_run() {
+    run_page("docs/cluster.md");
+}
+
+#[test]
 fn the_quick_start_of_the_readme_runs() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.contains("cargo run --release -- quickstart\n"));

@@ -10,6 +10,12 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Something is missing or damaged.
     Verification = 4,
+    /// Credentials.
+    NotAuthorised = 5,
+    /// Somebody could not be spoken to.
+    Network = 7,
+    /// A gap or a difference was found, as asked.
+    Gap = 8,
 }
 
 /// Why a command ended without doing what it was asked.

@@ -6,16 +6,22 @@
 //!
 //! Everything here is a function of texts: no file, no network, no clock.
 
+pub mod audit;
+pub mod ca;
 pub mod convert;
 pub mod edit;
 pub mod impact;
 pub mod lint;
+pub mod node;
 pub mod objects;
 pub mod problem;
+pub mod pull_secret;
 pub mod render;
 pub mod resolve;
+pub mod resources;
 pub mod scope;
 pub mod undo;
+pub mod usage;
 pub mod yaml;
 
 pub use objects::{Entry, ImageConfig, Kind, MirrorSet, Objects, Others, Policy, Pull};

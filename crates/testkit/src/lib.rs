@@ -1,5 +1,6 @@
 //! For tests: scripted registries, fixtures, real tools.
 
+pub mod api_server;
 pub mod binary;
 pub mod contents;
 pub mod fixture;

@@ -1,11 +1,15 @@
 //! What may be typed. Structs only; what they mean is the commands' business.
 
 pub(crate) mod archive;
+pub(crate) mod audit;
+pub(crate) mod cluster;
 pub(crate) mod image;
 pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
+pub(crate) mod oc_mirror_list;
 pub(crate) mod registries;
 pub(crate) mod registry;
+pub(crate) mod release;
 pub(crate) mod rules;
 
 use clap::{Args, Parser, Subcommand};
@@ -49,6 +53,10 @@ pub(crate) enum Command {
     Archive(archive::ArchiveArgs),
     /// Copy, inspect and delete single images.
     Image(image::ImageArgs),
+    /// Look into releases of OpenShift.
+    Release(release::ReleaseArgs),
+    /// Look into the update graph.
+    Updates(release::UpdatesArgs),
     /// Keep credentials for a registry, after trying them.
     Login(registries::LoginArgs),
     /// Forget credentials for a registry.
@@ -57,6 +65,10 @@ pub(crate) enum Command {
     Registry(registry::RegistryArgs),
     /// Mirror rules of a cluster: render, resolve, lint, convert them, and see what applying them costs.
     Rules(rules::RulesArgs),
+    /// Which images in use these rules and mirrors can serve, and who uses those that they cannot.
+    Audit(Box<audit::AuditArgs>),
+    /// What a cluster must be told besides: credentials, certificates, resources.
+    Cluster(Box<cluster::ClusterArgs>),
     /// The whole flow on this machine, with an embedded upstream. Needs no network.
     Quickstart(QuickstartArgs),
     /// Print a completion script.

@@ -29,6 +29,8 @@ pub(crate) enum RulesCommand {
     Impact(ImpactArgs),
     /// The objects to delete and to restore, to come back from NEW to OLD.
     Undo(UndoArgs),
+    /// The same as `airlock audit`.
+    Audit(Box<super::audit::AuditArgs>),
 }
 
 /// What stands around the rules in a cluster.

@@ -1,14 +1,19 @@
 //! One file a verb.
 
 pub(crate) mod archive;
+pub(crate) mod audit;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod image;
 pub(crate) mod login;
 pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
+pub(crate) mod oc_mirror_list;
 pub(crate) mod plan;
 pub(crate) mod quickstart;
 pub(crate) mod registry;
+pub(crate) mod release_graph;
+pub(crate) mod release_payload;
 pub(crate) mod rules;
 pub(crate) mod verify;
 pub(crate) mod version;

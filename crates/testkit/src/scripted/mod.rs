@@ -18,10 +18,10 @@
 mod auth;
 mod content;
 mod fault;
-mod http;
+pub(crate) mod http;
 mod protocol;
 mod serve;
-mod tls;
+pub(crate) mod tls;
 
 use std::collections::HashMap;
 use std::net::{TcpListener, TcpStream};

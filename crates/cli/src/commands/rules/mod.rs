@@ -11,9 +11,10 @@ mod undo;
 
 use crate::args::rules::{RulesArgs, RulesCommand};
 use crate::exit::Failure;
+use crate::progress::Look;
 
 /// Runs the verb.
-pub(crate) async fn run(args: RulesArgs) -> Result<u8, Failure> {
+pub(crate) async fn run(args: RulesArgs, look: Look) -> Result<u8, Failure> {
     match args.command {
         RulesCommand::Render(args) => render::run(&args),
         RulesCommand::Resolve(args) => resolve::run(&args),
@@ -21,5 +22,6 @@ pub(crate) async fn run(args: RulesArgs) -> Result<u8, Failure> {
         RulesCommand::Convert(args) => convert::run(&args),
         RulesCommand::Impact(args) => impact::run(&args),
         RulesCommand::Undo(args) => undo::run(&args),
+        RulesCommand::Audit(args) => crate::commands::audit::run(*args, look).await,
     }
 }

@@ -1,0 +1,226 @@
+use super::*;
+
+fn read(form: Form, text: &str) -> (Images, Result<Summary, Error>) {
+    let mut images = Images::default();
+    let result = images.read("dump", form, text.as_bytes());
+    (images, result)
+}
+
+/// `image role user` lines.
+fn shown(images: &Images) -> Vec<String> {
+    let line = |image: &Image, user: User<'_>| format!("{} {:?} {user}", image.text(), user.role);
+    images.images().iter().flat_map(|i| images.users(i).map(move |u| line(i, u))).collect()
+}
+
+const POD: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-1","namespace":"shop","managedFields":[{"image":"x"}],
+"ownerReferences":[{"kind":"ReplicaSet","name":"web"}]},"spec":{"initContainers":[{"name":"wait","image":"quay.io/a/wait:1"}],
+"containers":[{"name":"web","image":"quay.io/a/web:1","env":[{"name":"image","value":"quay.io/not/this:1"}]}],
+"ephemeralContainers":[{"name":"debug","image":"quay.io/a/debug:1"}],"imagePullSecrets":[{"name":"default-dockercfg-x1"},{"name":"mine"}],
+"volumes":[{"name":"model","image":{"reference":"quay.io/a/model:1"}}]},
+"status":{"containerStatuses":[{"name":"web","image":"quay.io/a/other:1","imageID":"mirror.corp:5000/a/web@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}]}}"#;
+
+#[test]
+fn a_pod_with_every_kind_of_container() {
+    for text in [POD.to_owned(), format!("[{POD}]"), format!(r#"{{"items":[{POD}],"kind":"List"}}"#)] {
+        let (images, summary) = read(Form::Guess, &text);
+        assert_eq!(summary.unwrap(), Summary { objects: 1, uses: 4, rules: false, more: None });
+        let expected = [
+            "quay.io/a/web:1 Container shop/Pod/web-1/web",
+            "quay.io/a/wait:1 Init shop/Pod/web-1/wait",
+            "quay.io/a/debug:1 Ephemeral shop/Pod/web-1/debug",
+            "quay.io/a/model:1 Volume shop/Pod/web-1/model",
+        ];
+        assert_eq!(shown(&images), expected);
+        let web = &images.images()[0];
+        assert_eq!(web.running()[0].repository, "mirror.corp:5000/a/web");
+        let user = images.users(web).next().unwrap();
+        assert_eq!((user.owner, user.pull_secret), ("ReplicaSet/web", "mine"));
+    }
+}
+
+#[test]
+fn items_of_a_typed_list_have_its_kind_even_when_it_comes_last() {
+    let item = r#"{"metadata":{"name":"p","namespace":"n"},"spec":{"containers":[{"name":"c","image":"a.io/b:1"}]}}"#;
+    let text = format!(r#"{{"items":[{item}],"kind":"PodList","metadata":{{"continue":"next page"}}}}"#);
+    let (images, summary) = read(Form::Objects, &text);
+    assert_eq!(summary.unwrap().more.as_deref(), Some("next page"));
+    assert_eq!(shown(&images), ["a.io/b:1 Container n/Pod/p/c"]);
+}
+
+const WORKLOADS: &str = "\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: batch/v1
+  kind: CronJob
+  metadata: {name: nightly, namespace: ops}
+  spec:
+    jobTemplate:
+      spec:
+        template:
+          spec:
+            containers:
+            - name: main
+              image: quay.io/ops/nightly@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+- apiVersion: apps/v1
+  kind: ReplicaSet
+  metadata: {name: old, namespace: ops, ownerReferences: [{kind: Deployment, name: web}]}
+  spec: {replicas: 0, template: {spec: {containers: [{name: old, image: quay.io/ops/old:1}]}}}
+- apiVersion: acme.example/v1
+  kind: Cluster
+  metadata: {name: db, namespace: ops}
+  spec:
+    serverPod:
+      template:
+        spec:
+          containers: [{name: db, image: quay.io/ops/db:7}]
+---
+# Source: chart/templates/hook.yaml
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: migrate
+  annotations:
+    helm.sh/hook: pre-upgrade
+spec:
+  template:
+    spec:
+      containers:
+      - name: migrate
+        image: &image \"quay.io/ops/migrate:1\"
+      - name: again
+        image: *image
+---
+apiVersion: operators.coreos.com/v1alpha1
+kind: ClusterServiceVersion
+metadata: {name: op.v1, namespace: ops}
+spec:
+  relatedImages:
+  - {name: operand, image: 'quay.io/op/operand@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb'}
+  install:
+    spec:
+      deployments:
+      - name: op
+        spec: {template: {spec: {containers: [{name: manager, image: quay.io/op/manager:1}]}}}
+---
+apiVersion: operators.coreos.com/v1alpha1
+kind: ClusterServiceVersion
+metadata: {name: op.v1, namespace: other, labels: {olm.copiedFrom: ops}}
+spec: {relatedImages: [{name: operand, image: quay.io/op/copy:1}]}
+---
+apiVersion: config.openshift.io/v1
+kind: ImageDigestMirrorSet
+metadata: {name: rules}
+spec: {imageDigestMirrors: [{source: quay.io, mirrors: [m.corp:5000/quay]}]}
+";
+
+#[test]
+fn workloads_operators_and_hooks_in_several_documents() {
+    let (images, summary) = read(Form::Guess, WORKLOADS);
+    let summary = summary.unwrap();
+    assert_eq!((summary.objects, summary.rules), (7, true));
+    assert_eq!(images.rule_sources(), ["dump"]);
+    let shown = shown(&images);
+    let digest = |c: &str| format!("@sha256:{}", c.repeat(64));
+    assert_eq!(
+        shown,
+        [
+            format!("quay.io/ops/nightly{} Container ops/CronJob/nightly/main", digest("a")),
+            "quay.io/ops/db:7 Container ops/Cluster/db/db".to_owned(),
+            "quay.io/ops/migrate:1 Container Job/migrate/migrate".to_owned(),
+            "quay.io/ops/migrate:1 Container Job/migrate/again".to_owned(),
+            format!("quay.io/op/operand{} Related ops/ClusterServiceVersion/op.v1/operand", digest("b")),
+            "quay.io/op/manager:1 Container ops/ClusterServiceVersion/op.v1/manager".to_owned(),
+        ]
+    );
+    let migrate = &images.images()[2];
+    assert_eq!(images.users(migrate).next().unwrap().hook, "pre-upgrade");
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let yaml: serde_json::Value = serde_saphyr::from_str(WORKLOADS.split("---").next().unwrap()).unwrap();
+    let (from_json, _) = read(Form::Guess, &yaml.to_string());
+    let (from_yaml, _) = read(Form::Guess, WORKLOADS.split("---").next().unwrap());
+    assert_eq!(shown(&from_json), shown(&from_yaml));
+}
+
+#[test]
+fn platform_images_and_those_on_nodes() {
+    let text = r#"{"kind":"ClusterVersion","status":{"desired":{"image":"quay.io/ocp/release@sha256:1"}}}
+{"kind":"CatalogSource","metadata":{"name":"redhat"},"spec":{"image":"reg.io/catalog:v4"}}
+{"kind":"ControllerConfig","metadata":{"name":"c"},"spec":{"images":{"infraImageKey":"quay.io/pause:1"}}}
+{"kind":"Node","metadata":{"name":"n1"},"status":{"images":[{"names":["quay.io/on/node:1"],"sizeBytes":7}]}}"#;
+    let (images, _) = read(Form::Guess, text);
+    let texts: Vec<_> = images.images().iter().map(Image::text).collect();
+    assert_eq!(texts, ["quay.io/ocp/release@sha256:1", "reg.io/catalog:v4", "quay.io/pause:1"]);
+    let (images, _) = read(Form::Nodes, text);
+    assert_eq!(images.images().last().unwrap().text(), "quay.io/on/node:1");
+}
+
+#[test]
+fn lists_have_comments_and_other_spellings() {
+    let text = "# images\n\ndocker://quay.io/a/b:1\nquay.io/a/b:1 # again\nquay.io/a/c:1=m.corp/a/c:1\nnginx\n";
+    let (images, summary) = read(Form::Guess, text);
+    assert_eq!(summary.unwrap().uses, 4);
+    let texts: Vec<_> = images.images().iter().map(|i| (i.text(), i.uses())).collect();
+    assert_eq!(texts, [("quay.io/a/b:1", 2), ("quay.io/a/c:1", 1), ("nginx", 1)]);
+}
+
+#[test]
+fn errors_say_where() {
+    for (text, line, word) in [
+        ("{\"kind\":\"Pod\",\n\"spec\":{\"containers\":[}}", 2, "JSON"),
+        ("{\"kind\":\"Pod\"}\n{\"kind\":", 2, "JSON"),
+        ("kind: Pod\nspec:\n  containers: [\n", 3, "YAML"),
+        ("kind: Pod\n  x: y\n", 2, "YAML"),
+        ("just some words\n", 1, "no object"),
+    ] {
+        let error = read(Form::Guess, text).1.unwrap_err();
+        assert_eq!(error.line, line, "{error}");
+        assert!(error.to_string().starts_with("dump:") && error.cause.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn hostile_input_costs_little() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(read(Form::Guess, &deep).0.images().is_empty());
+    let deep = format!("{{\"kind\":\"Pod\",\"spec\":{}1{}}}", "{\"a\":".repeat(5_000), "}".repeat(5_000));
+    assert!(read(Form::Guess, &deep).1.is_ok());
+    // A billion laughs: each line is ten of the one before.
+    let mut bomb = "a0: &a0 [{image: x.io/a:1}]\n".to_owned();
+    for level in 1..30 {
+        let before = format!("*a{}, ", level - 1).repeat(10);
+        bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+    }
+    assert_eq!(read(Form::Guess, &bomb).1.unwrap().objects, 1);
+    let long =
+        format!("{{\"kind\":\"Pod\",\"spec\":{{\"containers\":[{{\"image\":\"{}\"}}]}}}}", "ä".repeat(1_000_000));
+    assert!(read(Form::Guess, &long).0.images()[0].text().len() <= MAX_IMAGE_BYTES);
+    assert!(read(Form::List, &"x".repeat(1_000_000)).1.is_err());
+    assert!(read(Form::Guess, "kind: \u{1}\n").1.is_err());
+    assert!(Images::default().read("x", Form::Guess, &b"kind: \xff\n"[..]).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn anything_is_read_or_refused(text in ".{0,300}") {
+        let _ = read(Form::Guess, &text);
+        let _ = read(Form::Objects, &text);
+    }
+
+    #[test]
+    fn broken_dumps_are_read_or_refused(cut in 0usize..1200, byte in proptest::prelude::any::<u8>()) {
+        let mut bytes = POD.as_bytes().to_vec();
+        if let Some(at) = bytes.get_mut(cut) {
+            *at = byte;
+        }
+        let _ = Images::default().read("x", Form::Guess, &bytes[..]);
+        let mut bytes = WORKLOADS.as_bytes().to_vec();
+        if let Some(at) = bytes.get_mut(cut * 2) {
+            *at = byte;
+        }
+        let _ = Images::default().read("x", Form::Guess, &bytes[..]);
+    }
+}
