@@ -231,3 +231,211 @@ fn resolving_rules_names_objects_and_entries() {
     assert_eq!(refused.status.code(), Some(2));
     assert_eq!(json_of(&refused)[1]["error_class"], "E_REF_UPPERCASE");
 }
+
+#[test]
+fn every_drain_vector_through_the_command() {
+    for vector in vectors("drain") {
+        let id = vector["id"].as_str().unwrap();
+        let here = folder();
+        write(here.path(), "old.conf", vector["old_registries_conf"].as_str().unwrap());
+        write(here.path(), "new.conf", vector["new_registries_conf"].as_str().unwrap());
+        let output = airlock(here.path(), &["rules", "impact", "old.conf", "new.conf", "-o", "json"]);
+        let found = json_of(&output);
+        assert_eq!(&only(&found, &vector["expected"]), &vector["expected"], "{id}: {found}");
+        assert_eq!(output.status.code(), Some(0), "{id}");
+    }
+}
+
+#[test]
+fn an_icsp_is_migrated_as_oc_does_it_or_in_place() {
+    let here = folder();
+    let icsp = "# first\napiVersion: operator.openshift.io/v1alpha1\nkind: ImageContentSourcePolicy\nmetadata:\n  name: ubi8repo\nspec:\n  repositoryDigestMirrors:\n  - mirrors:\n    - example.io/example/ubi-minimal # near\n    source: registry.access.redhat.com/ubi8/ubi-minimal\n";
+    write(here.path(), "icsp.yaml", icsp);
+    write(here.path(), "empty.yaml", "");
+    let kept = airlock(here.path(), &["rules", "convert", "icsp.yaml"]);
+    assert!(
+        out(&kept).starts_with("# first\napiVersion: config.openshift.io/v1\nkind: ImageDigestMirrorSet\n"),
+        "{}",
+        out(&kept)
+    );
+    assert!(out(&kept).contains("# near"));
+    let as_oc =
+        airlock(here.path(), &["rules", "convert", "empty.yaml", "icsp.yaml", "--style", "oc", "--dest-dir", "out"]);
+    assert_eq!(as_oc.status.code(), Some(1), "{}", err(&as_oc));
+    assert!(err(&as_oc).contains("no data found"), "{}", err(&as_oc));
+    let said = out(&as_oc);
+    let path = said.trim().strip_prefix("wrote ImageDigestMirrorSet to ").unwrap();
+    assert!(path.starts_with("out/imagedigestmirrorset_ubi8repo.") && path.ends_with(".yaml"), "{said}");
+    assert_eq!(
+        std::fs::read_to_string(here.path().join(path)).unwrap(),
+        "apiVersion: config.openshift.io/v1\nkind: ImageDigestMirrorSet\nmetadata:\n    name: ubi8repo\nspec:\n    imageDigestMirrors:\n        - mirrors:\n            - example.io/example/ubi-minimal\n          source: registry.access.redhat.com/ubi8/ubi-minimal\n"
+    );
+    let render = |file: &str| out(&airlock(here.path(), &["rules", "render", file]));
+    assert_eq!(render("icsp.yaml"), render(path), "the nodes do not notice");
+    assert_eq!(airlock(here.path(), &["rules", "convert"]).status.code(), Some(2));
+}
+
+#[test]
+fn rules_are_made_of_lists_mappings_and_files_of_nodes() {
+    let here = folder();
+    write(
+        here.path(),
+        "images.txt",
+        &format!("# Storage\nquay.io/dell/csm:1\nquay.io/acme/a@sha256:{}\n", "1".repeat(64)),
+    );
+    write(here.path(), "mapping.txt", "quay.io/a/b:1=m.lab/x/a/b:1\n");
+    let images =
+        airlock(here.path(), &["rules", "convert", "--images", "images.txt", "--mirror", "m.lab/x", "--name", "ai"]);
+    assert!(
+        out(&images).contains("  name: ai-tag\n") && out(&images).contains("  # Storage\n  - source: quay.io/dell\n"),
+        "{}",
+        out(&images)
+    );
+    let never = airlock(here.path(), &["rules", "convert", "--mapping", "mapping.txt", "--policy", "never"]);
+    assert!(out(&never).contains("    mirrorSourcePolicy: NeverContactSource\n"), "{}", out(&never));
+    write(here.path(), "itms.yaml", ITMS);
+    write(here.path(), "r.conf", &out(&airlock(here.path(), &["rules", "render", "itms.yaml"])));
+    let back = airlock(here.path(), &["rules", "convert", "--registries-conf", "r.conf", "--name", "acme"]);
+    assert_eq!(out(&back), "---\n".to_owned() + &ITMS.replace("name: acme", "name: acme-tag"));
+    assert_eq!(airlock(here.path(), &["rules", "convert", "--images", "images.txt"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_policy_keeps_the_file_and_a_scope_shows_its_effect() {
+    let here = folder();
+    write(
+        here.path(),
+        "rules.yaml",
+        &format!("# staging\n{ITMS}  - source: ghcr.io/a/b # by hand\n    mirrors: [m.lab/a/b]\n"),
+    );
+    let never = out(&airlock(here.path(), &["rules", "convert", "rules.yaml", "--policy", "never"]));
+    assert_eq!(never.matches("NeverContactSource").count(), 2);
+    assert!(never.starts_with("# staging\n") && never.contains("# by hand"), "{never}");
+    write(here.path(), "images.txt", "ghcr.io/a/c:1\nghcr.io/a/b:1\n");
+    let args = ["rules", "convert", "rules.yaml", "--scope", "namespace", "--images", "images.txt"];
+    let wide = airlock(here.path(), &args);
+    assert!(out(&wide).contains("- source: ghcr.io/a\n"), "{}", out(&wide));
+    assert!(err(&wide).contains("effect: ghcr.io/a/c:1: ghcr.io/a/c:1 -> m.lab/a/c:1"), "{}", err(&wide));
+    assert!(!err(&wide).contains("effect: ghcr.io/a/b"));
+}
+
+#[test]
+fn an_impact_names_its_reasons_and_undo_the_way_back() {
+    let here = folder();
+    write(here.path(), "old/idms.yaml", IDMS);
+    write(here.path(), "new/idms.yaml", &IDMS.replace("m.lab", "n.lab"));
+    write(here.path(), "new/itms.yaml", ITMS);
+    write(here.path(), "images.txt", "quay.io/acme/a:1\n");
+    let args = ["rules", "impact", "old", "new", "--openshift-version", "4.18", "--images", "images.txt"];
+    let said = out(&airlock(here.path(), &args));
+    for line in [
+        "every node of every pool is drained",
+        "the mirror `n.lab/acme` (digest-only) is new",
+        "the mirror `m.lab/acme` now serves tag-only",
+        "applied together: one roll-out; one by one: 2",
+        "quay.io/acme/a:1: quay.io/acme/a:1 -> m.lab/acme/a:1",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let old =
+        json_of(&airlock(here.path(), &["rules", "impact", "old", "new", "--openshift-version", "4.12", "-o", "json"]));
+    assert!(old["notes"][0].as_str().unwrap().contains("has no ImageDigestMirrorSet"), "{old}");
+    let undo = airlock(here.path(), &["rules", "undo", "old", "new", "--to", "undo"]);
+    assert!(undo.status.success(), "{}", err(&undo));
+    let read = |name: &str| std::fs::read_to_string(here.path().join("undo").join(name)).unwrap();
+    assert_eq!(read("restore.yaml"), "---\n".to_owned() + IDMS);
+    assert!(read("delete.yaml").contains("kind: ImageTagMirrorSet"));
+    let shown = out(&airlock(here.path(), &["rules", "undo", "old", "new"]));
+    assert!(shown.contains("oc delete imagetagmirrorset acme"), "{shown}");
+}
+
+#[test]
+fn lint_denies_allows_fixes_and_explains() {
+    let here = folder();
+    let bad = format!("# ours\n{}", IDMS.replace("m.lab/acme", "https://m.lab/acme/ # typo"));
+    write(here.path(), "bad.yaml", &bad);
+    let found = airlock(here.path(), &["rules", "lint", "bad.yaml", "-o", "json"]);
+    assert_eq!(found.status.code(), Some(1));
+    let first = json_of(&found).as_array().unwrap().iter().find(|f| f["id"] == "MR002").unwrap().clone();
+    assert_eq!(
+        (&first["line"], &first["fixable"], &first["path"]),
+        (&json!(10), &json!(true), &json!("spec.imageDigestMirrors[0]"))
+    );
+    let run = |args: &[&str]| {
+        let mut all = vec!["rules", "lint", "bad.yaml"];
+        all.extend(args);
+        airlock(here.path(), &all)
+    };
+    let fixed = run(&["--fix"]);
+    assert_eq!(fixed.status.code(), Some(0), "{}", out(&fixed));
+    assert_eq!(
+        std::fs::read_to_string(here.path().join("bad.yaml")).unwrap(),
+        bad.replace("https://m.lab/acme/", "m.lab/acme")
+    );
+    assert_eq!(run(&["--deny", "MR033"]).status.code(), Some(1));
+    assert_eq!(run(&["--deny", "MR033", "--allow", "MR033"]).status.code(), Some(0));
+    assert_eq!(run(&["--deny", "warning", "--profile", "connected"]).status.code(), Some(0));
+    assert_eq!(run(&["--deny", "MR999"]).status.code(), Some(2));
+    let sarif = json_of(&run(&["-o", "sarif"]));
+    assert_eq!(sarif["version"], "2.1.0");
+    let explained = out(&airlock(here.path(), &["rules", "lint", "--explain", "MR020"]));
+    assert!(explained.contains("longest source alone counts"), "{explained}");
+    write(here.path(), "pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n");
+    assert_eq!(airlock(here.path(), &["rules", "lint", "pod.yaml"]).status.code(), Some(2));
+}
+
+#[test]
+fn lint_reads_what_stands_around_the_rules_and_never_shows_secrets() {
+    let here = folder();
+    write(here.path(), "rules.yaml", &IDMS.replace("m.lab/acme", "m.lab:5000/acme"));
+    let config = "{\"auths\":{\"https://m.lab/v1/\":{\"auth\":\"c2VjcmV0OnNlY3JldA==\"}}}";
+    let encoded = base64(config.as_bytes());
+    write(
+        here.path(),
+        "secret.yaml",
+        &format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: pull-secret}}\ndata:\n  .dockerconfigjson: {encoded}\n"
+        ),
+    );
+    write(
+        here.path(),
+        "image.yaml",
+        "apiVersion: config.openshift.io/v1\nkind: Image\nmetadata: {name: cluster}\nspec: {additionalTrustedCA: {name: ca}}\n",
+    );
+    write(here.path(), "ca.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca}\ndata: {m.lab: x}\n");
+    write(here.path(), "node.conf", "[[registry]]\nlocation = \"quay.io\"\nblock = true\n");
+    let args = [
+        "rules",
+        "lint",
+        "rules.yaml",
+        "ca.yaml",
+        "--image-config",
+        "image.yaml",
+        "--pull-secret",
+        "secret.yaml",
+        "--registries-conf",
+        "node.conf",
+    ];
+    let output = airlock(here.path(), &args);
+    let said = out(&output);
+    for part in ["[MR043]", "the pull secret has `m.lab`", "[MR044]", "[MR051] node.conf:3:1"] {
+        assert!(said.contains(part), "{part}: {said}{}", err(&output));
+    }
+    write(here.path(), "secret.yaml", "{\"auths\": {\"m.lab\": {\"auth\": \"c2VjcmV0\"");
+    let broken = airlock(here.path(), &args);
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(!err(&broken).contains("c2VjcmV0"), "{}", err(&broken));
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0_u32, |sum, b| sum << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for at in 0..4 {
+            let letter = LETTERS[(group >> (18 - 6 * at) & 63) as usize];
+            out.push(if at > chunk.len() { '=' } else { char::from(letter) });
+        }
+    }
+    out
+}

@@ -2,16 +2,28 @@
 
 mod challenge;
 mod config;
+mod graph;
+mod layer;
 mod manifest;
 mod names;
 mod registries_conf;
+mod signature;
 mod tar;
 
 use crate::Target;
 
 /// Every target.
-pub const ALL: [Target; 6] =
-    [names::TARGET, manifest::TARGET, tar::TARGET, challenge::TARGET, registries_conf::TARGET, config::TARGET];
+pub const ALL: [Target; 9] = [
+    names::TARGET,
+    manifest::TARGET,
+    tar::TARGET,
+    layer::TARGET,
+    challenge::TARGET,
+    registries_conf::TARGET,
+    config::TARGET,
+    graph::TARGET,
+    signature::TARGET,
+];
 
 /// Small counts apart, large ones together: otherwise every longer input would be new.
 fn magnitude(count: usize) -> u32 {

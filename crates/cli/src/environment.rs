@@ -1,6 +1,18 @@
-//! Folders of the user (XDG base directories).
+//! What the environment says: folders of the user (XDG base directories), update services.
 
 use std::path::PathBuf;
+
+use airlock_mirror::plan::origins::Services;
+
+/// Update services and signatures of releases.
+pub(crate) fn services() -> Services {
+    let text = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
+    Services {
+        update_url: text("UPDATE_URL_OVERRIDE"),
+        signature_url: text("OCP_SIGNATURE_URL"),
+        signature_keys: text("OCP_SIGNATURE_VERIFICATION_PK").map(PathBuf::from),
+    }
+}
 
 fn xdg(variable: &str, fallback: &str) -> PathBuf {
     std::env::var_os(variable)

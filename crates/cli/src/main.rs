@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use args::release::{ReleaseCommand, UpdatesCommand};
 use args::{Arguments, Command};
 use exit::Exit;
 
@@ -62,6 +63,16 @@ async fn run(arguments: Arguments) -> u8 {
         Command::Verify(args) => commands::verify::run(args, look).await,
         Command::Archive(args) => commands::archive::run(args, look).await,
         Command::Image(args) => commands::image::run(args, look).await,
+        Command::Release(args) => match args.command {
+            ReleaseCommand::List(args) => commands::release_graph::list(args, look).await,
+            ReleaseCommand::Path(args) => commands::release_graph::path(args, look).await,
+            ReleaseCommand::Info(args) => commands::release_payload::info(*args, look).await,
+            ReleaseCommand::Extract(args) => commands::release_payload::extract(*args, look).await,
+        },
+        Command::Updates(args) => match args.command {
+            UpdatesCommand::Show(args) => commands::release_graph::list(args, look).await,
+            UpdatesCommand::Path(args) => commands::release_graph::path(args, look).await,
+        },
         Command::Login(args) => commands::login::login(args, look).await,
         Command::Logout(args) => commands::login::logout(args).await,
         Command::Registry(args) => commands::registry::run(args).await,

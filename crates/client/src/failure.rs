@@ -43,6 +43,9 @@ struct Body {
     error: Option<String>,
     #[serde(default)]
     error_description: Option<String>,
+    /// What update services say (updates-and-releases 1.4).
+    #[serde(default)]
+    value: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -186,7 +189,7 @@ fn registry_message(body: &[u8]) -> (Vec<String>, String) {
         parts.push(part);
     }
     if parts.is_empty() {
-        let plain = [parsed.error, parsed.error_description, parsed.message, parsed.details];
+        let plain = [parsed.error, parsed.error_description, parsed.message, parsed.details, parsed.value];
         parts = plain.into_iter().flatten().filter(|t| !t.is_empty()).collect();
     }
     (codes, one_line(&parts.join("; ")))

@@ -15,6 +15,7 @@ mod host;
 mod limits;
 mod listing;
 mod options;
+mod plain;
 mod probe;
 mod referrers;
 mod retry;
@@ -28,6 +29,7 @@ mod upload;
 
 pub use client::Client;
 pub use options::{HostCredentials, Notice, Options, RegistriesConf, Timeouts};
+pub use plain::{Get, Url};
 pub use probe::{Check, Probe};
 pub use secret::Secret;
 pub use sink::RegistrySink;

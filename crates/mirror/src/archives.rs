@@ -17,7 +17,11 @@ use airlock_store::archive::{Absent, Archive};
 use airlock_store::{Region, Storage};
 use async_trait::async_trait;
 
-use crate::plan::Plan;
+use crate::plan::origins::{GRAPHS, SIGNATURES};
+use crate::plan::{Documents, Origins, Plan};
+
+/// Where the documents of a plan lie in an archive.
+pub const DOCUMENTS: &str = "airlock/";
 
 /// One archive.
 pub enum Opened {
@@ -143,6 +147,27 @@ impl Archives {
     /// What the newest table says of a blob that lies in an archive which is not here.
     pub fn absent(&self, digest: &Digest) -> Option<&Absent> {
         self.absent.get(digest)
+    }
+
+    /// The update graphs and signatures of releases that the archives carry; the newest of each.
+    pub fn origins(&self) -> Result<Origins, Error> {
+        let (mut documents, mut releases) = (Documents::new(), Vec::new());
+        for opened in &self.list {
+            let Opened::Ours { archive, plan } = opened else { continue };
+            for slot in archive.slots() {
+                let Some(name) = slot.path.strip_prefix(DOCUMENTS) else { continue };
+                let kept = [GRAPHS, SIGNATURES].iter().any(|folder| name.starts_with(folder));
+                if !kept || documents.contains_key(name) {
+                    continue;
+                }
+                if let Some(bytes) = archive.file(&slot.path)? {
+                    documents.insert(name.to_owned(), bytes.into());
+                }
+            }
+            releases.extend(plan.releases.iter().cloned());
+        }
+        let place = format!("the archive in {}", Storage::describe(self));
+        Ok(Origins::kept(&place, &releases, &documents))
     }
 
     /// Repositories of the archives that a logical name may mean: those its images were put into, else its path.

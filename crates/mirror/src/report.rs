@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Image, Kind, Missing, Plan, Reason};
 use crate::run::Retry;
 
+/// The code of an image that was not begun because of another.
+const WITHHELD: &str = "withheld";
+
 /// A run, as data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,6 +42,9 @@ pub struct Report {
     /// The archive that was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveReport>,
+    /// Releases that are at the target, each with the line that updates a cluster to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<ReleaseReport>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Files that were written.
@@ -83,6 +89,15 @@ pub struct ImageReport {
     /// Why it is not there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ErrorReport>,
+}
+
+/// A release at the target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReleaseReport {
+    /// Such as `4.18.3`.
+    pub version: String,
+    /// The command that updates a cluster to it without an update service.
+    pub update: String,
 }
 
 /// A failure.
@@ -132,6 +147,24 @@ impl From<&Error> for ErrorReport {
     }
 }
 
+impl ErrorReport {
+    /// Of an image that was not begun because something of a release cannot be had.
+    pub fn withheld() -> Self {
+        Self {
+            code: WITHHELD.into(),
+            cause: "not begun: something of a release cannot be had, and without it the rest is of no use".into(),
+            hint: Some(
+                "mend the cause and run again; --keep-going carries what belongs to no release meanwhile".into(),
+            ),
+        }
+    }
+
+    /// Whether it is only the consequence of another.
+    pub fn is_withheld(&self) -> bool {
+        self.code == WITHHELD
+    }
+}
+
 impl ImageReport {
     /// Of an image that the plan could not find.
     pub fn missing(missing: &Missing) -> Self {
@@ -176,6 +209,7 @@ impl Report {
             Status::Complete => 0,
             Status::Partial => 3,
             Status::Interrupted => 130,
+            Status::Failed if self.failures().any(|i| i.kind.is_release()) => 1,
             Status::Failed => {
                 let mut codes: Vec<u8> =
                     self.failures().flat_map(|i| &i.errors).map(|e| exit_code_of(&e.code)).collect();
@@ -189,12 +223,17 @@ impl Report {
         }
     }
 
-    /// oc-mirror's exit mask: 8 for additional images, the only kind that is carried yet; 1 for an interrupted run.
+    /// oc-mirror's exit mask (oc-mirror 2.8): 2 for releases, 8 for additional images.
     pub fn exit_mask(&self) -> u8 {
         match self.status {
             Status::Complete => 0,
             Status::Interrupted => 130,
-            Status::Partial | Status::Failed => 8,
+            Status::Partial | Status::Failed => self.failures().fold(0, |mask, image| {
+                mask | match image.kind {
+                    Kind::Release | Kind::ReleaseContent | Kind::Graph => 2,
+                    Kind::Additional => 8,
+                }
+            }),
         }
     }
 

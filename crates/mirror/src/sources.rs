@@ -11,20 +11,21 @@ use airlock_store::oci_layout::Layout;
 use async_trait::async_trait;
 
 use crate::config::{ImageLocation, Loaded};
-use crate::plan::naming::LAYOUT_REGISTRY;
-use crate::plan::{ManifestCache, locked};
+use crate::plan::naming::{GENERATED_REGISTRY, LAYOUT_REGISTRY};
+use crate::plan::{Cache, locked};
 
-/// References to layouts on disk go to the layout, all others to the registries.
+/// References to layouts on disk go to the layout, those to what was built while planning to what was built, all others to the registries.
 pub(crate) struct Router {
     registries: Arc<dyn Source>,
     layouts: HashMap<Repository, PathBuf>,
     opened: Mutex<HashMap<Repository, Layout>>,
+    generated: Mutex<HashMap<Repository, Arc<dyn Source>>>,
 }
 
 /// Manifests by digest come from the cache where it has them.
 pub(crate) struct Cached {
     /// Manifests at hand.
-    pub cache: Arc<ManifestCache>,
+    pub cache: Arc<Cache>,
     /// Everything else.
     pub source: Arc<dyn Source>,
 }
@@ -45,7 +46,26 @@ pub(crate) struct Backed {
 impl Router {
     /// Knows the layouts that a configuration names.
     pub(crate) fn new(registries: Arc<dyn Source>, loaded: &Loaded) -> Self {
-        Self { registries, layouts: layouts(loaded), opened: Mutex::default() }
+        Self { registries, layouts: layouts(loaded), opened: Mutex::default(), generated: Mutex::default() }
+    }
+
+    /// From now on serves what was built under this name.
+    pub(crate) fn serve(&self, repository: Repository, source: Arc<dyn Source>) {
+        locked(&self.generated).insert(repository, source);
+    }
+
+    /// Who answers for a name, and by which name it knows the image.
+    fn route(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        if name.registry().as_str() == GENERATED_REGISTRY {
+            let source = locked(&self.generated).get(name.repository()).cloned();
+            return source.map(|source| (source, name.clone())).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("read `{}`", name.repository()), "it was not built")
+            });
+        }
+        Ok(match self.layout(name)? {
+            Some(layout) => (Arc::new(layout.clone()), within(&layout, name)),
+            None => (Arc::clone(&self.registries), name.clone()),
+        })
     }
 
     fn layout(&self, name: &Reference) -> Result<Option<Layout>, Error> {
@@ -101,25 +121,18 @@ impl Source for Router {
     }
 
     async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        match self.layout(name)? {
-            Some(layout) => layout.resolve(&within(&layout, name)).await,
-            None => self.registries.resolve(name).await,
-        }
+        let (source, name) = self.route(name)?;
+        source.resolve(&name).await
     }
 
     async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
-        match self.layout(name)? {
-            Some(layout) => layout.manifest(&within(&layout, name)).await,
-            None => self.registries.manifest(name).await,
-        }
+        let (source, name) = self.route(name)?;
+        source.manifest(&name).await
     }
 
     async fn manifest_at(&self, name: &Reference, place: &Place) -> Result<Option<Manifest>, Error> {
-        match self.layout(name)? {
-            // A signature in a layout is a tag like any other; it must be named, not guessed.
-            Some(layout) => layout.manifest_at(name, place).await,
-            None => self.registries.manifest_at(name, place).await,
-        }
+        // A signature in a layout is a tag like any other; it must be named, not guessed.
+        self.route(name)?.0.manifest_at(name, place).await
     }
 
     async fn blob(
@@ -129,17 +142,11 @@ impl Source for Router {
         offset: u64,
         near: Option<&Place>,
     ) -> Result<BlobStream, Error> {
-        match self.layout(name)? {
-            Some(layout) => layout.blob(name, blob, offset, near).await,
-            None => self.registries.blob(name, blob, offset, near).await,
-        }
+        self.route(name)?.0.blob(name, blob, offset, near).await
     }
 
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
-        match self.layout(name)? {
-            Some(layout) => layout.has_blob(name, blob, near).await,
-            None => self.registries.has_blob(name, blob, near).await,
-        }
+        self.route(name)?.0.has_blob(name, blob, near).await
     }
 
     async fn referrers(
@@ -148,17 +155,11 @@ impl Source for Router {
         subject: &Digest,
         near: Option<&Place>,
     ) -> Result<Vec<Descriptor>, Error> {
-        match self.layout(name)? {
-            Some(layout) => layout.referrers(name, subject, near).await,
-            None => self.registries.referrers(name, subject, near).await,
-        }
+        self.route(name)?.0.referrers(name, subject, near).await
     }
 
     async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        match self.layout(name)? {
-            Some(layout) => layout.tags(name).await,
-            None => self.registries.tags(name).await,
-        }
+        self.route(name)?.0.tags(name).await
     }
 }
 
@@ -176,11 +177,20 @@ impl Source for Cached {
         if let Some(manifest) = name.digest().and_then(|d| self.cache.get(d)) {
             return Ok(Found { value: manifest, place: Place::default() });
         }
-        self.source.manifest(name).await
+        let found = self.source.manifest(name).await?;
+        self.cache.put(&found.value);
+        Ok(found)
     }
 
     async fn manifest_at(&self, name: &Reference, place: &Place) -> Result<Option<Manifest>, Error> {
-        self.source.manifest_at(name, place).await
+        if let Some(manifest) = name.digest().and_then(|d| self.cache.get(d)) {
+            return Ok(Some(manifest));
+        }
+        let found = self.source.manifest_at(name, place).await?;
+        if let Some(manifest) = &found {
+            self.cache.put(manifest);
+        }
+        Ok(found)
     }
 
     async fn blob(

@@ -6,6 +6,9 @@
 //!   dry-run/             mapping.txt, missing.txt
 //!   logs/                logs and error lists, one file a run
 //!   .history/            which archive carried what
+//!   hold-release/        answers of update services
+//!   signatures/          signatures of releases
+//!   install-config.yaml  mirrors for the installation of a new cluster
 //!   report.json          the last run that wrote an archive or went from registry to registry
 //!   load-report.json     the last run that loaded an archive
 //! ```
@@ -14,6 +17,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use airlock_oci::Error;
+
+use crate::plan::Documents;
+use crate::plan::origins::GRAPHS;
 
 /// The folder's name beside the archives.
 pub const WORKING_DIR: &str = "working-dir";
@@ -51,6 +57,18 @@ impl Workspace {
         let path = self.path.join(relative);
         write_file(&path, bytes)?;
         Ok(path)
+    }
+
+    /// Keeps update graphs and signatures where oc-mirror does (oc-mirror 3.6).
+    pub fn keep(&self, documents: &Documents) -> Result<(), Error> {
+        for (name, bytes) in documents {
+            let path = match name.strip_prefix(GRAPHS) {
+                Some(graph) => format!("hold-release/cincinnati-graph-data/{graph}"),
+                None => name.clone(),
+            };
+            self.write(&path, bytes)?;
+        }
+        Ok(())
     }
 
     /// Empties a folder of it.

@@ -8,6 +8,10 @@
 
 pub mod audit;
 pub mod ca;
+pub mod convert;
+pub mod edit;
+pub mod impact;
+pub mod lint;
 pub mod node;
 pub mod objects;
 pub mod problem;
@@ -16,6 +20,7 @@ pub mod render;
 pub mod resolve;
 pub mod resources;
 pub mod scope;
+pub mod undo;
 pub mod usage;
 pub mod yaml;
 

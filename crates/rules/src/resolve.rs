@@ -189,6 +189,25 @@ impl Node {
         }
     }
 
+    /// The first endpoint that is not blocked, or why there is none; for comparisons.
+    pub fn first_endpoint(&self, text: &str) -> String {
+        let candidates = match self.config.resolve(text, Mode::Crio) {
+            Err(error) => return format!("nothing ({})", error.code),
+            Ok(candidates) => candidates,
+        };
+        for candidate in &candidates {
+            match &candidate.endpoints {
+                Err(error) => return format!("nothing ({})", error.code),
+                Ok(endpoints) => {
+                    if let Some(endpoint) = endpoints.iter().find(|endpoint| !endpoint.blocked) {
+                        return endpoint.reference.to_string();
+                    }
+                }
+            }
+        }
+        "nothing (blocked)".to_owned()
+    }
+
     fn explain(&self, candidate: &Candidate) -> Explained {
         let table = candidate.matched_prefix.as_ref().and_then(|prefix| self.table(prefix));
         let by_digest = candidate.reference.digest().is_some();

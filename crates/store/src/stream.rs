@@ -1,15 +1,20 @@
-//! The bytes of a [`Region`] as a stream: positioned reads on blocking threads, one buffer ahead of the reader.
+//! The bytes of a [`Region`] as a stream of pieces.
 //!
-//! A read is started only when the one before was taken, so that a slow reader holds neither a thread nor more than two
-//! buffers. The buffers come from one allocation that is used again as soon as its bytes were dropped.
+//! What the kernel has in memory is read at once, without leaving the task (`RWF_NOWAIT`): a load that has just verified an archive
+//! finds most of it there. From the first piece that has to come from the disk on, a blocking thread reads, one piece ahead of the
+//! reader; it reads on only when the piece before was taken, so that a slow reader holds neither a thread nor more than two pieces.
+//! Pieces come from buffers that are used again as soon as their bytes were dropped.
 
+use std::io::{Error as IoError, ErrorKind as IoErrorKind, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use airlock_oci::{BlobStream, Error, ErrorKind};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
+use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
 
 use crate::Region;
@@ -23,8 +28,48 @@ struct RegionStream {
     next: u64,
     end: u64,
     what: String,
-    reading: Option<JoinHandle<(std::io::Result<Bytes>, BytesMut)>>,
-    spare: Option<BytesMut>,
+    /// The disk had to be waited for.
+    cold: bool,
+    reading: Option<JoinHandle<std::io::Result<Bytes>>>,
+    spare: Spare,
+}
+
+/// Buffers of one stream that wait for their next use.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// A buffer with bytes in it; dropped, it is spare again.
+struct Filled {
+    buffer: Vec<u8>,
+    len: usize,
+    spare: Spare,
+}
+
+impl Spare {
+    fn take(&self, want: usize) -> Vec<u8> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.filter(|b| b.len() >= want).unwrap_or_else(|| vec![0; want])
+    }
+
+    fn filled(&self, buffer: Vec<u8>, len: usize) -> Bytes {
+        Bytes::from_owner(Filled { buffer, len, spare: self.clone() })
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        self.spare.give_back(std::mem::take(&mut self.buffer));
+    }
 }
 
 impl Region {
@@ -37,26 +82,61 @@ impl Region {
             next: offset.min(end),
             end,
             what: what.into(),
+            cold: false,
             reading: None,
-            spare: None,
+            spare: Spare::default(),
         })
     }
 }
 
 impl RegionStream {
+    fn want(&self) -> usize {
+        (self.end - self.next).min(READ_BYTES as u64) as usize
+    }
+
+    /// What can be had without waiting for the disk; `None`: nothing, or the system does not tell.
+    fn at_once(&mut self) -> Option<Bytes> {
+        let want = self.want();
+        let mut buffer = self.spare.take(want);
+        let at = self.region.offset + self.next;
+        let got = loop {
+            let slice = &mut [IoSliceMut::new(&mut buffer[..want])];
+            match rustix::io::preadv2(&*self.region.file, slice, at, ReadWriteFlags::NOWAIT) {
+                Err(Errno::INTR) => {}
+                other => break other.unwrap_or(0),
+            }
+        };
+        if got == 0 {
+            self.spare.give_back(buffer);
+            return None;
+        }
+        self.next += got as u64;
+        Some(self.spare.filled(buffer, got))
+    }
+
+    /// Has a blocking thread read the next piece.
     fn start(&mut self) {
-        let want = (self.end - self.next).min(READ_BYTES as u64) as usize;
+        let want = self.want();
         if want == 0 {
             return;
         }
         let (file, at) = (self.region.file.clone(), self.region.offset + self.next);
         self.next += want as u64;
-        let mut buffer = self.spare.take().unwrap_or_default();
+        let spare = self.spare.clone();
+        let mut buffer = spare.take(want);
         self.reading = Some(tokio::task::spawn_blocking(move || {
-            buffer.resize(want, 0);
-            let read = file.read_exact_at(&mut buffer[..], at).map(|()| buffer.split().freeze());
-            (read, buffer)
+            file.read_exact_at(&mut buffer[..want], at)?;
+            Ok(spare.filled(buffer, want))
         }));
+    }
+
+    fn failed(&mut self, error: &IoError) -> Error {
+        self.next = self.end;
+        if error.kind() == IoErrorKind::UnexpectedEof {
+            let why = "the file is shorter than it was when it was opened";
+            return Error::new(ErrorKind::Content, self.what.clone(), why);
+        }
+        Error::io(self.what.clone(), error)
     }
 }
 
@@ -66,29 +146,28 @@ impl Stream for RegionStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         if this.reading.is_none() {
+            if this.want() == 0 {
+                return Poll::Ready(None);
+            }
+            if !this.cold {
+                if let Some(bytes) = this.at_once() {
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                this.cold = true;
+            }
             this.start();
         }
         let Some(reading) = &mut this.reading else { return Poll::Ready(None) };
         let outcome = ready!(Pin::new(reading).poll(cx));
         this.reading = None;
-        let result = match outcome {
-            Ok((Ok(bytes), spare)) => {
-                this.spare = Some(spare);
+        Poll::Ready(Some(match outcome {
+            Ok(Ok(bytes)) => {
                 this.start();
                 Ok(bytes)
             }
-            Ok((Err(e), _)) if e.kind() == std::io::ErrorKind::UnexpectedEof => Err(Error::new(
-                ErrorKind::Content,
-                this.what.clone(),
-                "the file is shorter than it was when it was opened",
-            )),
-            Ok((Err(e), _)) => Err(Error::io(this.what.clone(), &e)),
-            Err(e) => Err(Error::new(ErrorKind::Io, this.what.clone(), e)),
-        };
-        if result.is_err() {
-            this.next = this.end;
-        }
-        Poll::Ready(Some(result))
+            Ok(Err(e)) => Err(this.failed(&e)),
+            Err(e) => Err(this.failed(&IoError::other(e))),
+        }))
     }
 }
 

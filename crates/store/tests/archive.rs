@@ -293,11 +293,18 @@ async fn a_reader_written_from_the_document_alone_agrees() {
     let writer = writer(directory.path(), &contents(&images), 6_000_000);
     write(&writer, &images, &[images[1].blobs[2].0.digest.clone()]).await;
     let sealed = writer.seal(true).unwrap();
-    let output = match std::process::Command::new("python3").args(["-c", READER]).arg(directory.path()).output() {
-        Ok(output) => output,
-        Err(e) if std::env::var_os("AIRLOCK_REQUIRE_TOOLS").is_some() => panic!("python3: {e}"),
-        Err(e) => return println!("skipped: no python3 ({e})"),
-    };
+    for tool in ["python3", "b3sum"] {
+        match std::process::Command::new(tool).arg("--version").output() {
+            Ok(_) => {}
+            Err(e) if std::env::var_os("AIRLOCK_REQUIRE_TOOLS").is_some() => panic!("{tool}: {e}"),
+            Err(e) => return println!("skipped: no {tool} ({e})"),
+        }
+    }
+    let output = std::process::Command::new("python3")
+        .args(["-c", READER])
+        .arg(directory.path())
+        .output()
+        .expect("python3 runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains(&format!("identity {}", sealed.identity)), "{said}");

@@ -2,8 +2,8 @@
 //! send them, and do nothing else. What a mirroring program uses beyond this is its own doing.
 //!
 //! ```text
-//! floor pull HOST:PORT FILE    < lines "PATH DIGEST"          bodies go to FILE one after the other
-//! floor push HOST:PORT FILE    < lines "REPOSITORY DIGEST OFFSET LENGTH", pushes pieces of FILE as blobs
+//! floor pull HOST:PORT FILE    < lines "PATH DIGEST"          bodies go to FILE one after the other; DIGEST `-`: a look-up whose answer is 404
+//! floor push HOST:PORT FILE    < lines "REPOSITORY DIGEST OFFSET LENGTH TYPE", pushes pieces of FILE; TYPE `-`: a blob, else a manifest
 //! ```
 
 use std::env;
@@ -15,6 +15,10 @@ use airlock_oci::{Algorithm, Hasher};
 
 /// What is received, hashed and written at once, in bytes.
 const PIECE: usize = 256 * 1024;
+/// Manifests of these kinds are answered as they are.
+const ACCEPT: &str = "Accept: */*\r\n\
+    Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json\r\n\
+    Accept: application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json\r\n";
 
 /// A kept-alive connection to a plain HTTP server.
 struct Connection {
@@ -62,6 +66,10 @@ impl Connection {
         let [path, digest] = words(line)?;
         self.send(&format!("GET {path} HTTP/1.1"), 0)?;
         let head = self.head()?;
+        if digest == "-" {
+            expect(head.status, 404, line)?;
+            return self.skip(head.length);
+        }
         expect(head.status, 200, line)?;
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut piece = vec![0; PIECE];
@@ -80,16 +88,20 @@ impl Connection {
     }
 
     fn push(&mut self, line: &str, file: &mut File) -> Result<()> {
-        let [repository, digest, offset, length] = words(line)?;
+        let [repository, digest, offset, length, kind] = words(line)?;
         let number = |text: &str| text.parse::<u64>().map_err(Error::other);
-        self.send(&format!("POST /v2/{repository}/blobs/uploads/ HTTP/1.1"), 0)?;
-        let head = self.head()?;
-        expect(head.status, 202, line)?;
-        self.skip(head.length)?;
-        let path = head.location.strip_prefix(&format!("http://{}", self.host)).unwrap_or(&head.location);
-        let between = if path.contains('?') { '&' } else { '?' };
         let length = number(length)?;
-        self.send(&format!("PUT {path}{between}digest={digest} HTTP/1.1"), length)?;
+        if kind == "-" {
+            self.send(&format!("POST /v2/{repository}/blobs/uploads/ HTTP/1.1"), 0)?;
+            let head = self.head()?;
+            expect(head.status, 202, line)?;
+            self.skip(head.length)?;
+            let path = head.location.strip_prefix(&format!("http://{}", self.host)).unwrap_or(&head.location);
+            let between = if path.contains('?') { '&' } else { '?' };
+            self.send(&format!("PUT {path}{between}digest={digest} HTTP/1.1"), length)?;
+        } else {
+            self.send(&format!("PUT /v2/{repository}/manifests/{digest} HTTP/1.1\r\nContent-Type: {kind}"), length)?;
+        }
         file.seek(SeekFrom::Start(number(offset)?))?;
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut piece = vec![0; PIECE];
@@ -109,7 +121,7 @@ impl Connection {
     }
 
     fn send(&mut self, line: &str, length: u64) -> Result<()> {
-        let head = format!("{line}\r\nHost: {}\r\nAccept: */*\r\nContent-Length: {length}\r\n\r\n", self.host);
+        let head = format!("{line}\r\nHost: {}\r\n{ACCEPT}Content-Length: {length}\r\n\r\n", self.host);
         self.stream.get_mut().write_all(head.as_bytes())
     }
 

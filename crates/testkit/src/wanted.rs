@@ -74,6 +74,11 @@ impl Wanted {
         wanted
     }
 
+    /// Every wanted manifest.
+    pub fn manifests(&self) -> BTreeSet<String> {
+        self.repositories.values().flat_map(|held| &held.manifests).cloned().collect()
+    }
+
     /// Whether anything wanted refers to something else by its subject.
     pub fn has_referrers(&self) -> bool {
         !self.referrers.is_empty()

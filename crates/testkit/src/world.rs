@@ -253,6 +253,15 @@ impl Upstream {
         format!("http://{}", self.http.address())
     }
 
+    /// Every request that docker-registry has answered, as `GET /v2/…`, in order.
+    pub fn requests(&self) -> Vec<String> {
+        let of_line = |line: &str| -> Option<String> {
+            let (_, rest) = line.split_once("] \"")?;
+            Some(rest.split_once(" HTTP/")?.0.to_owned())
+        };
+        self.registry.output().lines().filter_map(of_line).collect()
+    }
+
     /// A folder of this start, for a test's own files; it goes with the servers.
     pub fn folder(&self) -> &Path {
         self.folder.path()

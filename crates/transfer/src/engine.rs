@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use airlock_oci::sink::ManifestName;
@@ -26,6 +27,10 @@ pub struct Options {
     pub image_timeout: Option<Duration>,
     /// Images one after the other, in order: for a sink that wants bytes in the order of the plan.
     pub ordered: bool,
+    /// When a critical job fails, those that are not critical are begun nevertheless.
+    pub keep_going: bool,
+    /// Something critical is known to have failed before anything was begun.
+    pub critical_failed: bool,
     /// Where the sink is known to have a blob already, in one of its other repositories: it is mounted from there.
     pub held: HashMap<Digest, Repository>,
 }
@@ -36,6 +41,7 @@ struct Engine {
     blobs: Blobs,
     options: Options,
     transfers: Semaphore,
+    critical_failed: AtomicBool,
     events: Events,
 }
 
@@ -47,6 +53,8 @@ impl Default for Options {
             parallel_blobs: 8,
             image_timeout: None,
             ordered: false,
+            keep_going: false,
+            critical_failed: false,
             held: HashMap::new(),
         }
     }
@@ -69,6 +77,7 @@ pub async fn run(
         sink,
         // Who asks for more images or layers at once than blobs means it.
         transfers: Semaphore::new(options.parallel_blobs.max(options.parallel_layers).max(images)),
+        critical_failed: AtomicBool::new(options.critical_failed),
         options,
         events,
     });
@@ -78,6 +87,10 @@ pub async fn run(
     loop {
         while running.len() < images && !stop.is_stopped() {
             let Some((index, job)) = waiting.next() else { break };
+            if engine.critical_failed.load(Ordering::Relaxed) && (job.critical || !engine.options.keep_going) {
+                outcomes[index] = Outcome::Withheld;
+                continue;
+            }
             let engine = Arc::clone(&engine);
             running.spawn(async move { (index, engine.job(index, &job).await) });
         }
@@ -121,6 +134,9 @@ impl Engine {
             (self.events)(Event::Done { job: index });
             Outcome::Done
         } else {
+            if job.critical {
+                self.critical_failed.store(true, Ordering::Relaxed);
+            }
             Outcome::Failed(failures)
         }
     }

@@ -16,6 +16,8 @@ pub struct Job {
     pub repository: Repository,
     /// Manifests in the order in which they are written: children before parents, attachments last.
     pub nodes: Vec<Node>,
+    /// Without it the others that are critical are of no use: when it fails, no more of them are begun.
+    pub critical: bool,
 }
 
 /// A manifest to be written, with what must be there before it.
@@ -38,6 +40,8 @@ pub enum Outcome {
     Done,
     /// Something of it is not; the other parts may be. Each failure names its thing.
     Failed(Vec<Error>),
+    /// Not begun, because something critical failed.
+    Withheld,
     /// Not finished because the run was asked to stop.
     Stopped,
 }

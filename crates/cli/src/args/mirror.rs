@@ -46,6 +46,21 @@ pub(crate) struct PolicyArgs {
     pub policy: Option<PathBuf>,
 }
 
+/// How OpenShift releases are found. UPDATE_URL_OVERRIDE names another update service, OCP_SIGNATURE_URL another store of signatures,
+/// OCP_SIGNATURE_VERIFICATION_PK a file of the keys that may sign.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PlatformArgs {
+    /// The update graph's data (a .tar.gz), in place of those of the update service.
+    #[arg(long, value_name = "FILE|URL", env = "AIRLOCK_GRAPH_DATA")]
+    pub graph_data: Option<String>,
+    /// The image that the graph image is built upon (default: registry.access.redhat.com/ubi9/ubi:latest).
+    #[arg(long, value_name = "IMAGE")]
+    pub graph_base: Option<String>,
+    /// Neither fetch nor check signatures of releases.
+    #[arg(long)]
+    pub ignore_release_signature: bool,
+}
+
 /// `airlock mirror`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
@@ -92,6 +107,12 @@ pub(crate) struct MirrorArgs {
     /// Which images may be mirrored from registries.
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// How releases are found.
+    #[command(flatten)]
+    pub release: PlatformArgs,
+    /// When something of a release cannot be had, carry everything that belongs to no release nevertheless.
+    #[arg(long)]
+    pub keep_going: bool,
     /// How thoroughly archives are read before the first push.
     #[arg(long, value_enum, default_value = "full")]
     pub verify: VerifyArg,
@@ -145,6 +166,9 @@ pub(crate) struct PlanArgs {
     /// Which images may be mirrored.
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// How releases are found.
+    #[command(flatten)]
+    pub release: PlatformArgs,
     /// Registries.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -173,6 +197,9 @@ pub(crate) struct VerifyArgs {
     /// No signatures were carried.
     #[arg(long, conflicts_with = "attachments")]
     pub remove_signatures: bool,
+    /// How releases are found.
+    #[command(flatten)]
+    pub release: PlatformArgs,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,

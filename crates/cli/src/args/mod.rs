@@ -6,8 +6,10 @@ pub(crate) mod cluster;
 pub(crate) mod image;
 pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
+pub(crate) mod oc_mirror_list;
 pub(crate) mod registries;
 pub(crate) mod registry;
+pub(crate) mod release;
 pub(crate) mod rules;
 
 use clap::{Args, Parser, Subcommand};
@@ -51,6 +53,10 @@ pub(crate) enum Command {
     Archive(archive::ArchiveArgs),
     /// Copy, inspect and delete single images.
     Image(image::ImageArgs),
+    /// Look into releases of OpenShift.
+    Release(release::ReleaseArgs),
+    /// Look into the update graph.
+    Updates(release::UpdatesArgs),
     /// Keep credentials for a registry, after trying them.
     Login(registries::LoginArgs),
     /// Forget credentials for a registry.

@@ -82,6 +82,9 @@ pub(crate) struct OcMirrorArgs {
     /// Copy no signatures.
     #[arg(long)]
     pub remove_signatures: bool,
+    /// Neither fetch nor check the signature of `platform.release`.
+    #[arg(long, hide = true)]
+    pub ignore_release_signature: bool,
     /// Mirror only what the policy allows.
     #[arg(long)]
     pub secure_policy: bool,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use airlock_client::{RegistrySink, RegistrySource};
 use airlock_mirror::event::{Event, Events, Phase};
-use airlock_mirror::plan::{Attachments, ManifestCache};
+use airlock_mirror::plan::{Attachments, Cache};
 use airlock_mirror::run::one_image;
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Error, ErrorKind, Manifest, Reference, Repository, Shape, Sink, Source, Tag};
@@ -26,7 +26,7 @@ use crate::signals;
 const MAX_CONFIG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// An image on the command line.
-enum Place {
+pub(super) enum Place {
     Registry(Reference),
     Layout { path: PathBuf, tag: Option<String> },
 }
@@ -100,7 +100,7 @@ pub(crate) async fn run(args: ImageArgs, look: Look) -> Result<u8, Failure> {
 }
 
 /// `docker://…`, a bare reference, or `oci:DIR[:TAG]`.
-fn parse(text: &str) -> Result<Place, Failure> {
+pub(super) fn parse(text: &str) -> Result<Place, Failure> {
     if let Some(rest) = text.strip_prefix("oci://").or_else(|| text.strip_prefix("oci:")) {
         // A colon after the last slash begins the tag.
         let after = rest.rfind('/').map_or(0, |at| at + 1);
@@ -128,7 +128,8 @@ fn latest(reference: Reference) -> Result<Reference, Failure> {
     Ok(reference.with_tag(tag))
 }
 
-fn open(
+/// The source of an image, and its name there.
+pub(super) fn open(
     place: &Place,
     common: &CommonArgs,
     side: &Side,
@@ -156,15 +157,9 @@ async fn copy(args: CopyArgs, events: &Events) -> Result<u8, Failure> {
     let (from, to) = (parse(&args.source)?, parse(&args.destination)?);
     let (source, name) = open(&from, &args.common, &args.from.side(), events)?;
     let attachments = if args.remove_signatures { Attachments::None } else { Attachments::Signatures };
-    let plan = one_image(
-        &args.source,
-        &name,
-        Arc::clone(&source),
-        Arc::new(ManifestCache::none()),
-        attachments,
-        &args.platform,
-    )
-    .await?;
+    let plan =
+        one_image(&args.source, &name, Arc::clone(&source), Arc::new(Cache::none()), attachments, &args.platform)
+            .await?;
     let (sink, repository, tag): (Arc<dyn Sink>, Repository, Option<Tag>) = match to {
         Place::Registry(reference) => {
             if reference.digest().is_some() {
@@ -211,7 +206,7 @@ async fn copy(args: CopyArgs, events: &Events) -> Result<u8, Failure> {
             Some(error) => Err(error.into()),
             None => Ok(1),
         },
-        Some(Outcome::Stopped) | None => Ok(130),
+        Some(Outcome::Stopped | Outcome::Withheld) | None => Ok(130),
     }
 }
 

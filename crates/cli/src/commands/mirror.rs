@@ -7,12 +7,12 @@ use airlock_client::Client;
 use airlock_mirror::config::{self, Loaded};
 use airlock_mirror::event::{Event, Events};
 use airlock_mirror::policy::Policy;
-use airlock_mirror::report::{Report, Status};
+use airlock_mirror::report::{ErrorReport, Report, Status};
 use airlock_mirror::run::{DryRun, Request, Settings, Workflow};
 use airlock_oci::{Error, ErrorKind};
 use airlock_transfer::Stop;
 
-use crate::args::mirror::{AttachmentsArg, MirrorArgs, PolicyArgs, VerifyArg};
+use crate::args::mirror::{AttachmentsArg, MirrorArgs, PlatformArgs, PolicyArgs, VerifyArg};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::version::VERSION;
 use crate::commands::{file_path, host_of, registry_name};
@@ -57,6 +57,7 @@ pub(crate) async fn run(args: MirrorArgs, look: Look) -> Result<u8, Failure> {
         workflow: workflow.clone(),
         settings,
         dry_run,
+        services: environment::services(),
         source,
         target,
         transfer,
@@ -160,8 +161,24 @@ fn settings(args: &MirrorArgs, workflow: &Workflow) -> Result<Settings, Failure>
         verify_quick: args.verify == VerifyArg::Quick,
         legacy_resources: args.target_version.as_deref().map(is_legacy).transpose()?.unwrap_or(false),
         policy: policy_file(&args.policy, workflow)?,
-        ..Settings::default()
+        keep_going: args.keep_going,
+        ..releases(&args.release)
     })
+}
+
+/// Settings that say nothing but how releases are found.
+pub(crate) fn releases(args: &PlatformArgs) -> Settings {
+    // A retry may be run from another folder.
+    let absolute = |place: &String| match place.contains("://") {
+        true => place.clone(),
+        false => std::path::absolute(place).map_or_else(|_| place.clone(), |p| p.display().to_string()),
+    };
+    Settings {
+        ignore_release_signature: args.ignore_release_signature,
+        graph_data: args.graph_data.as_ref().map(absolute),
+        graph_base: args.graph_base.clone(),
+        ..Settings::default()
+    }
 }
 
 /// The policy file that these flags stand for, as an absolute path. It is read here too: a mistake in it ends the run before anything
@@ -213,12 +230,14 @@ fn clients(
 
 /// The hosts that a configuration names: explicit source credentials go to these and nowhere else.
 pub(crate) fn source_hosts(loaded: &Loaded) -> Vec<String> {
-    let mut hosts: Vec<String> = loaded
-        .config
-        .mirror
+    let content = &loaded.config.mirror;
+    let release = content.platform.as_ref().and_then(|p| p.release.as_ref());
+    let mut hosts: Vec<String> = content
         .additional_images
         .iter()
-        .filter_map(|i| match &i.name.location {
+        .map(|i| &i.name)
+        .chain(release)
+        .filter_map(|name| match &name.location {
             config::ImageLocation::Registry(reference) => Some(reference.registry().to_string()),
             config::ImageLocation::Layout(_) => None,
         })
@@ -248,6 +267,8 @@ fn summary(report: &Report, workflow: &Workflow) {
         (false, Status::Interrupted) => eprintln!("interrupted: {done} of {} images, {bytes}", report.images.len()),
     }
     let failures: Vec<_> = report.failures().filter(|i| !i.errors.is_empty()).collect();
+    let (withheld, failures): (Vec<_>, Vec<_>) =
+        failures.into_iter().partition(|i| i.errors.iter().all(ErrorReport::is_withheld));
     for image in failures.iter().take(MAX_PRINTED_FAILURES) {
         let place = image.reasons.first().map_or_else(String::new, |r| format!(" ({}:{})", r.file, r.line));
         for error in &image.errors {
@@ -259,6 +280,12 @@ fn summary(report: &Report, workflow: &Workflow) {
     }
     if failures.len() > MAX_PRINTED_FAILURES {
         eprintln!("… and {} more in the report", failures.len() - MAX_PRINTED_FAILURES);
+    }
+    if let Some(why) = withheld.first().and_then(|i| i.errors.first()) {
+        eprintln!("{} images were {}", withheld.len(), why.cause);
+        if let Some(hint) = &why.hint {
+            eprintln!("hint: {hint}");
+        }
     }
     if let Some(archive) = &report.archive {
         eprintln!("archive {} ({}), {} parts", archive.sequence, archive.identity, archive.parts.len());
@@ -299,6 +326,9 @@ fn next_steps(report: &Report, workflow: &Workflow) -> Vec<String> {
                         let folder = Path::new(file).parent().unwrap_or(Path::new(".")).display();
                         steps.push(format!("oc apply -f {folder}"));
                     }
+                    steps.extend(
+                        report.releases.iter().map(|r| format!("to update a cluster to {}: {}", r.version, r.update)),
+                    );
                 }
             }
             steps

@@ -15,6 +15,7 @@ use airlock_client::Client;
 use airlock_mirror::clock;
 use airlock_mirror::config;
 use airlock_mirror::event::{Event, Phase};
+use airlock_mirror::plan::Kind;
 use airlock_mirror::report::{Report, Status};
 use airlock_mirror::run::{DryRun, Request, Settings, Workflow};
 use airlock_mirror::workspace::Workspace;
@@ -33,7 +34,7 @@ use crate::progress::time;
 use crate::{environment, logging, signals};
 
 /// Verbs of oc-mirror that this version does not have.
-const LATER: [&str; 4] = ["delete", "list", "init", "describe"];
+const LATER: [&str; 3] = ["delete", "init", "describe"];
 
 /// Writes lines as oc-mirror does.
 struct Log {
@@ -55,6 +56,9 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             words.get(1).and_then(|s| s.parse::<clap_complete::Shell>().ok()).unwrap_or(clap_complete::Shell::Bash);
         clap_complete::generate(shell, &mut OcMirrorArgs::command(), "oc-mirror", &mut std::io::stdout());
         return ExitCode::SUCCESS;
+    }
+    if super::oc_mirror_list::is_meant(&words) {
+        return super::oc_mirror_list::main(arguments);
     }
     if let Some(verb) = words.first().filter(|w| LATER.contains(&w.as_str())) {
         eprintln!("error: `oc-mirror {verb}` is not yet supported by airlock {VERSION}");
@@ -282,6 +286,11 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
         max_nested_paths: args.max_nested_paths,
         strict_archive: args.strict_archive,
         since: (!args.since.is_empty()).then(|| args.since.clone()),
+        // Whether data are at hand or the environment names a place is the same here as in the program's own commands.
+        graph_data: std::env::var("AIRLOCK_GRAPH_DATA").ok().filter(|v| !v.is_empty()),
+        // As there, without effect on channels.
+        ignore_release_signature: args.ignore_release_signature
+            && loaded.config.mirror.platform.as_ref().is_some_and(|p| p.release.is_some()),
         ..Settings::default()
     };
     let common = CommonArgs {
@@ -290,10 +299,12 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
         retry_delay: args.retry_delay,
         ..CommonArgs::default()
     };
-    let names = Arc::new(Mutex::new(Vec::<String>::new()));
+    let content = &loaded.config.mirror;
+    let collected = [(content.platform.is_some(), "release"), (!content.additional_images.is_empty(), "additional")];
+    let kinds: Vec<&'static str> = collected.iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| *kind).collect();
     let events = {
-        let (log, names) = (Arc::clone(log), Arc::clone(&names));
-        Arc::new(move |event: Event| tell(&log, &names, &event))
+        let log = Arc::clone(log);
+        Arc::new(move |event: Event| tell(&log, &kinds, &event))
     };
     let client = |side: Side, hosts: &[String]| -> Result<Client, Failure> {
         let mut options = common.options(&side, hosts)?;
@@ -336,13 +347,12 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
         (_, true) => Some(DryRun::Instances),
         _ => None,
     };
-    *names.lock().unwrap_or_else(PoisonError::into_inner) =
-        loaded.config.mirror.additional_images.iter().map(|i| i.name.text.clone()).collect();
     let request = Request {
         loaded,
         workflow,
         settings,
         dry_run,
+        services: environment::services(),
         source,
         target,
         transfer,
@@ -360,13 +370,13 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
     Ok(report.exit_mask())
 }
 
-fn tell(log: &Log, names: &Mutex<Vec<String>>, event: &Event) {
+fn tell(log: &Log, kinds: &[&str], event: &Event) {
     use airlock_transfer::Event as Moved;
     match event {
         Event::Phase(Phase::Plan) => {
             log.info("🕵  going to discover the necessary images...");
-            if !names.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-                log.info("🔍 collecting additional images...");
+            for kind in kinds {
+                log.info(&format!("🔍 collecting {kind} images..."));
             }
         }
         Event::Forecast { images, missing, .. } => {
@@ -382,11 +392,24 @@ fn tell(log: &Log, names: &Mutex<Vec<String>>, event: &Event) {
     }
 }
 
+/// The types that results are counted by.
+fn type_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Release | Kind::ReleaseContent | Kind::Graph => "release",
+        Kind::Additional => "additional",
+    }
+}
+
 fn results(report: &Report, log: &Log, workspace: &Workspace) {
-    let done = report.images.iter().filter(|i| i.status == Status::Complete).count();
-    let all = report.images.len();
+    let counts = ["release", "additional"].map(|kind| {
+        let of_kind = || report.images.iter().filter(|i| type_of(i.kind) == kind);
+        (kind, of_kind().filter(|i| i.status == Status::Complete).count(), of_kind().count())
+    });
+    let counts: Vec<_> = counts.into_iter().filter(|(_, _, all)| *all > 0).collect();
     if report.dry_run {
-        log.info(&format!("{done} / {all} additional images would be mirrored"));
+        for (kind, done, all) in counts {
+            log.info(&format!("{done} / {all} {kind} images would be mirrored"));
+        }
         return;
     }
     for image in report.images.iter().filter(|i| i.status == Status::Complete) {
@@ -395,14 +418,23 @@ fn results(report: &Report, log: &Log, workspace: &Workspace) {
         } else {
             report.destination.trim_start_matches("docker://")
         };
-        log.info(&format!("Success copying {} ➡️  {place}", image.name));
+        // Components of a release are many; oc-mirror's scripts look for this word at payloads.
+        let release = if image.kind == Kind::Release { "release " } else { "" };
+        log.info(&format!("Success copying {release}{} ➡️  {place}", image.name));
     }
     log.info("=== Results ===");
-    if done == all {
-        log.info(&format!(" ✓  {done} / {all} additional images mirrored successfully"));
+    let mut whole = true;
+    for (kind, done, all) in counts {
+        if done == all {
+            log.info(&format!(" ✓  {done} / {all} {kind} images mirrored successfully"));
+        } else {
+            whole = false;
+            log.info(&format!(" ✗  {done} / {all} {kind} images mirrored: Some {kind} images failed to be mirrored - please check the logs"));
+        }
+    }
+    if whole {
         return;
     }
-    log.info(&format!(" ✗  {done} / {all} additional images mirrored: Some additional images failed to be mirrored - please check the logs"));
     for line in report.error_lines().lines() {
         log.error(&format!("[Worker] {line}"));
     }

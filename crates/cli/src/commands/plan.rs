@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use airlock_mirror::archives::{ArchiveSource, Archives};
+use airlock_mirror::archives::Archives;
 use airlock_mirror::config;
 use airlock_mirror::plan::explain::explain;
-use airlock_mirror::plan::{Discovered, ManifestCache, Plan};
-use airlock_mirror::run::{Settings, Workflow};
+use airlock_mirror::plan::{Cache, Discovered, Plan};
+use airlock_mirror::run::{Settings, Upstream, Workflow};
 use serde::Serialize;
 
 use crate::args::mirror::{AttachmentsArg, PlanArgs};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::file_path;
-use crate::commands::mirror::{client, policy_file, source_hosts, warn};
+use crate::commands::mirror::{client, policy_file, releases, source_hosts, warn};
 use crate::environment;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, size, table};
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: PlanArgs, look: Look) -> Result<u8, Failure> {
         all_attachments: args.attachments == AttachmentsArg::All,
         remove_signatures: args.remove_signatures,
         policy: policy_file(&args.policy, &workflow)?,
-        ..Settings::default()
+        ..releases(&args.release)
     };
     let discovered =
         discover(&args.config, &args.from, &settings, &args.common, &args.source.side(), None, look).await?;
@@ -119,13 +119,19 @@ pub(crate) async fn discover(
     let events = progress.events();
     let discovered = if from.is_empty() {
         let client = client(common, side, &source_hosts(&loaded), &events)?;
-        let cache = Arc::new(ManifestCache::open(&environment::cache()));
-        airlock_mirror::run::plan(&loaded, &client, settings, cache, target, &events).await
+        let services = environment::services();
+        let upstream = Upstream {
+            client: &client,
+            services: &services,
+            cache: Arc::new(Cache::open(&environment::cache())),
+            workspace: None,
+        };
+        let planned = airlock_mirror::run::plan(&loaded, upstream, settings, target, &events).await;
+        planned.map(|planned| planned.discovered)
     } else {
         let directories = from.iter().map(|f| file_path(f, "--from")).collect::<Result<Vec<_>, _>>()?;
-        let source = Arc::new(ArchiveSource(Arc::new(Archives::open(&directories)?)));
-        let cache = Arc::new(ManifestCache::none());
-        airlock_mirror::run::plan_from(&loaded, source, settings, cache, target, &events).await
+        let archives = Arc::new(Archives::open(&directories)?);
+        airlock_mirror::run::plan_from(&loaded, &archives, settings, target, &events).await
     };
     progress.end();
     Ok(discovered?)

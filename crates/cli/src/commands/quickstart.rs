@@ -79,6 +79,7 @@ pub(crate) async fn run(args: QuickstartArgs, look: Look) -> Result<u8, Failure>
     signals::listen(&stop);
     let request = |workflow: Workflow| -> Result<Request, Failure> {
         Ok(Request {
+            services: airlock_mirror::plan::origins::Services::default(),
             loaded: config::load(&isc)?,
             workflow,
             settings: Settings::default(),
@@ -127,16 +128,9 @@ pub(crate) async fn run(args: QuickstartArgs, look: Look) -> Result<u8, Failure>
     say(&format!("5/6 airlock verify -c isc.yaml --from file://{} docker://{name}", archive.display()));
     let target = Target::parse(&name, 0)?;
     let archives = Arc::new(archives::Archives::open(std::slice::from_ref(&archive))?);
-    let plan = airlock_mirror::run::plan_from(
-        &config::load(&isc)?,
-        Arc::new(archives::ArchiveSource(archives)),
-        &Settings::default(),
-        Arc::new(airlock_mirror::plan::ManifestCache::none()),
-        Some(&target),
-        &events,
-    )
-    .await?
-    .plan;
+    let settings = Settings::default();
+    let plan =
+        airlock_mirror::run::plan_from(&config::load(&isc)?, &archives, &settings, Some(&target), &events).await?.plan;
     let sink = RegistrySink::new(target_client.clone(), target.registry.clone(), None)?;
     let verified = verify_target(&plan, &target, &sink, &events).await?;
     if let Some(absence) = verified.absent.first() {

@@ -2,12 +2,12 @@
 
 use airlock_oci::{Error, media_type};
 
-use crate::plan::naming::LAYOUT_REGISTRY;
+use crate::plan::naming::is_local;
 use crate::plan::{Image, Plan, Target, jobs};
 
 /// The reference by which an image is pulled, with transport.
 pub fn source_of(image: &Image) -> String {
-    if image.source.registry().as_str() == LAYOUT_REGISTRY {
+    if is_local(&image.source) {
         return image.name.clone();
     }
     format!("docker://{}", image.source)

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_oci::Error;
 
-use crate::plan::naming::LAYOUT_REGISTRY;
+use crate::plan::naming::is_local;
 use crate::plan::{Image, Kind, Plan, Target, jobs};
 
 /// A file of the cluster's resources.
@@ -41,15 +41,14 @@ pub fn mirror_sets(
 ) -> Result<Vec<Resource>, Error> {
     let (mut by_digest, mut by_tag): (BTreeMap<&str, Mirrors>, BTreeMap<&str, Mirrors>) = Default::default();
     for image in &plan.images {
-        // A layout on disk has no name that a cluster could ask for.
-        if !present(image) || image.source.registry().as_str() == LAYOUT_REGISTRY {
+        // A layout on disk and what was built here have no name that a cluster could ask for.
+        let Some(category) = category(image.kind).filter(|_| present(image) && !is_local(&image.source)) else {
             continue;
-        }
+        };
         let (source, mirror) = scope(image, target)?;
         if source == mirror {
             continue;
         }
-        let category = category(image.kind);
         if image.source.digest().is_some() {
             by_digest.entry(category).or_default().entry(source.clone()).or_default().insert(mirror.clone());
         }
@@ -74,9 +73,12 @@ fn push(resources: &mut Vec<Resource>, name: &str, text: String) {
     }
 }
 
-fn category(kind: Kind) -> &'static str {
+/// The object that an image's rule is in; none for what no cluster pulls by its upstream name.
+fn category(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Additional => "generic",
+        Kind::Release | Kind::ReleaseContent => Some("release"),
+        Kind::Graph => None,
+        Kind::Additional => Some("generic"),
     }
 }
 

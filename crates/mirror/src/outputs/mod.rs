@@ -2,3 +2,4 @@
 
 pub mod mapping;
 pub mod mirror_sets;
+pub mod releases;

@@ -1,14 +1,18 @@
-//! Manifests by digest, on disk, so that planning again asks only what may have changed.
+//! What planning learned, on disk, so that planning again asks only what may have changed.
 //!
-//! `<folder>/manifests/<algorithm>/<2 hex>/<hex>` holds the bytes, `<folder>/names` what references stood for last time. The bytes are
-//! verified on every read: a damaged entry is as if it were absent. The cache is bounded; the longest unused go first.
+//! `<folder>/manifests/<algorithm>/<2 hex>/<hex>` holds the bytes of manifests, `<folder>/names` what references stood for last time, and
+//! `<folder>/<topic>/<2 hex>/<hex>` notes about what a digest pins: the components of a release, its signature, the attachments of an
+//! image. Manifests are verified on every read, notes by whoever reads them: a damaged entry is as if it were absent. The cache is
+//! bounded; the oldest go first.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use airlock_oci::{Digest, Manifest, Reference};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::locked;
 
@@ -16,14 +20,14 @@ use super::locked;
 const MAX_CACHE_BYTES: u64 = 512 * 1024 * 1024;
 
 /// The cache. Failures to write it are never errors of a run: it only saves requests.
-pub struct ManifestCache {
+pub struct Cache {
     folder: PathBuf,
     names: Mutex<HashMap<String, Digest>>,
     /// Whether anything is kept at all.
     shared: bool,
 }
 
-impl ManifestCache {
+impl Cache {
     /// The user's cache in `folder` (`$XDG_CACHE_HOME/airlock`).
     pub fn open(folder: &Path) -> Self {
         let names = std::fs::read(folder.join("names"))
@@ -36,6 +40,11 @@ impl ManifestCache {
     /// Keeps nothing: for sources that lie on this machine, and runs that must not write.
     pub fn none() -> Self {
         Self { folder: PathBuf::new(), names: Mutex::default(), shared: false }
+    }
+
+    /// Where it is; empty for one that keeps nothing.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -60,13 +69,34 @@ impl ManifestCache {
         if !self.shared || path.exists() || !plain.is_ok_and(|m| m.media_type() == manifest.media_type()) {
             return;
         }
-        let Some(folder) = path.parent() else { return };
-        let beside = folder.join(format!(".{}.{}", manifest.digest().short(), std::process::id()));
-        let written = std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&beside, manifest.bytes()))
-            .and_then(|()| std::fs::rename(&beside, &path));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&beside);
+        write_beside(&path, manifest.bytes());
+    }
+
+    fn note_path(&self, topic: &str, key: &str) -> PathBuf {
+        let key = Digest::of(key.as_bytes());
+        self.folder.join(topic).join(&key.hex()[..2]).join(key.hex())
+    }
+
+    /// A note, unless it is older than `most`.
+    pub fn note<T: DeserializeOwned>(&self, topic: &str, key: &str, most: Option<Duration>) -> Option<T> {
+        if !self.shared {
+            return None;
+        }
+        let path = self.note_path(topic, key);
+        if let Some(most) = most {
+            let written = std::fs::metadata(&path).and_then(|m| m.modified()).ok()?;
+            // A clock that went back makes a note old, not young.
+            SystemTime::now().duration_since(written).ok().filter(|age| *age <= most)?;
+        }
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// Keeps a note in place of the one before.
+    pub fn set_note<T: Serialize>(&self, topic: &str, key: &str, value: &T) {
+        if let Ok(bytes) = serde_json::to_vec(value)
+            && self.shared
+        {
+            write_beside(&self.note_path(topic, key), &bytes);
         }
     }
 
@@ -86,16 +116,13 @@ impl ManifestCache {
             return;
         }
         let names = serde_json::to_vec(&*locked(&self.names)).unwrap_or_default();
-        let beside = self.folder.join(format!(".names.{}", std::process::id()));
-        let _ = std::fs::create_dir_all(&self.folder)
-            .and_then(|()| std::fs::write(&beside, names))
-            .and_then(|()| std::fs::rename(&beside, self.folder.join("names")));
+        write_beside(&self.folder.join("names"), &names);
         self.trim(MAX_CACHE_BYTES);
     }
 
     fn trim(&self, limit: u64) {
         let mut entries: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-        let mut folders = vec![self.folder.join("manifests")];
+        let mut folders = vec![self.folder.clone()];
         while let Some(folder) = folders.pop() {
             let Ok(read) = std::fs::read_dir(&folder) else { continue };
             for entry in read.flatten() {
@@ -121,6 +148,17 @@ impl ManifestCache {
     }
 }
 
+fn write_beside(path: &Path, bytes: &[u8]) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let beside = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&beside, bytes))
+        .and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +166,7 @@ mod tests {
     #[test]
     fn it_keeps_returns_verifies_and_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = ManifestCache::open(folder.path());
+        let cache = Cache::open(folder.path());
         let manifest = Manifest::parse(r#"{"schemaVersion":2,"manifests":[]}"#.into(), None).unwrap();
         assert!(cache.get(manifest.digest()).is_none());
         cache.put(&manifest);
@@ -136,7 +174,10 @@ mod tests {
         let name: Reference = "quay.io/a/b:1".parse().unwrap();
         cache.set_name(&name, manifest.digest());
         cache.close();
-        assert_eq!(ManifestCache::open(folder.path()).name(&name).as_ref(), Some(manifest.digest()));
+        assert_eq!(Cache::open(folder.path()).name(&name).as_ref(), Some(manifest.digest()));
+        cache.set_note("seen", "key", &vec![1, 2]);
+        assert_eq!(cache.note::<Vec<u8>>("seen", "key", None), Some(vec![1, 2]));
+        assert_eq!(cache.note::<Vec<u8>>("seen", "key", Some(Duration::ZERO)), None);
         std::fs::write(cache.path(manifest.digest()), "damaged").unwrap();
         assert!(cache.get(manifest.digest()).is_none());
         cache.trim(0);

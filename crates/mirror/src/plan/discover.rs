@@ -1,18 +1,22 @@
 //! Builds the plan: every wanted image is looked up, filtered, named; what cannot be had is listed, what contradicts itself is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use airlock_oci::{Digest, Error, ErrorKind, Repository, Source, Tag};
+use airlock_oci::{Digest, Error, ErrorKind, Platform, Reference, Repository, Source, Tag};
 use futures_util::StreamExt;
 
-use super::cache::ManifestCache;
-use super::model::{Image, Missing, Plan};
+use super::cache::Cache;
+use super::graph::{Generator, graph_image};
+use super::model::{AttachmentKind, Image, Kind, Missing, Plan};
 use super::naming::{Target, tag_of};
+use super::origins::{Documents, Origins};
+use super::releases::{self, demands_sigstore};
 use super::walk::{Attachments, Graph, Walk, two_sizes};
 use super::wanted::{Wanted, wanted};
 use crate::config::Loaded;
 use crate::policy::Gate;
+use crate::sources::Cached;
 
 /// Images that are looked up side by side.
 const PARALLEL_IMAGES: usize = 12;
@@ -23,8 +27,10 @@ pub struct Request<'a> {
     pub loaded: &'a Loaded,
     /// Where the images are: the internet, an archive, a stack of both.
     pub source: Arc<dyn Source>,
-    /// Manifests at hand.
-    pub cache: Arc<ManifestCache>,
+    /// Where what no registry has comes from.
+    pub origins: &'a Origins,
+    /// What is known from before.
+    pub cache: Arc<Cache>,
     /// Which attachments are wanted.
     pub attachments: Attachments,
     /// Which images may be carried; `None`: all.
@@ -32,6 +38,12 @@ pub struct Request<'a> {
     /// The registry that the images go to, if they go to one: its prefix and nesting limit must keep names apart, and blocked
     /// images are matched against its names too.
     pub target: Option<&'a Target>,
+    /// Builds the graph image; `None` where it cannot be built but must have been carried.
+    pub(crate) generator: Option<Generator>,
+    /// Signatures of releases are not looked at.
+    pub unsigned_releases: bool,
+    /// Releases that cannot be found are among what is missing; otherwise they end the plan.
+    pub tells_missing_releases: bool,
     /// Told after each image how many of how many have been looked up.
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
 }
@@ -41,6 +53,8 @@ pub struct Request<'a> {
 pub struct Discovered {
     /// The plan.
     pub plan: Plan,
+    /// Update graphs and signatures that loading needs again.
+    pub documents: Documents,
     /// In plain sentences.
     pub warnings: Vec<String>,
 }
@@ -49,36 +63,105 @@ pub struct Discovered {
 /// makes the whole configuration impossible.
 pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     let mut warnings = Vec::new();
-    let all = wanted(request.loaded)?;
-    let kept = unblocked(all, &request, &mut warnings);
-    let walk =
-        Walk { source: request.source, cache: request.cache, attachments: request.attachments, gate: request.gate };
-    let (walk, total) = (&walk, kept.len());
-    let mut looked_up: Vec<(Wanted, Result<Graph, Error>)> = Vec::with_capacity(total);
-    let mut stream = futures_util::stream::iter(kept)
-        .map(|wanted| async move {
-            let graph = walk.image(&wanted.source, &wanted.platforms).await;
-            (wanted, graph)
-        })
-        .buffered(PARALLEL_IMAGES);
-    while let Some(item) = stream.next().await {
-        looked_up.push(item);
-        (request.progress)(looked_up.len(), total);
+    let mut all = wanted(request.loaded)?;
+    let found = releases::Reader {
+        loaded: request.loaded,
+        origins: request.origins,
+        source: Arc::new(Cached { cache: Arc::clone(&request.cache), source: Arc::clone(&request.source) }),
+        cache: Arc::clone(&request.cache),
+        unsigned: request.unsigned_releases,
+        keep_going: request.tells_missing_releases,
     }
-    drop(stream);
+    .find()
+    .await?;
+    warnings.extend(found.warnings);
+    all.extend(found.wanted);
+    let mut unbuilt = Vec::new();
+    let generator = request.generator.as_ref();
+    if let Some((wanted, error)) = graph_image(request.loaded, request.origins, generator, &found.releases).await {
+        match error {
+            Some(error) => unbuilt.push(missing(&wanted, &error)),
+            None => all.push(wanted),
+        }
+    }
+    let kept = unblocked(all, &request, &mut warnings);
+    let walk = Walk {
+        source: Arc::clone(&request.source),
+        cache: Arc::clone(&request.cache),
+        attachments: request.attachments,
+        gate: request.gate.clone(),
+    };
+    let graphs = look_up(&walk, &kept, request.progress).await;
     walk.cache.close();
 
     let mut plan = Plan::new();
-    for (wanted, graph) in looked_up {
-        match graph.and_then(|graph| check_sizes(&plan, graph)) {
+    plan.missing = found.missing;
+    plan.missing.extend(unbuilt);
+    plan.releases = found.releases;
+    let mut known = HashMap::new();
+    for wanted in kept {
+        let Some(graph) = graphs.get(&key(&wanted)) else { continue };
+        match graph.as_ref().map_err(Clone::clone).and_then(|graph| check_sizes(&plan, graph)) {
             Err(error) => plan.missing.push(missing(&wanted, &error)),
-            Ok(graph) => add(&mut plan, wanted, graph),
+            Ok(graph) => add(&mut plan, &mut known, wanted, graph),
         }
     }
+    note_unsigned(&plan, request.attachments, &mut warnings);
     plan.images.sort_by(|a, b| (&a.repository, &a.tag, &a.name).cmp(&(&b.repository, &b.tag, &b.name)));
     plan.missing.sort_by(|a, b| a.name.cmp(&b.name));
     check_names(&mut plan, request.target, &mut warnings)?;
-    Ok(Discovered { plan, warnings })
+    plan.releases.sort_by(|a, b| (&a.version, &a.tag).cmp(&(&b.version, &b.tag)));
+    Ok(Discovered { plan, documents: found.documents, warnings })
+}
+
+/// What is looked up once, however many names at the destination it gets: components are shared by releases.
+type Key = (Reference, Vec<Platform>);
+
+fn key(wanted: &Wanted) -> Key {
+    (wanted.source.clone(), wanted.platforms.clone())
+}
+
+async fn look_up(
+    walk: &Walk,
+    kept: &[Wanted],
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> HashMap<Key, Result<Graph, Error>> {
+    let mut keys: Vec<Key> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for wanted in kept {
+        let key = key(wanted);
+        if seen.insert(key.clone()) {
+            keys.push(key);
+        }
+    }
+    let total = keys.len();
+    let mut graphs = HashMap::with_capacity(total);
+    let mut stream = futures_util::stream::iter(keys)
+        .map(|key| async move {
+            let graph = walk.image(&key.0, &key.1).await;
+            (key, graph)
+        })
+        .buffered(PARALLEL_IMAGES);
+    while let Some((key, graph)) = stream.next().await {
+        graphs.insert(key, graph);
+        progress(graphs.len(), total);
+    }
+    graphs
+}
+
+/// Clusters of later versions refuse a payload without a sigstore signature: whoever mirrors one should know before.
+fn note_unsigned(plan: &Plan, attachments: Attachments, warnings: &mut Vec<String>) {
+    for release in &plan.releases {
+        let payload = plan.images.iter().find(|i| i.kind == Kind::Release && i.digest == release.digest);
+        let signed = payload.is_some_and(|i| i.attachments.iter().any(|a| a.kind == AttachmentKind::Signature));
+        if payload.is_some() && !signed && demands_sigstore(&release.version) {
+            let why = if attachments == Attachments::None { "was left out on request" } else { "is not published" };
+            warnings.push(format!(
+                "release {}: the sigstore signature of its payload {why}; clusters of 4.21 and later refuse such a payload",
+                release.version
+            ));
+        }
+    }
 }
 
 fn unblocked(all: Vec<Wanted>, request: &Request<'_>, warnings: &mut Vec<String>) -> Vec<Wanted> {
@@ -114,7 +197,7 @@ fn unblocked(all: Vec<Wanted>, request: &Request<'_>, warnings: &mut Vec<String>
 }
 
 /// A blob has one size in the whole plan; the image that says otherwise is the one that fails.
-fn check_sizes(plan: &Plan, graph: Graph) -> Result<Graph, Error> {
+fn check_sizes<'g>(plan: &Plan, graph: &'g Graph) -> Result<&'g Graph, Error> {
     for (digest, blob) in &graph.blobs {
         if let Some(known) = plan.blobs.get(digest)
             && known.size != blob.size
@@ -136,22 +219,24 @@ fn missing(wanted: &Wanted, error: &Error) -> Missing {
     }
 }
 
-fn add(plan: &mut Plan, wanted: Wanted, graph: Graph) {
+/// The place in a plan of an image with this source, digest and name at the destination.
+type Known = HashMap<(Reference, Digest, Repository, Tag), usize>;
+
+fn add(plan: &mut Plan, known: &mut Known, wanted: Wanted, graph: &Graph) {
     let Some(digest) = graph.nodes.last().cloned() else { return };
     let tag = wanted.tag.unwrap_or_else(|| tag_of(&wanted.source, &digest));
-    for (digest, node) in graph.manifests {
-        match plan.manifests.get_mut(&digest) {
+    for (digest, node) in &graph.manifests {
+        match plan.manifests.get_mut(digest) {
             // Another image filters the same index otherwise: what either wants is carried.
             Some(known) => merge_children(known, node),
-            None => drop(plan.manifests.insert(digest, node)),
+            None => drop(plan.manifests.insert(digest.clone(), node.clone())),
         }
     }
-    plan.blobs.extend(graph.blobs);
-    let same = plan
-        .images
-        .iter_mut()
-        .find(|i| i.source == wanted.source && i.digest == digest && i.repository == wanted.repository && i.tag == tag);
-    if let Some(known) = same {
+    for (digest, blob) in &graph.blobs {
+        plan.blobs.entry(digest.clone()).or_insert_with(|| blob.clone());
+    }
+    let at = (wanted.source.clone(), digest.clone(), wanted.repository.clone(), tag.clone());
+    if let Some(known) = known.get(&at).and_then(|number| plan.images.get_mut(*number)) {
         known.reasons.extend(wanted.reasons);
         known.reasons.sort();
         known.reasons.dedup();
@@ -160,48 +245,49 @@ fn add(plan: &mut Plan, wanted: Wanted, graph: Graph) {
                 known.platforms.push(platform);
             }
         }
-        for node in graph.nodes {
-            if known.nodes.contains(&node) {
+        for node in &graph.nodes {
+            if known.nodes.contains(node) {
                 continue;
             }
             // Before the first index that names it; every index is there already, since both start at the same one.
-            let names = |d: &Digest| plan.manifests.get(d).is_some_and(|m| m.children.contains(&node));
+            let names = |d: &Digest| plan.manifests.get(d).is_some_and(|m| m.children.contains(node));
             let at = known.nodes.iter().position(names).unwrap_or(known.nodes.len().saturating_sub(1));
-            known.nodes.insert(at, node);
+            known.nodes.insert(at, node.clone());
         }
-        for attachment in graph.attachments {
-            if !known.attachments.contains(&attachment) {
-                known.attachments.push(attachment);
+        for attachment in &graph.attachments {
+            if !known.attachments.contains(attachment) {
+                known.attachments.push(attachment.clone());
             }
         }
         return;
     }
+    known.insert(at, plan.images.len());
     plan.images.push(Image {
         name: wanted.name,
         source: wanted.source,
-        place: graph.place,
+        place: graph.place.clone(),
         kind: wanted.kind,
         reasons: wanted.reasons,
         digest,
         repository: wanted.repository,
         tag,
         platforms: wanted.platforms,
-        nodes: graph.nodes,
-        attachments: graph.attachments,
+        nodes: graph.nodes.clone(),
+        attachments: graph.attachments.clone(),
     });
 }
 
-fn merge_children(known: &mut super::ManifestNode, node: super::ManifestNode) {
-    for child in node.children {
-        if !known.children.contains(&child) {
-            known.children.push(child);
+fn merge_children(known: &mut super::ManifestNode, node: &super::ManifestNode) {
+    for child in &node.children {
+        if !known.children.contains(child) {
+            known.children.push(child.clone());
         }
     }
     let children = known.children.clone();
     known.left_out.retain(|d| !children.contains(d));
-    for blob in node.blobs {
-        if !known.blobs.contains(&blob) {
-            known.blobs.push(blob);
+    for blob in &node.blobs {
+        if !known.blobs.contains(blob) {
+            known.blobs.push(blob.clone());
         }
     }
     let blobs = known.blobs.clone();

@@ -47,6 +47,7 @@ pub fn jobs(plan: &Plan, target: Option<&Target>) -> Result<Vec<Job>, Error> {
             near: image.place.clone(),
             repository: destination(image, target)?,
             nodes,
+            critical: image.kind.is_release(),
         });
     }
     Ok(jobs)

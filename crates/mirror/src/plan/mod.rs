@@ -3,16 +3,22 @@
 pub mod cache;
 pub mod discover;
 pub mod explain;
+pub(crate) mod graph;
 pub mod jobs;
 pub mod model;
 pub mod naming;
+pub mod origins;
+mod releases;
 pub(crate) mod walk;
 mod wanted;
 
-pub use cache::ManifestCache;
+pub use cache::Cache;
 pub use discover::{Discovered, Request, discover};
-pub use model::{Attachment, AttachmentKind, BlobNode, Bytes, Image, Kind, ManifestNode, Missing, Plan, Reason};
+pub use model::{
+    Attachment, AttachmentKind, BlobNode, Bytes, Image, Kind, ManifestNode, Missing, Plan, Reason, Release,
+};
 pub use naming::Target;
+pub use origins::{Documents, Origins};
 pub use walk::Attachments;
 pub(crate) use wanted::layout_reference;
 

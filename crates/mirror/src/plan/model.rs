@@ -22,6 +22,9 @@ pub struct Plan {
     pub manifests: BTreeMap<Digest, ManifestNode>,
     /// Every blob that is carried, by digest.
     pub blobs: BTreeMap<Digest, BlobNode>,
+    /// OpenShift releases among the images, by version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<Release>,
     /// What was asked for and cannot be had.
     pub missing: Vec<Missing>,
 }
@@ -61,9 +64,39 @@ pub struct Image {
 /// The kinds of content (names as in oc-mirror's delete files).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
+    /// The payload of a release.
+    #[serde(rename = "ocpRelease")]
+    Release,
+    /// A component of a release, or its KubeVirt disk.
+    #[serde(rename = "ocpReleaseContent")]
+    ReleaseContent,
+    /// The data of the update graph.
+    #[serde(rename = "cincinnatiGraph")]
+    Graph,
     /// `additionalImages`.
     #[serde(rename = "generic")]
     Additional,
+}
+
+/// An OpenShift release. Its payload is the image with this digest and kind [`Kind::Release`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// Such as `4.18.3`.
+    pub version: String,
+    /// `amd64`, `multi`, ….
+    pub architecture: String,
+    /// The payload's digest.
+    pub digest: Digest,
+    /// Where the payload is published, by tag and digest where its signature names a tag.
+    pub source: Reference,
+    /// The tag at the destination, with which those of its components begin.
+    pub tag: Tag,
+    /// Name of its signature among the documents; absent when signatures are not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Who asked for it, and why this version.
+    pub reasons: Vec<Reason>,
 }
 
 /// Who asked for an image.
@@ -170,10 +203,22 @@ pub struct Bytes {
     pub manifests: u64,
 }
 
+impl Kind {
+    /// Part of a release: without it, the release is of no use to a cluster.
+    pub fn is_release(self) -> bool {
+        matches!(self, Self::Release | Self::ReleaseContent)
+    }
+}
+
 impl Plan {
     /// An empty plan of the current version.
     pub fn new() -> Self {
         Self { api_version: "airlock/v1".into(), kind: "Plan".into(), ..Self::default() }
+    }
+
+    /// Whether a release lacks something, so that none of its content is of use.
+    pub fn lacks_release(&self) -> bool {
+        self.missing.iter().any(|m| m.kind.is_release())
     }
 
     /// Unique bytes in all.

@@ -7,6 +7,14 @@ use crate::config::{ImageLocation, ImageName};
 /// The registry part of the reference under which an OCI layout on disk is known inside a plan: such an image has no registry.
 pub const LAYOUT_REGISTRY: &str = "oci-layout.localhost";
 
+/// The registry part of the reference under which content that was built while planning is known.
+pub const GENERATED_REGISTRY: &str = "generated.localhost";
+
+/// Whether a reference names nothing that a registry has: a layout on disk, or what was built while planning.
+pub fn is_local(reference: &Reference) -> bool {
+    [LAYOUT_REGISTRY, GENERATED_REGISTRY].contains(&reference.registry().as_str())
+}
+
 /// A registry as destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use airlock_oci::{
     Descriptor, Digest, Error, ErrorKind, Manifest, Place, Platform, Reference, Shape, Source, Tag, media_type,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
 
-use super::cache::ManifestCache;
+use super::cache::Cache;
 use super::model::{Attachment, AttachmentKind, BlobNode, ManifestNode};
 use crate::policy::{Gate, Verdict};
 
@@ -17,6 +19,12 @@ use crate::policy::{Gate, Verdict};
 const MAX_INDEX_DEPTH: usize = 5;
 /// Children or look-ups of one image at once.
 const PARALLEL_LOOKUPS: usize = 8;
+
+/// What was found attached to an image that is known by digest is asked for again after this time: the image cannot change, but
+/// somebody may sign it.
+const SEEN_FOR: Duration = Duration::from_secs(24 * 3600);
+/// The topic of attachments in the cache.
+const SEEN_NOTES: &str = "attachments";
 
 /// Which attachments are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,10 +40,17 @@ pub enum Attachments {
 
 pub(crate) struct Walk {
     pub source: Arc<dyn Source>,
-    pub cache: Arc<ManifestCache>,
+    pub cache: Arc<Cache>,
     pub attachments: Attachments,
     /// Which images may be carried; `None`: all.
     pub gate: Option<Arc<Gate>>,
+}
+
+/// What was found at an image last time, by its digest.
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    place: Place,
+    attachments: Vec<Attachment>,
 }
 
 /// What a name turned out to be.
@@ -62,6 +77,16 @@ impl Graph {
                 Ok(())
             }
         }
+    }
+
+    /// Adds what belongs to the image, and everything below it.
+    fn attached(&mut self, attachment: Attachment, below: Self) -> Result<(), Error> {
+        for (digest, blob) in below.blobs {
+            self.add_blob(&Descriptor::new(blob.media_type, digest, blob.size))?;
+        }
+        self.manifests.extend(below.manifests);
+        self.attachments.push(attachment);
+        Ok(())
     }
 
     fn take(&mut self, other: Self) -> Result<(), Error> {
@@ -92,6 +117,9 @@ pub(super) fn two_sizes(digest: &Digest, one: u64, other: u64) -> Error {
 impl Walk {
     /// Looks a name up and follows everything it names.
     pub(crate) async fn image(&self, name: &Reference, platforms: &[Platform]) -> Result<Graph, Error> {
+        if let Some(graph) = self.from_cache(name, platforms).await? {
+            return Ok(graph);
+        }
         let (root, place) = self.root(name).await?;
         let unsigned = self.judge(name, &root, &place).await?;
         let mut graph = self.follow(name, &root, platforms, 0).await?;
@@ -105,7 +133,42 @@ impl Walk {
         if self.attachments != Attachments::None {
             self.attach(name, &mut graph).await?;
         }
+        if let (Some(place), Some(key)) = (&graph.place, self.seen_key(name, platforms)) {
+            let seen = Seen { place: place.clone(), attachments: graph.attachments.clone() };
+            self.cache.set_note(SEEN_NOTES, &key, &seen);
+        }
         Ok(graph)
+    }
+
+    /// Under which an image is remembered; `None` for one that may be another tomorrow, or that a policy has to judge.
+    fn seen_key(&self, name: &Reference, platforms: &[Platform]) -> Option<String> {
+        if self.gate.is_some() {
+            return None;
+        }
+        let digest = name.digest()?;
+        let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        Some(format!("{}@{digest} {:?} {}", name.name(), self.attachments, platforms.join(",")))
+    }
+
+    /// An image by digest of which everything is known from before, so that nobody need be asked.
+    async fn from_cache(&self, name: &Reference, platforms: &[Platform]) -> Result<Option<Graph>, Error> {
+        let Some(seen) =
+            self.seen_key(name, platforms).and_then(|key| self.cache.note::<Seen>(SEEN_NOTES, &key, Some(SEEN_FOR)))
+        else {
+            return Ok(None);
+        };
+        let Some(root) = name.digest().and_then(|d| self.cache.get(d)) else { return Ok(None) };
+        let mut graph = self.follow(name, &root, platforms, 0).await?;
+        graph.place = Some(seen.place);
+        if !platforms.is_empty() && root.shape() == Shape::Index {
+            check_platforms(name, &graph, platforms)?;
+        }
+        for attachment in seen.attachments {
+            let Some(manifest) = self.cache.get(&attachment.digest) else { return Ok(None) };
+            let below = self.follow(name, &manifest, &[], 0).await?;
+            graph.attached(attachment, below)?;
+        }
+        Ok(Some(graph))
     }
 
     /// Asks the policy about the root, before anything below it is looked at. An index whose own digest nobody has signed is not refused
@@ -301,11 +364,7 @@ impl Walk {
             {
                 continue;
             }
-            for (digest, blob) in &below.blobs {
-                graph.add_blob(&Descriptor::new(blob.media_type.clone(), digest.clone(), blob.size))?;
-            }
-            graph.manifests.extend(below.manifests);
-            graph.attachments.push(attachment);
+            graph.attached(attachment, below)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::config::{AdditionalImage, ImageLocation, Loaded};
 
 /// An image that is asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// As written.
     pub name: String,
     /// What the source is asked by.
@@ -21,22 +21,23 @@ pub(super) struct Wanted {
     pub platforms: Vec<Platform>,
 }
 
-/// Everything in the configuration, in its order. Sections that this version does not carry are refused by name.
+/// The file name of a configuration, for reasons.
+pub(super) fn file_name(loaded: &Loaded) -> String {
+    loaded.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+/// `additionalImages`, in their order. Sections that this version does not carry are refused by name.
 pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
     let content = &loaded.config.mirror;
-    let file = loaded.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let file = file_name(loaded);
     let first_chart = content.helm.repositories.first().map(|r| r.line).or(content.helm.local.first().map(|c| c.line));
-    let sections = [
-        ("mirror.platform", content.platform.as_ref().map(|p| p.line)),
-        ("mirror.operators", content.operators.first().map(|o| o.line)),
-        ("mirror.helm", first_chart),
-    ];
+    let sections = [("mirror.operators", content.operators.first().map(|o| o.line)), ("mirror.helm", first_chart)];
     for (section, line) in sections {
         if let Some(line) = line {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("plan {}:{line}", loaded.path.display()),
-                format!("`{section}` is not yet supported by this version; only `mirror.additionalImages` is"),
+                format!("`{section}` is not yet supported by this version; `mirror.platform` and `mirror.additionalImages` are"),
             )
             .hint(format!(
                 "take `{section}` out of this configuration, or mirror it with another tool until a later version"

@@ -13,11 +13,11 @@ use airlock_transfer::Stop;
 use futures_util::StreamExt;
 
 use super::outcome::Ledger;
-use super::to_registry::{load, sink};
+use super::to_registry::{Load, load, sink};
 use super::{PLANNING, Request, Settings, forecast, plan_from, unless_stopped};
 use crate::archives::{ArchiveSource, Archives, Opened};
 use crate::event::{Event, Events, Phase};
-use crate::plan::{AttachmentKind, Image, ManifestCache, Missing, Plan, Target, jobs};
+use crate::plan::{AttachmentKind, Image, Missing, Plan, Target, jobs};
 use crate::receipt;
 use crate::report::Report;
 use crate::sources::Backed;
@@ -68,16 +68,8 @@ pub(super) async fn run(
         unless_stopped(stop, READING, read).await?
     };
     let source: Arc<dyn Source> = Arc::new(ArchiveSource(Arc::clone(&archives)));
-    let mut plan = plan_from(
-        &request.loaded,
-        Arc::clone(&source),
-        &request.settings,
-        Arc::new(ManifestCache::none()),
-        Some(&target),
-        &events,
-    )
-    .await?
-    .plan;
+    let discovered = plan_from(&request.loaded, &archives, &request.settings, Some(&target), &events).await?;
+    let (mut plan, documents) = (discovered.plan, discovered.documents);
 
     let sink = sink(&request, &target)?;
     unless_stopped(stop, PLANNING, sink.ping()).await?;
@@ -98,7 +90,7 @@ pub(super) async fn run(
     });
     let mut request = request;
     request.transfer.held = held;
-    load(request, &plan, &target, backed, sink, &workspace, &ledger, stop).await
+    load(request, Load { plan: &plan, documents: &documents }, &target, backed, sink, &workspace, &ledger, stop).await
 }
 
 /// Reads the archives once, unless a receipt tells that these very files have been read before.

@@ -11,19 +11,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use airlock_client::{Client, RegistrySource};
-use airlock_oci::{Error, ErrorKind, Source};
+use airlock_oci::{Error, ErrorKind, Reference, Source};
 use airlock_transfer::Stop;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Absence, VerifyReport, verify_target};
 pub use single::{OneImage, one_image};
 
+use crate::archives::{ArchiveSource, Archives};
 use crate::config::Loaded;
 use crate::event::{Event, Events, Phase};
-use crate::plan::{Attachments, Discovered, ManifestCache, Plan, Request as PlanRequest, Target, discover};
+use crate::plan::graph::{DEFAULT_BASE, Generator};
+use crate::plan::origins::Services;
+use crate::plan::{Attachments, Cache, Discovered, Origins, Plan, Request as PlanRequest, Target, discover};
 use crate::policy::{Gate, Policy};
 use crate::report::Report;
-use crate::sources::{self, Router};
+use crate::sources::{self, Cached, Router};
+use crate::workspace::Workspace;
 
 /// What is being done until it is known what there is to move.
 const PLANNING: &str = "plan the image set";
@@ -79,6 +83,14 @@ pub struct Settings {
     pub legacy_resources: bool,
     /// Behave and speak as oc-mirror v2: nothing partial is sealed.
     pub oc_mirror: bool,
+    /// Signatures of releases are neither fetched nor judged.
+    pub ignore_release_signature: bool,
+    /// When something of a release cannot be had, everything else goes on.
+    pub keep_going: bool,
+    /// Where the update graph's data come from: an address or a file.
+    pub graph_data: Option<String>,
+    /// The image that the graph image is built upon.
+    pub graph_base: Option<String>,
     /// The containers-policy.json file that says which images may be mirrored from registries. Archives are not judged.
     pub policy: Option<PathBuf>,
 }
@@ -107,6 +119,8 @@ pub struct Request {
     pub settings: Settings,
     /// Plan and outputs only.
     pub dry_run: Option<DryRun>,
+    /// What the environment says of update services and signatures.
+    pub services: Services,
     /// Reads sources.
     pub source: Client,
     /// Writes to the target.
@@ -130,6 +144,17 @@ pub enum DryRun {
     Images,
     /// With the platforms of each index.
     Instances,
+}
+
+impl Request {
+    fn upstream(&self, workspace: &Workspace) -> Upstream<'_> {
+        Upstream {
+            client: &self.source,
+            services: &self.services,
+            cache: Arc::new(Cache::open(&self.cache)),
+            workspace: Some(workspace.path().to_owned()),
+        }
+    }
 }
 
 impl Settings {
@@ -167,81 +192,108 @@ pub async fn run(request: Request, events: Events, stop: &Stop) -> Result<Report
     }
 }
 
-/// The plan of a configuration, read from its registries.
-pub async fn plan(
-    loaded: &Loaded,
-    client: &Client,
-    settings: &Settings,
-    cache: Arc<ManifestCache>,
-    target: Option<&Target>,
-    events: &Events,
-) -> Result<Discovered, Error> {
-    let source = registries(loaded, client);
-    plan_judged(loaded, source, settings, cache, target, events).await
+/// What a plan from the network takes.
+pub struct Upstream<'a> {
+    /// Reads registries, update services, signatures.
+    pub client: &'a Client,
+    /// Which services.
+    pub services: &'a Services,
+    /// What is known from before; its folder also keeps what is built while planning.
+    pub cache: Arc<Cache>,
+    /// The workspace, in which oc-mirror may have left a graph image.
+    pub workspace: Option<PathBuf>,
 }
 
-/// The plan of a configuration, read from a source that holds what the world's registries do: the policy decides what of it is carried.
-async fn plan_judged(
+/// A plan, and the source that its content is read from.
+pub struct Planned {
+    /// The plan.
+    pub discovered: Discovered,
+    /// Registries, layouts on disk, what was built; manifests at hand are not asked for again.
+    pub source: Arc<dyn Source>,
+}
+
+/// The plan of a configuration, read from its registries. The policy of the settings decides what of it is carried.
+pub async fn plan(
     loaded: &Loaded,
-    source: Arc<dyn Source>,
+    upstream: Upstream<'_>,
     settings: &Settings,
-    cache: Arc<ManifestCache>,
     target: Option<&Target>,
     events: &Events,
-) -> Result<Discovered, Error> {
+) -> Result<Planned, Error> {
     let gate = match &settings.policy {
         Some(path) => Some(Arc::new(Gate::new(Policy::load(path)?, sources::layouts(loaded)))),
         None => None,
     };
-    discovered(loaded, source, gate, settings, cache, target, events).await
-}
-
-fn registries(loaded: &Loaded, client: &Client) -> Arc<dyn Source> {
-    Arc::new(Router::new(Arc::new(RegistrySource::new(client.clone())), loaded))
-}
-
-/// The plan of a configuration, read from a source whose content has been judged before: an archive.
-pub async fn plan_from(
-    loaded: &Loaded,
-    source: Arc<dyn Source>,
-    settings: &Settings,
-    cache: Arc<ManifestCache>,
-    target: Option<&Target>,
-    events: &Events,
-) -> Result<Discovered, Error> {
-    discovered(loaded, source, None, settings, cache, target, events).await
-}
-
-async fn discovered(
-    loaded: &Loaded,
-    source: Arc<dyn Source>,
-    gate: Option<Arc<Gate>>,
-    settings: &Settings,
-    cache: Arc<ManifestCache>,
-    target: Option<&Target>,
-    events: &Events,
-) -> Result<Discovered, Error> {
-    events(Event::Phase(Phase::Plan));
-    let discovered = discover(PlanRequest {
+    let Upstream { client, services, cache, workspace } = upstream;
+    let router = Arc::new(Router::new(Arc::new(RegistrySource::new(client.clone())), loaded));
+    let source: Arc<dyn Source> = Arc::new(Cached { cache: Arc::clone(&cache), source: router.clone() });
+    let origins = Origins::network(client, services, settings.graph_data.as_deref(), Arc::clone(&cache))?;
+    let base = settings.graph_base.as_deref().unwrap_or(DEFAULT_BASE);
+    let base: Reference =
+        base.parse().map_err(|e| Error::new(ErrorKind::Invalid, format!("use --graph-base `{base}`"), e))?;
+    let generator = Generator {
+        router: Arc::clone(&router),
+        source: Arc::clone(&source),
+        folder: cache.folder().join("generated"),
+        workspace,
+        base,
+    };
+    let request = PlanRequest {
         loaded,
-        source,
+        source: router,
+        origins: &origins,
         cache,
         attachments: settings.attachments(),
         gate,
         target,
+        generator: Some(generator),
+        unsigned_releases: settings.ignore_release_signature,
+        // oc-mirror's exit code says which kind of content failed, so the plan must.
+        tells_missing_releases: settings.keep_going || settings.oc_mirror,
         progress: &|done, total| events(Event::Planned { done, total }),
-    })
-    .await?;
+    };
+    Ok(Planned { discovered: discovered(request, events).await?, source })
+}
+
+/// The plan of a configuration, found again inside archives. Their content was judged when they were written.
+pub async fn plan_from(
+    loaded: &Loaded,
+    archives: &Arc<Archives>,
+    settings: &Settings,
+    target: Option<&Target>,
+    events: &Events,
+) -> Result<Discovered, Error> {
+    let request = PlanRequest {
+        loaded,
+        source: Arc::new(ArchiveSource(Arc::clone(archives))),
+        origins: &archives.origins()?,
+        cache: Arc::new(Cache::none()),
+        attachments: settings.attachments(),
+        gate: None,
+        target,
+        generator: None,
+        unsigned_releases: settings.ignore_release_signature,
+        // oc-mirror's exit code says which kind of content failed, so the plan must.
+        tells_missing_releases: settings.keep_going || settings.oc_mirror,
+        progress: &|done, total| events(Event::Planned { done, total }),
+    };
+    discovered(request, events).await
+}
+
+async fn discovered(request: PlanRequest<'_>, events: &Events) -> Result<Discovered, Error> {
+    events(Event::Phase(Phase::Plan));
+    let path = request.loaded.path.display();
+    let discovered = discover(request).await?;
     for warning in &discovered.warnings {
         events(Event::Warning(warning.clone()));
     }
     if discovered.plan.images.is_empty() && discovered.plan.missing.is_empty() {
         return Err(Error::new(
             ErrorKind::Invalid,
-            format!("plan {}", loaded.path.display()),
+            format!("plan {path}"),
             "no images to copy: the configuration asks for nothing",
         )
-        .hint("list images under `mirror.additionalImages`"));
+        .hint("name releases under `mirror.platform`, or images under `mirror.additionalImages`"));
     }
     Ok(discovered)
 }

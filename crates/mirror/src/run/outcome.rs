@@ -13,7 +13,7 @@ use crate::clock::{self, Time};
 use crate::event::{Event, Events};
 use crate::outputs::mapping::destination_of;
 use crate::plan::{Image, Plan, Target, locked};
-use crate::report::{ArchiveReport, BytesReport, ImageReport, Report, Status};
+use crate::report::{ArchiveReport, BytesReport, ErrorReport, ImageReport, Report, Status};
 use crate::workspace::Workspace;
 
 /// What happens during a run, collected for its report.
@@ -79,12 +79,21 @@ impl Ledger {
         let mut images = Vec::new();
         for (number, image) in plan.images.iter().enumerate() {
             let destination = destination_of(image, target, &place)?;
+            let mut withheld = false;
             let (status, errors) = match outcomes.map(|o| &o[number]) {
+                Some(Outcome::Withheld) => {
+                    withheld = true;
+                    (Status::Failed, Vec::new())
+                }
                 None | Some(Outcome::Done) => (Status::Complete, Vec::new()),
                 Some(Outcome::Failed(errors)) => (Status::Failed, errors.clone()),
                 Some(Outcome::Stopped) => (Status::Interrupted, Vec::new()),
             };
-            images.push(ImageReport::moved(image, destination, status, &errors));
+            let mut report = ImageReport::moved(image, destination, status, &errors);
+            if withheld {
+                report.errors.push(ErrorReport::withheld());
+            }
+            images.push(report);
         }
         images.extend(plan.missing.iter().map(ImageReport::missing));
         let count = |status: Status| images.iter().filter(|i| i.status == status).count();
@@ -92,7 +101,9 @@ impl Ledger {
             Status::Interrupted
         } else if count(Status::Failed) == 0 {
             Status::Complete
-        } else if count(Status::Complete) == 0 {
+        } else if count(Status::Complete) == 0
+            || images.iter().any(|i| i.status == Status::Failed && i.kind.is_release())
+        {
             Status::Failed
         } else {
             Status::Partial
@@ -133,6 +144,7 @@ impl Ledger {
                 archive: archive.as_ref().map(|a| (a.sequence, a.created.clone())).or_else(|| request.retry.clone()),
             },
             archive,
+            releases: Vec::new(),
             warnings: locked(&self.warnings).clone(),
             files: Vec::new(),
         })

@@ -6,7 +6,7 @@ use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Place, Platform, Referen
 use airlock_transfer::{Job, Node};
 
 use crate::plan::walk::{Graph, Walk};
-use crate::plan::{Attachments, ManifestCache};
+use crate::plan::{Attachments, Cache};
 
 /// The exact graph of one image.
 pub struct OneImage {
@@ -22,7 +22,7 @@ pub async fn one_image(
     name: &str,
     reference: &Reference,
     source: Arc<dyn Source>,
-    cache: Arc<ManifestCache>,
+    cache: Arc<Cache>,
     attachments: Attachments,
     platforms: &[Platform],
 ) -> Result<OneImage, Error> {
@@ -68,6 +68,13 @@ impl OneImage {
                 tags: tag.into_iter().cloned().collect(),
             });
         }
-        Ok(Job { name: self.name.clone(), source: self.source.clone(), near: self.place.clone(), repository, nodes })
+        Ok(Job {
+            name: self.name.clone(),
+            source: self.source.clone(),
+            near: self.place.clone(),
+            repository,
+            nodes,
+            critical: false,
+        })
     }
 }

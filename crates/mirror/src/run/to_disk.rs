@@ -11,13 +11,13 @@ use airlock_store::archive::{Archive, ArchiveSink, Options, Pending, Sealed, Vol
 use airlock_transfer::{Outcome, Stop};
 
 use super::outcome::Ledger;
-use super::{DryRun, PLANNING, Request, forecast, part_limit, plan_judged, registries, unless_stopped};
+use super::{DryRun, PLANNING, Planned, Request, forecast, part_limit, plan, unless_stopped};
+use crate::archives::DOCUMENTS;
 use crate::event::{Event, Events, Phase};
 use crate::history::{Carried, History};
 use crate::outputs::mapping::{destination_of, mapping};
-use crate::plan::{ManifestCache, Plan, jobs, locked};
+use crate::plan::{Discovered, Plan, jobs, locked};
 use crate::report::{ArchiveReport, Report};
-use crate::sources::Cached;
 use crate::workspace::Workspace;
 
 /// Where the configuration lies in an archive.
@@ -27,11 +27,9 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
     let ledger = Ledger::new(events);
     let events = ledger.events();
     let workspace = Workspace::of(directory);
-    let cache = Arc::new(ManifestCache::open(&request.cache));
-    let source = registries(&request.loaded, &request.source);
-    let planning =
-        plan_judged(&request.loaded, Arc::clone(&source), &request.settings, Arc::clone(&cache), None, &events);
-    let plan = unless_stopped(stop, PLANNING, planning).await?.plan;
+    let planning = plan(&request.loaded, request.upstream(&workspace), &request.settings, None, &events);
+    let Planned { discovered, source } = unless_stopped(stop, PLANNING, planning).await?;
+    let Discovered { plan, documents, .. } = discovered;
     if let Some(kind) = request.dry_run {
         return dry_run(&request, &plan, directory, &workspace, kind, &ledger);
     }
@@ -42,6 +40,7 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         return Ok(report);
     }
 
+    workspace.keep(&documents)?;
     let volume: Arc<dyn Volume> =
         Arc::new(LocalVolume::create(directory).map_err(|e| Error::io(format!("make {}", directory.display()), &e))?);
     let mut history = History::read(workspace.path());
@@ -68,6 +67,7 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         (PLAN_PATH.into(), portable.into()),
         (CONFIG_PATH.into(), request.loaded.text.clone().into_bytes().into()),
     ];
+    contents.files.extend(documents.iter().map(|(name, bytes)| (format!("{DOCUMENTS}{name}"), bytes.clone())));
     contents.sequence = sequence;
     contents.created.clone_from(&created);
     contents.previous = history.previous(sequence).map(|a| a.identity.clone());
@@ -101,6 +101,8 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
     let outcomes = {
         let mut transfer = request.transfer.clone();
         transfer.ordered = writer.is_ordered();
+        transfer.keep_going = request.settings.keep_going;
+        transfer.critical_failed = plan.lacks_release();
         let forward = Arc::clone(&events);
         // A disk that is full or broken fails every image that is left: nothing more is begun.
         let halt = Stop::default();
@@ -112,7 +114,7 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         let (on_disk_failure, broken) = (halt.clone(), Arc::clone(&disk_failure));
         let outcomes = airlock_transfer::run(
             jobs::jobs(&plan, None)?,
-            Arc::new(Cached { cache, source }),
+            source,
             Arc::new(ArchiveSink(Arc::clone(&writer))),
             transfer,
             &halt,
@@ -140,7 +142,10 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
     let none = !outcomes.iter().any(Outcome::is_done);
     let missing = !plan.missing.is_empty();
     let failed = outcomes.iter().any(|o| !o.is_done());
-    if stopped || none || (request.settings.oc_mirror && (failed || missing)) {
+    // A release that lacks something installs no cluster: the archive waits for it.
+    let half_release =
+        plan.lacks_release() || plan.images.iter().zip(&outcomes).any(|(i, o)| i.kind.is_release() && !o.is_done());
+    if stopped || none || half_release || (request.settings.oc_mirror && (failed || missing)) {
         checkpoint(&writer).await?;
         let mut report = ledger.report(&request, &plan, None, Some(&outcomes), None)?;
         ledger.write_report(&mut report, &workspace, false)?;

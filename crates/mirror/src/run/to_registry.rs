@@ -8,13 +8,13 @@ use airlock_oci::{Error, Sink, Source};
 use airlock_transfer::{Outcome, Stop};
 
 use super::outcome::{Ledger, present};
-use super::{DryRun, PLANNING, Request, forecast, plan_judged, registries, unless_stopped};
+use super::{DryRun, PLANNING, Planned, Request, forecast, plan, unless_stopped};
 use crate::event::{Event, Events, Phase};
 use crate::outputs::mapping::mapping;
 use crate::outputs::mirror_sets::{Stamp, mirror_sets};
-use crate::plan::{Image, ManifestCache, Plan, Target, jobs};
-use crate::report::Report;
-use crate::sources::Cached;
+use crate::outputs::releases::{install_config, releases, updates_by_hand};
+use crate::plan::{Discovered, Documents, Image, Plan, Target, jobs};
+use crate::report::{ReleaseReport, Report};
 use crate::workspace::Workspace;
 
 pub(super) async fn run(
@@ -31,20 +31,12 @@ pub(super) async fn run(
     workspace.prepare()?;
     let sink = sink(&request, &target)?;
     unless_stopped(stop, PLANNING, sink.ping()).await?;
-    let cache = Arc::new(ManifestCache::open(&request.cache));
-    let source = registries(&request.loaded, &request.source);
-    let planning = plan_judged(
-        &request.loaded,
-        Arc::clone(&source),
-        &request.settings,
-        Arc::clone(&cache),
-        Some(&target),
-        &events,
-    );
-    let plan = unless_stopped(stop, PLANNING, planning).await?.plan;
+    let upstream = request.upstream(&workspace);
+    let planning = plan(&request.loaded, upstream, &request.settings, Some(&target), &events);
+    let Planned { discovered, source } = unless_stopped(stop, PLANNING, planning).await?;
+    let Discovered { plan, documents, .. } = discovered;
     forecast(&plan, 0, 0, &events);
-    let source = Arc::new(Cached { cache, source });
-    load(request, &plan, &target, source, sink, &workspace, &ledger, stop).await
+    load(request, Load { plan: &plan, documents: &documents }, &target, source, sink, &workspace, &ledger, stop).await
 }
 
 pub(super) fn sink(request: &Request, target: &Target) -> Result<RegistrySink, Error> {
@@ -80,11 +72,18 @@ pub(super) async fn probe(plan: &Plan, target: &Target, sink: &RegistrySink, eve
     }
 }
 
+/// What is moved, and what the cluster's resources are made from besides.
+#[derive(Clone, Copy)]
+pub(super) struct Load<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) documents: &'a Documents,
+}
+
 /// Moves a plan into a registry and writes everything that comes of it.
 #[expect(clippy::too_many_arguments, reason = "the two workflows that end here share nothing but these")]
 pub(super) async fn load(
     request: Request,
-    plan: &Plan,
+    Load { plan, documents }: Load<'_>,
     target: &Target,
     source: Arc<dyn Source>,
     sink: RegistrySink,
@@ -97,7 +96,7 @@ pub(super) async fn load(
         workspace.clear("dry-run")?;
         let text = mapping(plan, Some(target), "", kind == DryRun::Instances)?;
         events(Event::Wrote(workspace.write("dry-run/mapping.txt", text.as_bytes())?));
-        write_resources(&request, plan, &|_| true, target, workspace, ledger)?;
+        write_resources(&request, Load { plan, documents }, &|_| true, target, workspace, ledger)?;
         let mut report = ledger.report(&request, plan, Some(target), None, None)?;
         ledger.write_report(&mut report, workspace, true)?;
         return Ok(report);
@@ -107,11 +106,14 @@ pub(super) async fn load(
     let outcomes: Vec<Outcome> = {
         let forward = Arc::clone(&events);
         let sink: Arc<dyn Sink> = Arc::new(sink);
+        let mut transfer = request.transfer.clone();
+        transfer.keep_going = request.settings.keep_going;
+        transfer.critical_failed = plan.lacks_release();
         airlock_transfer::run(
             jobs::jobs(plan, Some(target))?,
             source,
             sink,
-            request.transfer.clone(),
+            transfer,
             stop,
             Arc::new(move |event| forward(Event::Transfer(event))),
         )
@@ -120,16 +122,20 @@ pub(super) async fn load(
     events(Event::Phase(Phase::Outputs));
     // What an earlier, complete run wrote stays when this one was stopped half-way.
     if !outcomes.iter().any(|o| matches!(o, Outcome::Stopped)) {
-        write_resources(&request, plan, &present(plan, &outcomes), target, workspace, ledger)?;
+        write_resources(&request, Load { plan, documents }, &present(plan, &outcomes), target, workspace, ledger)?;
     }
     let mut report = ledger.report(&request, plan, Some(target), Some(&outcomes), None)?;
+    report.releases = updates_by_hand(plan, &present(plan, &outcomes), target)?
+        .into_iter()
+        .map(|(version, update)| ReleaseReport { version, update })
+        .collect();
     ledger.write_report(&mut report, workspace, false)?;
     Ok(report)
 }
 
 fn write_resources(
     request: &Request,
-    plan: &Plan,
+    Load { plan, documents }: Load<'_>,
     present: &dyn Fn(&Image) -> bool,
     target: &Target,
     workspace: &Workspace,
@@ -141,11 +147,17 @@ fn write_resources(
         created_by: if oc_mirror { "oc-mirror v2" } else { "airlock" }.into(),
         version: request.version.clone(),
     };
-    let resources = mirror_sets(plan, present, target, request.settings.legacy_resources, &stamp)?;
+    let mut resources = mirror_sets(plan, present, target, request.settings.legacy_resources, &stamp)?;
+    resources.extend(releases(plan, documents, present, target, &stamp)?);
     workspace.clear("cluster-resources")?;
     for resource in resources {
         let path = workspace.write(&format!("cluster-resources/{}", resource.name), resource.text.as_bytes())?;
         ledger.tell(Event::Wrote(path));
     }
+    // No object of a cluster, so not among those: `oc apply -f cluster-resources` must go through.
+    if let Some(text) = install_config(plan, present, target)? {
+        ledger.tell(Event::Wrote(workspace.write("install-config.yaml", text.as_bytes())?));
+    }
+    workspace.keep(documents)?;
     Ok(())
 }

@@ -16,12 +16,12 @@ pub const DEFAULT: &str = "unqualified-search-registries = [\"registry.access.re
 /// A registries.conf as decoded: tables in their order, nothing normalised.
 #[derive(Clone, Debug, Default)]
 pub struct Base {
-    pub(super) search: Option<Vec<String>>,
-    pub(super) credential_helpers: Option<Vec<String>>,
-    pub(super) short_name_mode: String,
-    pub(super) layer_store_auth_helper: String,
-    pub(super) tables: Vec<Table>,
-    pub(super) aliases: Option<BTreeMap<String, String>>,
+    pub(crate) search: Option<Vec<String>>,
+    pub(crate) credential_helpers: Option<Vec<String>>,
+    pub(crate) short_name_mode: String,
+    pub(crate) layer_store_auth_helper: String,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) aliases: Option<BTreeMap<String, String>>,
 }
 
 struct Decoder<'a> {

@@ -168,9 +168,9 @@ impl Rendered {
     /// this a blocked or insecure scope would take the mirrors away.
     fn hand_down(&mut self, objects: &Objects, set: &Merged) -> Result<(), Problem> {
         let mirrors = self.table(&set.source).mirrors.clone();
-        for table in &mut self.tables {
+        for table in self.tables.iter_mut().filter(|table| table.mirrors.is_empty()) {
             let scope = table.scope().to_owned();
-            if scope == set.source || !table.mirrors.is_empty() || !lies_within(&scope, &set.source) {
+            if !lies_within(&scope, &set.source) {
                 continue;
             }
             let Some(rest) = scope.strip_prefix(set.source.as_str()) else {

@@ -63,6 +63,7 @@ impl Payload {
 impl Effective {
     /// The lists as the operator uses them. Without a payload they stand as written.
     pub fn of(objects: &Objects, base: &Base, payload: Option<&Payload>) -> Result<Self, Problem> {
+        refuse::check(objects)?;
         let Some(image) = &objects.image else { return Ok(Self::default()) };
         let mut lists = Self { insecure: texts(&image.insecure), ..Self::default() };
         let allowed = texts(&image.allowed);

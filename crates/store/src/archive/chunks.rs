@@ -3,12 +3,15 @@
 //! A chunk is hashed as a stream as long as its pieces arrive in order. A piece that arrives early waits in memory, within a budget;
 //! past the budget, and whenever something is written a second time, the chunk is *left for later*: it is read back once, when it is
 //! complete.
+//!
+//! They are BLAKE3, not SHA-256: every byte has its SHA-256 already, as part of a blob, and a second one would double the cost of writing
+//! and of verifying on machines without instructions for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use airlock_oci::{Algorithm, Digest, Hasher};
+use blake3::{Hash, Hasher};
 use bytes::Bytes;
 
 /// Bytes of a chunk. Part of the format.
@@ -26,13 +29,13 @@ pub struct Budget(AtomicUsize);
 #[derive(Debug)]
 pub struct Chunks {
     length: u64,
-    done: Vec<Option<Digest>>,
+    done: Vec<Option<Hash>>,
     active: HashMap<usize, Active>,
 }
 
 #[derive(Debug)]
 enum Active {
-    Streaming { hasher: Hasher, at: u64, early: BTreeMap<u64, Bytes> },
+    Streaming { hasher: Box<Hasher>, at: u64, early: BTreeMap<u64, Bytes> },
     Later,
 }
 
@@ -55,7 +58,7 @@ impl Chunks {
     }
 
     /// Notes bytes that have been (or are just about to be) written at `offset`. Returns the chunks that became complete.
-    pub fn feed(&mut self, mut offset: u64, mut bytes: Bytes, budget: &Budget) -> Vec<(usize, Digest)> {
+    pub fn feed(&mut self, mut offset: u64, mut bytes: Bytes, budget: &Budget) -> Vec<(usize, Hash)> {
         let mut complete = Vec::new();
         while !bytes.is_empty() && offset < self.length {
             let chunk = (offset / CHUNK_BYTES) as usize;
@@ -77,14 +80,14 @@ impl Chunks {
         offset: u64,
         piece: Bytes,
         budget: &Budget,
-    ) -> Option<Digest> {
+    ) -> Option<Hash> {
         if self.done[chunk].take().is_some() {
             // Written a second time: what was hashed no longer holds.
             self.active.insert(chunk, Active::Later);
             return None;
         }
         let active = self.active.entry(chunk).or_insert_with(|| Active::Streaming {
-            hasher: Hasher::new(Algorithm::Sha256),
+            hasher: Box::new(Hasher::new()),
             at: range.start,
             early: BTreeMap::new(),
         });
@@ -120,8 +123,8 @@ impl Chunks {
             return None;
         }
         let Some(Active::Streaming { hasher, .. }) = self.active.remove(&chunk) else { return None };
-        let digest = hasher.finish();
-        self.done[chunk] = Some(digest.clone());
+        let digest = hasher.finalize();
+        self.done[chunk] = Some(digest);
         Some(digest)
     }
 
@@ -141,7 +144,7 @@ impl Chunks {
     }
 
     /// Takes over a digest that is known already.
-    pub fn set(&mut self, chunk: usize, digest: Digest) {
+    pub fn set(&mut self, chunk: usize, digest: Hash) {
         if chunk < self.done.len() {
             self.active.remove(&chunk);
             self.done[chunk] = Some(digest);
@@ -149,8 +152,8 @@ impl Chunks {
     }
 
     /// The digest of a chunk, if it is known.
-    pub fn get(&self, chunk: usize) -> Option<&Digest> {
-        self.done.get(chunk)?.as_ref()
+    pub fn get(&self, chunk: usize) -> Option<Hash> {
+        *self.done.get(chunk)?
     }
 }
 
@@ -176,9 +179,9 @@ mod tests {
             }
             for chunk in 0..chunks.count() {
                 let range = chunks.range(chunk);
-                let expected = Digest::of(&all[range.start as usize..range.end as usize]);
+                let expected = blake3::hash(&all[range.start as usize..range.end as usize]);
                 // Within the budget nothing is left for later.
-                assert_eq!(chunks.get(chunk), Some(&expected));
+                assert_eq!(chunks.get(chunk), Some(expected));
             }
             assert_eq!(budget.0.load(Ordering::Relaxed), 0);
         }

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use airlock_oci::Digest;
+use blake3::Hash;
 
 /// The journal's name beside the parts.
 pub const JOURNAL_NAME: &str = ".airlock-journal";
@@ -27,7 +28,7 @@ pub struct Recorded {
     /// Bytes of the data of incomplete entries.
     pub at: HashMap<usize, u64>,
     /// Digests of final chunks by part and number.
-    pub chunks: Vec<(usize, usize, Digest)>,
+    pub chunks: Vec<(usize, usize, Hash)>,
     /// Everything was written and synced; only the parts' names were not all changed yet.
     pub sealed: bool,
 }
@@ -76,7 +77,7 @@ impl Recorded {
             }
             ["chunk", part, chunk, hex] => {
                 let part: usize = part.parse().ok()?;
-                self.chunks.push((part.checked_sub(1)?, chunk.parse().ok()?, format!("sha256:{hex}").parse().ok()?));
+                self.chunks.push((part.checked_sub(1)?, chunk.parse().ok()?, Hash::from_hex(hex).ok()?));
             }
             ["sealed"] => self.sealed = true,
             _ => return None,
@@ -114,7 +115,7 @@ impl Journal {
             lines.push_str(&format!("at {entry} {bytes}\n"));
         }
         for (part, chunk, digest) in &recorded.chunks {
-            lines.push_str(&format!("chunk {} {chunk} {}\n", part + 1, digest.hex()));
+            lines.push_str(&format!("chunk {} {chunk} {}\n", part + 1, digest.to_hex()));
         }
         journal.append(&lines, true)?;
         Ok(journal)
@@ -153,10 +154,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let plan = Digest::of(b"plan");
         let mut journal = Journal::begin(directory.path(), &plan, &plan, 3, "2026-11-21T06:00:00Z").unwrap();
-        journal.append(&format!("done 1\nchunk 1 0 {}\n", plan.hex()), true).unwrap();
+        journal.append(&format!("done 1\nchunk 1 0 {}\n", blake3::hash(b"chunk").to_hex()), true).unwrap();
         let recorded = Recorded::read(directory.path()).unwrap().unwrap();
         assert_eq!((recorded.created.as_ref().unwrap().0, recorded.done.len()), (3, 1));
-        assert_eq!(recorded.chunks, [(0, 0, plan)]);
+        assert_eq!(recorded.chunks, [(0, 0, blake3::hash(b"chunk"))]);
         drop(Journal::go_on(directory.path(), &recorded).unwrap());
         assert_eq!(Recorded::read(directory.path()).unwrap().unwrap().done, [1]);
         journal.remove().unwrap();

@@ -169,9 +169,10 @@ fn demote_partial(volume: &dyn Volume, layout: &Layout, plan: &Digest) -> Result
         return Ok(None);
     }
     let voids: HashSet<usize> = archive.voids().iter().copied().collect();
-    let chunks = archive.seal().parts.iter().enumerate().flat_map(|(part, sealed)| {
-        sealed.chunks.iter().enumerate().map(move |(chunk, digest)| (part, chunk, digest.clone()))
-    });
+    let chunks =
+        archive.seal().parts.iter().enumerate().flat_map(|(part, sealed)| {
+            sealed.chunks.iter().enumerate().map(move |(chunk, digest)| (part, chunk, *digest))
+        });
     let recorded = Recorded {
         plan: Some(plan.clone()),
         set: Some(layout.set.clone()),

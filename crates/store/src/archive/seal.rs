@@ -1,8 +1,13 @@
 //! The text of `airlock/seal`: chunk digests of every part, and the identity over them.
 
 use airlock_oci::{Digest, Error, ErrorKind};
+use blake3::Hash;
 
 use super::chunks::CHUNK_BYTES;
+
+/// How the chunks are hashed, as the seal says it: algorithm and bytes.
+const CHUNKS: &str = "blake3 4194304";
+const _: () = assert!(CHUNK_BYTES == 4_194_304);
 
 /// A seal, written or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +29,17 @@ pub struct Seal {
 pub struct SealedPart {
     /// Bytes that the chunks cover.
     pub length: u64,
-    /// SHA-256 of each chunk.
-    pub chunks: Vec<Digest>,
+    /// BLAKE3 of each chunk.
+    pub chunks: Vec<Hash>,
 }
 
 impl Seal {
     /// The text, and the identity in its last line.
     pub fn write(&self) -> (String, Digest) {
-        let mut out =
-            format!("airlock-seal 1\nset {}\nsequence {:06}\ncreated {}\n", self.set, self.sequence, self.created);
+        let mut out = format!(
+            "airlock-seal 1\nset {}\nsequence {:06}\ncreated {}\nchunks {CHUNKS}\n",
+            self.set, self.sequence, self.created
+        );
         if !self.voids.is_empty() {
             let numbers: Vec<String> = self.voids.iter().map(usize::to_string).collect();
             out.push_str(&format!("void {}\n", numbers.join(" ")));
@@ -40,7 +47,7 @@ impl Seal {
         for (number, part) in self.parts.iter().enumerate() {
             out.push_str(&super::table::part_line(number, part.length));
             for chunk in &part.chunks {
-                out.push_str(chunk.hex());
+                out.push_str(&chunk.to_hex());
                 out.push('\n');
             }
         }
@@ -78,6 +85,9 @@ impl Seal {
         let set = expect("set")?.parse().map_err(|_| bad("bad `set`"))?;
         let sequence = expect("sequence")?.parse().map_err(|_| bad("bad `sequence`"))?;
         let created = expect("created")?;
+        if expect("chunks")? != CHUNKS {
+            return Err(bad("chunks of an unknown kind"));
+        }
         let mut seal = Self { set, sequence, created, voids: Vec::new(), parts: Vec::new() };
         for line in lines {
             if let Some(numbers) = line.strip_prefix("void ") {
@@ -88,7 +98,7 @@ impl Seal {
                 let length = length.parse().map_err(|_| bad("bad `part`"))?;
                 seal.parts.push(SealedPart { length, chunks: Vec::new() });
             } else {
-                let chunk = format!("sha256:{line}").parse().map_err(|_| bad("unexpected line"))?;
+                let chunk = Hash::from_hex(line).map_err(|_| bad("unexpected line"))?;
                 seal.parts.last_mut().ok_or_else(|| bad("chunk before part"))?.chunks.push(chunk);
             }
         }

@@ -332,11 +332,11 @@ impl Writer {
         let mut lines = format!("done {number}\n");
         // A chunk's digest holds once everything in it is final.
         for chunk in (slot.offset / CHUNK_BYTES) as usize..slot.end().div_ceil(CHUNK_BYTES) as usize {
-            let digest = lock(&self.chunks[slot.part]).get(chunk).cloned();
+            let digest = lock(&self.chunks[slot.part]).get(chunk);
             if let Some(digest) = digest
                 && self.entries_of_chunk(slot.part, chunk).all(|n| self.state(n) == COMPLETE)
             {
-                lines.push_str(&format!("chunk {} {chunk} {}\n", slot.part + 1, digest.hex()));
+                lines.push_str(&format!("chunk {} {chunk} {}\n", slot.part + 1, digest.to_hex()));
             }
         }
         self.note(&lines, slot.size)

@@ -56,8 +56,8 @@ impl Writer {
         for (part, chunk, digest) in &recorded.chunks {
             let settled = |number: usize| journaled.contains(&number) && self.state(number) == COMPLETE;
             if *part < self.chunks.len() && self.entries_of_chunk(*part, *chunk).all(settled) {
-                lock(&self.chunks[*part]).set(*chunk, digest.clone());
-                accepted.chunks.push((*part, *chunk, digest.clone()));
+                lock(&self.chunks[*part]).set(*chunk, *digest);
+                accepted.chunks.push((*part, *chunk, *digest));
             }
         }
         // Any other chunk may hold old bytes, so it is not hashed as a stream: it is read when the archive is sealed.
