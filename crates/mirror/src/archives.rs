@@ -170,7 +170,7 @@ impl Archives {
                     continue;
                 }
                 if let Some(bytes) = archive.file(&slot.path)? {
-                    documents.insert(name.to_owned(), bytes.into());
+                    documents.insert(name.to_owned(), bytes);
                 }
             }
             releases.extend(plan.releases.iter().cloned());
