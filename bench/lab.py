@@ -76,7 +76,35 @@ def listens(port):
 
 
 @contextlib.contextmanager
-def registry(storage, folder, readonly=False, log='error'):
+def services(root, folder, registry):
+    """The world's graph, signatures and charts for a registry at an address; gives (HOST:PORT, path of its log), the configurations written for both."""
+    for _ in range(5):
+        port = free_port()
+        path = os.path.join(folder, f'services-{port}.log')
+        with open(path, 'w') as out:
+            child = subprocess.Popen([sys.executable, WORLD, 'serve', '--dir', root, '--port', str(port), '--log'], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        while child.poll() is None and not listens(port):
+            time.sleep(0.01)
+        if child.poll() is None:
+            break
+    else:
+        raise SystemExit('the world is not served: ' + open(path).read())
+    subprocess.run([sys.executable, WORLD, 'render', '--dir', root, '--registry', registry, '--http-port', str(port)], check=True, stdout=subprocess.DEVNULL)
+    try:
+        yield f'127.0.0.1:{port}', path
+    finally:
+        child.kill()
+        child.wait()
+
+
+def world_env(folder, root, services):
+    """The environment in which the world goes by its real names."""
+    return clean_env(folder, CONTAINERS_REGISTRIES_CONF=os.path.join(root, 'registries-rewrite.conf'), UPDATE_URL_OVERRIDE=f'http://{services}/graph',
+                     OCP_SIGNATURE_URL=f'http://{services}/signatures/openshift/release/', OCP_SIGNATURE_VERIFICATION_PK=os.path.join(root, 'keys/release-pk.asc'))
+
+
+@contextlib.contextmanager
+def registry(storage, folder, readonly=False, log='error', access=False):
     """Debian's docker-registry over `storage`; gives (HOST:PORT, path of its log) and ends it."""
     os.makedirs(folder, exist_ok=True)
     for _ in range(5):
@@ -84,7 +112,7 @@ def registry(storage, folder, readonly=False, log='error'):
         config, path = os.path.join(folder, f'registry-{port}.yml'), os.path.join(folder, f'registry-{port}.log')
         mode = 'readonly: {enabled: true}, ' if readonly else ''
         with open(config, 'w') as f:
-            f.write(f'version: 0.1\nlog: {{level: {log}, formatter: json, accesslog: {{disabled: true}}}}\nstorage:\n'
+            f.write(f'version: 0.1\nlog: {{level: {log}, formatter: json, accesslog: {{disabled: {str(not access).lower()}}}}}\nstorage:\n'
                     f'  filesystem: {{rootdirectory: {storage}}}\n  delete: {{enabled: true}}\n'
                     f'  maintenance: {{{mode}uploadpurging: {{enabled: false}}}}\nhttp: {{addr: "127.0.0.1:{port}"}}\n'
                     'validation:\n  manifests: {urls: {allow: ["^https?://"]}}\n')

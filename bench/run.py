@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Airlock against skopeo and against a bare loop, on one machine and in one run; prints Markdown.
 
-The list: every image of the world's release set rel-10-eus (scale medium) as plain references by digest. The blob: one image with
+The list: the world's release set rel-10-eus, for us as the image set that it is (update graph, signatures, payloads included) or, with --plain, as
+references by digest; skopeo and the loop get the references. The blob: one image with
 one layer of 4 GiB. Both go registry -> disk -> registry; docker-registry 2.8.2 at both ends, an empty target each time.
 The floor is crates/testkit/examples/floor.rs: one thread that receives, hashes and writes (or reads, hashes and sends) the same bytes: blobs, manifests
 and, on the way out, the answers to the two look-ups of attachments that each manifest needs.
 """
-import argparse, datetime, json, os, shutil, subprocess, sys
+import argparse, contextlib, datetime, json, os, shutil, subprocess, sys
 import lab
 
 GIB = 1 << 30
@@ -18,8 +19,10 @@ NO_WRITES = 1 << 20      # reports and logs of a load, in bytes
 class Case:
     """One list of images to carry."""
 
-    def __init__(self, name, storage, references, hosts):
+    def __init__(self, name, storage, references, hosts, root=None, scenario=None):
         self.name, self.storage, self.references, self.hosts = name, storage, references, hosts
+        # Of an image set of the world: where that is, and which.
+        self.root, self.scenario = root, scenario
         found = ({}, {})
         for reference in references:
             repository, digest = reference.split('@')
@@ -33,12 +36,16 @@ class Case:
         return self.bytes + 1024 * (self.links + len(self.blobs) + len(self.manifests))
 
 
-def world_case(work, scale, scenario):
+def world_case(work, scale, scenario, plain):
     root = lab.world(scale, work)
     expected = json.load(open(os.path.join(root, 'expected', scenario + '.json')))
     images = expected['rules'][expected['primary']]['images']
     references = sorted({f'{image["ref"].split("@")[0].rsplit(":", 1)[0] if "@" not in image["ref"] else image["ref"].split("@")[0]}@{image["digest"]}' for image in images})
-    return Case(f'{scenario}, {scale}: {len(references)} images', os.path.join(root, 'storage'), references, sorted({r.split('/')[0] for r in references}))
+    what = 'plain references' if plain else 'an image set'
+    case = Case(f'{scenario}, {scale}: {len(references)} images as {what}', os.path.join(root, 'storage'), references, sorted({r.split('/')[0] for r in references}))
+    if not plain:
+        case.root, case.scenario = root, scenario
+    return case
 
 
 def blob_case(work, size):
@@ -114,10 +121,14 @@ def skopeo_in(work, target):
                         env=lab.clean_env(fresh(os.path.join(work, 'skopeo-home'))), log=os.path.join(work, 'skopeo.log'))
 
 
-def airlock(a, case, work, upstream, arguments, home):
+def airlock(a, case, work, upstream, arguments, home, services=None):
     conf = lab.rewrite(os.path.join(work, 'registries.conf'), upstream, case.hosts)
     isc = lab.image_set(os.path.join(work, 'isc.yaml'), case.references)
     env = lab.clean_env(fresh(os.path.join(work, home)), CONTAINERS_REGISTRIES_CONF=conf)
+    if case.root:
+        isc = os.path.join(case.root, 'isc', case.scenario + '.yaml')
+        if services:
+            env = lab.world_env(fresh(os.path.join(work, home)), case.root, services)
     return lab.measured([a.airlock, 'mirror', '-c', isc, *arguments], env=env, cwd=work, log=os.path.join(work, 'airlock.log'))
 
 
@@ -130,7 +141,8 @@ def one_round(a, case, work):
         if not a.no_skopeo:
             results['skopeo out'] = skopeo_out(case, work, upstream)
         archive = fresh(os.path.join(work, 'archive'))
-        results['airlock out'] = airlock(a, case, work, upstream, ['file://' + archive], 'home-out')
+        with lab.services(case.root, work, upstream) if case.root else contextlib.nullcontext((None, None)) as (services, _):
+            results['airlock out'] = airlock(a, case, work, upstream, ['file://' + archive], 'home-out', services)
         results['archive size'] = sum(os.path.getsize(os.path.join(archive, f)) for f in os.listdir(archive) if f.endswith('.tar'))
     pushes = [('floor in', lambda t: floor_push(a, case, work, t))]
     if not a.no_skopeo:
@@ -202,6 +214,7 @@ def main():
     p.add_argument('--scale', default='medium', choices=['small', 'medium', 'large'])
     p.add_argument('--blob-gib', type=float, default=4.0, help='size of the one blob; 0 leaves it out')
     p.add_argument('--only-blob', action='store_true', help='leave the list out')
+    p.add_argument('--plain', action='store_true', help='the list as plain references')
     p.add_argument('--no-skopeo', action='store_true', help='leave skopeo out')
     p.add_argument('--strict', action='store_true', help='exit with 1 when something asked for is missed')
     a = p.parse_args()
@@ -213,7 +226,7 @@ def main():
     now = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
     skopeo = '' if a.no_skopeo else subprocess.run(['skopeo', '--version'], capture_output=True, text=True).stdout.strip() + '; '
     print(f'{now}; {lab.machine()}; {skopeo}docker-registry 2.8.2 at both ends, loopback; the program is {os.path.relpath(a.airlock, lab.ROOT)}.\n', flush=True)
-    cases = [] if a.only_blob else [(world_case(work, a.scale, 'rel-10-eus'), False)]
+    cases = [] if a.only_blob else [(world_case(work, a.scale, 'rel-10-eus', a.plain), False)]
     if a.blob_gib:
         cases.append((blob_case(work, int(a.blob_gib * GIB)), True))
     missed = 0

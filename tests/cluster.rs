@@ -1,5 +1,6 @@
 //! The promise: credentials, certificates and resources for a cluster are made and checked without a cluster; a mistake is shown at
 //! its place, a secret never.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use airlock_testkit::fixture;
 use airlock_testkit::scripted::Registry;
+use airlock_testkit::world::{Scale, Serving, World};
 
 /// The `sh` blocks of a page, one script.
 fn script(page: &str) -> String {
@@ -47,20 +48,25 @@ fn upstream() -> Registry {
 }
 
 fn run_page(page: &str) {
-    let text = std::fs::read_to_string(root().join(page)).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let here = folder.path();
     let upstream = upstream();
-    let bin = here.join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_airlock"), bin.join("airlock")).unwrap();
-    let conf = here.join("registries.conf");
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("registries.conf");
     let location = upstream.address();
     std::fs::write(
         &conf,
         format!("[[registry]]\nprefix = \"registry.example.com\"\nlocation = \"{location}\"\ninsecure = true\n"),
     )
     .unwrap();
+    run_page_with(page, &[("CONTAINERS_REGISTRIES_CONF".into(), conf.display().to_string())]);
+}
+
+fn run_page_with(page: &str, env: &[(String, String)]) {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let bin = here.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_airlock"), bin.join("airlock")).unwrap();
     let mut commands = script(&text);
     assert!(commands.contains("airlock"), "{page} has no commands");
     for port in ["5000", "5001"] {
@@ -77,7 +83,7 @@ fn run_page(page: &str) {
         .env_clear()
         .env("PATH", path)
         .env("HOME", here)
-        .env("CONTAINERS_REGISTRIES_CONF", &conf)
+        .envs(env.iter().cloned())
         .output()
         .unwrap();
     assert!(
@@ -101,6 +107,12 @@ fn the_commands_of_the_guide_run() {
 #[test]
 fn the_commands_for_those_who_know_oc_mirror_run() {
     run_page("docs/oc-mirror.md");
+}
+
+#[test]
+fn the_commands_about_releases_run() {
+    let Some(upstream) = World::get(Scale::Small).and_then(|w| w.start(Serving::DockerRegistry)) else { return };
+    run_page_with("docs/releases.md", &upstream.env());
 }
 
 #[test]

@@ -451,3 +451,72 @@ fn a_payload_that_nobody_trusted_signed_is_not_carried_unless_told_so() {
     outcome.expect_code(0);
     assert!(archive.join(PART).exists());
 }
+
+#[test]
+fn skopeo_finds_payload_and_components_through_the_generated_rules() {
+    let (Some(skopeo), Some(upstream)) = (tools::need("skopeo"), upstream()) else { return };
+    let Some(target) = Target::airlock(Path::new(AIRLOCK), Access::default()) else { return };
+    let here = binary(&upstream);
+    let isc = upstream.isc("rel-01-head");
+    let (outcome, archive) = to_disk(&here, &isc, &[]);
+    outcome.expect_code(0);
+    load(&here, &isc, &archive, &target).expect_code(0);
+    // What a node of the cluster would have after these rules were applied, its registry being one without TLS.
+    let cluster = here.folder().join("image.yaml");
+    fs::write(
+        &cluster,
+        format!(
+            "apiVersion: config.openshift.io/v1\nkind: Image\nmetadata:\n  name: cluster\nspec:\n  registrySources:\n    insecureRegistries:\n    - {}\n",
+            target.address()
+        ),
+    )
+    .expect("write the cluster's image configuration");
+    let idms = resource(&archive, "idms-oc-mirror.yaml").display().to_string();
+    let rendered =
+        here.run(["rules", "render", &idms, "--image-config", &cluster.display().to_string()]).expect_code(0);
+    let conf = here.folder().join("node.conf");
+    fs::write(&conf, &rendered.stdout).expect("write the node's registries.conf");
+    let policy = here.folder().join("policy.json");
+    fs::write(&policy, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).expect("write a policy");
+    for (number, image) in upstream.expected("rel-01-head").images.iter().enumerate() {
+        let name = image.reference.split(['@']).next().unwrap_or_default();
+        let copied = Command::new(&skopeo)
+            .args(["--policy", &policy.display().to_string(), "--registries-conf", &conf.display().to_string()])
+            .args(["copy", "--preserve-digests", &format!("docker://{name}@{}", image.digest)])
+            .arg(format!("dir:{}", here.folder().join(format!("copied-{number}")).display()))
+            .output()
+            .expect("run skopeo");
+        assert!(copied.status.success(), "{name}: {}", String::from_utf8_lossy(&copied.stderr));
+    }
+}
+
+#[test]
+fn a_release_in_an_archive_of_oc_mirror_loads_without_a_network() {
+    let (Some(tar), Some(upstream)) = (tools::need("tar"), upstream()) else { return };
+    let Some(target) = Target::airlock(Path::new(AIRLOCK), Access::default()) else { return };
+    let here = binary(&upstream);
+    let isc = upstream.isc("rel-01-head");
+    let (outcome, archive) = to_disk(&here, &isc, &[]);
+    outcome.expect_code(0);
+    // Storage and working directory in one tar, without anything of ours (oc-mirror 3.7).
+    let theirs = here.folder().join("theirs");
+    fs::create_dir(&theirs).expect("make a folder");
+    let run = |arguments: &[&str]| {
+        let status = Command::new(&tar).args(arguments).status().expect("run tar");
+        assert!(status.success(), "tar {arguments:?}");
+    };
+    let (unpacked, made) = (here.folder().join("unpacked"), theirs.join(PART));
+    fs::create_dir(&unpacked).expect("make a folder");
+    let (from, place, to) = (archive.display().to_string(), unpacked.display().to_string(), made.display().to_string());
+    run(&["-xf", &archive.join(PART).display().to_string(), "-C", &place, "docker"]);
+    run(&["-cf", &to, "-C", &place, "docker", "-C", &from, "working-dir/signatures", "working-dir/hold-release"]);
+
+    let there = Binary::new(AIRLOCK)
+        .env("CONTAINERS_REGISTRIES_CONF", "/dev/null")
+        .env("UPDATE_URL_OVERRIDE", "http://127.0.0.1:1/graph");
+    load(&there, &isc, &theirs, &target).expect_code(0);
+    let wanted = Wanted::of(upstream.world(), &upstream.expected("rel-01-head"));
+    let found = wanted.differences(&target.contents(), |d| target.bytes(d), "", false);
+    assert_eq!(found, Vec::<String>::new());
+    assert!(resource(&theirs, "signature-configmap.yaml").exists(), "the cluster can trust it");
+}

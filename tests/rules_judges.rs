@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
 /// A multi-platform image of the world.
-const IMAGE: &str = "quay.io/world/app0:v1.0";
+const IMAGE: &str = "registry.redhat.io/ubi9/ubi:latest";
 
 /// Source, two mirrors, and a port where nobody listens.
 struct Stage {
@@ -196,4 +196,49 @@ fn a_source_that_must_never_be_contacted_is_not() {
         let of_source = stage.source.output();
         assert!(!of_source.contains("GET /v2/demo/app/manifests/1"), "{client} contacted the source: {of_source}");
     }
+}
+
+#[test]
+fn lint_asks_the_mirror_and_the_source() {
+    let Some(stage) = Stage::set() else { return };
+    let Some(skopeo) = tools::need("skopeo") else { return };
+    let (source, mirror) = (stage.source.address(), stage.second.address());
+    let from = format!("docker://{source}/demo/app:1");
+    for (all, to) in [
+        (true, format!("{source}/demo/other:1")),
+        (false, format!("{mirror}/m/other:1")),
+        (false, format!("{mirror}/m/single:1")),
+    ] {
+        let mut command = Command::new(&skopeo);
+        command.args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+        if all {
+            command.args(["--all", "--preserve-digests"]);
+        }
+        let copied = run(command.arg(&from).arg(format!("docker://{to}")));
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    }
+    let moved = format!("sha256:{}", "7".repeat(64));
+    let digest = &stage.digest;
+    let images = format!(
+        "{source}/demo/app:1\n{source}/demo/app:1@{digest}\n{source}/demo/app:1@{moved}\n{source}/demo/single:1@{digest}\n{source}/demo/other:1\n{source}/demo/absent:1\n"
+    );
+    std::fs::write(stage.folder.path().join("images.txt"), images).unwrap();
+    let mirrors = [format!("{mirror}/m")];
+    stage.render("Tag", &mirrors, false);
+    let tags = std::fs::read_to_string(stage.folder.path().join("rules.yaml")).unwrap();
+    stage.render("Digest", &mirrors, false);
+    let digests = std::fs::read_to_string(stage.folder.path().join("rules.yaml")).unwrap();
+    std::fs::write(stage.folder.path().join("rules.yaml"), format!("{tags}---\n{digests}")).unwrap();
+    let output = run(Command::new(AIRLOCK)
+        .args(["rules", "lint", "rules.yaml", "--image-config", "image.yaml", "--images", "images.txt"])
+        .args(["--check-mirror", "--check-source", "--tls-verify=false", "-o", "json"])
+        .env("HOME", stage.folder.path())
+        .current_dir(stage.folder.path()));
+    let findings: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let lines = |code: &str| {
+        let of = |f: &&Value| f["id"] == code;
+        findings.as_array().unwrap().iter().filter(of).map(|f| f["line"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((lines("MR062"), lines("MR063"), lines("MR064")), (vec![3], vec![4], vec![5]), "{findings:#}");
 }

@@ -276,6 +276,15 @@ impl Audit {
             Status::TagDiffers => finding.codes.push("MR064"),
             _ => {}
         }
+        if check.status == Status::Absent {
+            let source = finding.endpoints.iter().find(|e| e.is_source && !e.blocked);
+            finding.detail = match (finding.class, source) {
+                (Class::Mirrored, Some(source)) => {
+                    format!("no mirror has it: the pull falls through to `{}`", source.reference)
+                }
+                _ => "no mirror has it: the pull fails".to_owned(),
+            };
+        }
         finding.check = Some(check);
     }
 

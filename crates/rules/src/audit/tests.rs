@@ -191,6 +191,9 @@ fn answers_of_mirrors_change_the_verdict() {
         audit.set_check(0, check(status));
         assert_eq!((audit.findings()[0].verdict(), audit.has_gap()), (verdict, gap));
     }
+    audit.set_check(0, check(Status::Absent));
+    assert_eq!(audit.findings()[0].detail, "no mirror has it: the pull falls through to `quay.io/a/x:1`");
+    audit.set_check(0, check(Status::Unreachable));
     let summary = audit.summary(&images);
     assert_eq!((summary.images, summary.gaps, summary.by_class["MIRRORED"]), (2, 0, 2));
 }

@@ -28,6 +28,13 @@ impl<R: BufRead> Lines<R> {
         Ok((&self.head, whole))
     }
 
+    /// Puts what was taken last back; `line` is the one in which it begins.
+    pub(super) fn give_back(&mut self, taken: &[u8], line: u64) {
+        let mut head = taken.to_vec();
+        head.extend_from_slice(&self.head[self.at..]);
+        (self.head, self.at, self.line) = (head, 0, line);
+    }
+
     /// The line of the next byte.
     pub(super) fn line(&self) -> u64 {
         self.line
@@ -35,7 +42,7 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// Line breaks in a piece of text.
-pub(super) fn breaks(bytes: &[u8]) -> u64 {
+fn breaks(bytes: &[u8]) -> u64 {
     bytes.iter().map(|b| u64::from(*b == b'\n')).sum()
 }
 

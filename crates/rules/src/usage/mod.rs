@@ -5,10 +5,12 @@
 //! user of it, so that ten thousand pods take a few megabytes. Whatever is a list of containers counts, in whichever kind of
 //! object it stands: operators have pod templates in kinds that nobody here has heard of.
 
+mod items;
 mod json;
 mod lines;
 mod list;
 mod object;
+mod thin;
 mod tree;
 mod yaml;
 

@@ -203,11 +203,189 @@ fn hostile_input_costs_little() {
     assert!(Images::default().read("x", Form::Guess, &b"kind: \xff\n"[..]).is_err());
 }
 
+/// What a list says when it is read as a stream, without any of the shortcuts.
+fn streamed(text: &str) -> Option<Vec<String>> {
+    let mut images = Images::default();
+    let source = images.symbol("dump");
+    let mut reader = Reader { source, name: "dump", nodes: true, images: &mut images, kind: None, more: None };
+    yaml::stream(&mut reader, lines::Lines::new(text.as_bytes())).ok()?;
+    Some(shown(&images))
+}
+
+/// A pod as kubectl prints it, with everything that may stand around what matters.
+const PRINTED: &str = "\
+apiVersion: v1
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata:
+    annotations:
+      note: |
+        image: quay.io/not/this:1
+        containers:
+
+        - image: quay.io/not/that:1
+      \"quoted/key\": 'it''s'
+    name: web
+    namespace: shop
+    ownerReferences:
+    - apiVersion: apps/v1
+      kind: ReplicaSet
+      name: web
+  spec:
+    containers:
+    - command:
+      - sh
+      - -c
+      - |
+        image: quay.io/no/image:1
+      env:
+      - name: image
+        value: quay.io/nor/this:1
+      image: quay.io/acme/web:1
+      name: web
+      resources: {}
+      terminationMessagePath: /dev/termination-log
+    - image: quay.io/acme/side:2
+      name: side
+      description: a text that goes
+        on in the next line
+      volumeMounts:
+      - mountPath: /x
+        name: x
+    imagePullSecrets:
+    - name: mine
+    volumes:
+    - image:
+        pullPolicy: Always
+        reference: quay.io/acme/model:3
+      name: model
+  status:
+    containerStatuses:
+    - imageID: m.lab/acme/web@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+      name: web
+      state:
+        running:
+          startedAt: \"2026-01-01T00:00:00Z\"
+- kind: Node
+  status:
+    images:
+    - names:
+      - quay.io/on/node@sha256:1
+      - quay.io/on/node:1
+      sizeBytes: 1
+- kind: Pod
+  spec:
+    containers:
+    - args: [\"a\",
+        \"b\"]
+      image: quay.io/acme/flow:4
+kind: List
+metadata:
+  continue: more
+---
+kind: Pod
+spec: {containers: [{name: c, image: quay.io/acme/other:5}]}
+";
+
+#[test]
+fn lists_are_read_alike_by_items_and_as_a_stream() {
+    let (images, summary) = read(Form::Nodes, PRINTED);
+    let summary = summary.unwrap();
+    assert_eq!((summary.objects, summary.more.as_deref()), (4, Some("more")));
+    assert_eq!(Some(shown(&images)), streamed(PRINTED));
+    let texts: Vec<_> = images.images().iter().map(|i| i.text().trim_start_matches("quay.io/")).collect();
+    let expected =
+        ["acme/web:1", "acme/side:2", "acme/model:3", "on/node@sha256:1", "on/node:1", "acme/flow:4", "acme/other:5"];
+    assert_eq!(texts, expected);
+    assert_eq!(images.images()[0].running().len(), 1);
+    assert_eq!(images.users(&images.images()[1]).next().unwrap().pull_secret, "mine");
+    // Nothing of the first item but what may matter is parsed, and the last cannot be judged line by line.
+    let items: Vec<String> = PRINTED.split("\n- ").map(|item| format!("- {item}")).collect();
+    let thinned = thin::thin(&items[1]).unwrap();
+    assert!(!thinned.contains("not/this") && !thinned.contains("nor/this"), "{thinned}");
+    assert_eq!(thin::thin(&items[items.len() - 1]), None);
+    // A mistake far down is told in its line.
+    let broken = PRINTED.replace("      name: model\n", "      name: [model\n");
+    let line = 1 + broken.lines().position(|l| l.contains("[model")).unwrap() as u64;
+    let error = read(Form::Guess, &broken).1.unwrap_err();
+    assert!(error.line >= line && error.line <= line + 12, "{error}");
+}
+
+proptest::proptest! {
+    /// Any lines of a dump left out, twice there, or indented otherwise: both ways agree, or refuse.
+    #[test]
+    fn shortcuts_change_nothing(
+        cuts in proptest::collection::vec((0usize..70, 0u8..4), 0..6)
+    ) {
+        let mut lines: Vec<String> = PRINTED.lines().map(str::to_owned).collect();
+        for (at, what) in cuts {
+            let at = at % lines.len();
+            match what {
+                0 => { lines.remove(at); }
+                1 => lines.insert(at, lines[at].clone()),
+                2 => lines[at].insert_str(0, "  "),
+                _ => lines[at] = lines[at].trim_start_matches("  ").to_owned(),
+            }
+        }
+        let text = lines.join("\n");
+        if let Some(expected) = streamed(&text) {
+            let (images, result) = read(Form::Nodes, &text);
+            if result.is_ok() {
+                proptest::prop_assert_eq!(shown(&images), expected, "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_printed_is_read_alike(
+        pods in proptest::collection::vec(
+            ("[a-z]{1,6}", proptest::collection::vec(("[a-z]{1,5}", "[a-z.]{1,8}/[a-z]{1,5}(:[0-9.]{1,4})?", "\\PC{0,40}"), 0..3)),
+            0..4,
+        )
+    ) {
+        let items: Vec<serde_json::Value> = pods
+            .iter()
+            .map(|(name, containers)| {
+                let containers: Vec<serde_json::Value> = containers
+                    .iter()
+                    .map(|(name, image, text)| serde_json::json!({
+                        "args": [text, "two\nlines\n"], "env": [{"name": name, "value": text}], "image": image, "name": name,
+                        "note": text, "terminationMessagePath": format!("{text}\n  image: {text}\n"),
+                    }))
+                    .collect();
+                serde_json::json!({"kind": "Pod", "metadata": {"annotations": {"a": text_of(name), name: "x: y"}, "name": name},
+                    "spec": {"containers": containers}})
+            })
+            .collect();
+        let list = serde_json::json!({"apiVersion": "v1", "items": items, "kind": "List"});
+        let yaml = serde_saphyr::to_string(&list).unwrap();
+        let (from_yaml, result) = read(Form::Objects, &yaml);
+        proptest::prop_assert!(result.is_ok(), "{:?} {}", result, yaml);
+        let (from_json, _) = read(Form::Objects, &list.to_string());
+        proptest::prop_assert_eq!(shown(&from_yaml), shown(&from_json), "{}", yaml);
+    }
+}
+
+fn text_of(name: &str) -> String {
+    format!("{name}:\n  - image: \"{name}\n")
+}
+
 proptest::proptest! {
     #[test]
     fn anything_is_read_or_refused(text in ".{0,300}") {
         let _ = read(Form::Guess, &text);
         let _ = read(Form::Objects, &text);
+    }
+
+    /// Cutting a stream into its values lets nothing pass that is no JSON, and refuses nothing that is.
+    #[test]
+    fn json_is_what_serde_json_takes(text in "[\\[\\]{}:,\"a1 \\n\\\\-]{0,30}", whole in "\\{(\"items\": ?\\[[{}, ]{0,8}\\]|\"a\": ?[01]{1,2}|[,{}\"]){0,3}\\}") {
+        for text in [format!("{{{text}"), format!("[{text}"), whole] {
+            let mut theirs = serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>();
+            let accepted = theirs.all(|value| value.is_ok_and(|v| v.is_object() || v.is_array()));
+            proptest::prop_assert_eq!(read(Form::Objects, &text).1.is_ok(), accepted, "{}", text);
+        }
     }
 
     #[test]

@@ -2,20 +2,47 @@
 
 use std::collections::HashMap;
 use std::io::BufRead;
+use std::marker::PhantomData;
 
-use serde_saphyr::granit_parser::{ErrorKind, Event, FallibleBufferedInput, Parser, ScalarStyle, Span};
+use serde_saphyr::granit_parser::{ErrorKind, Event, Parser, ParserTrait, ScalarStyle, Span, StrInput};
 
 use super::lines::Lines;
 use super::tree::{Keep, MAX_DEPTH, MAX_NODES, Node};
-use super::{Error, Reader, object};
+use super::{Error, Reader, items, object, thin};
 
-/// Reads to the end.
-pub(super) fn read<R: BufRead>(reader: &mut Reader<'_>, input: Lines<R>) -> Result<(), Error> {
+/// Reads to the end: lists item by item, whatever has another form as a stream.
+pub(super) fn read<R: BufRead>(reader: &mut Reader<'_>, mut input: Lines<R>) -> Result<(), Error> {
+    while items::read(reader, &mut input)? {}
+    stream(reader, input)
+}
+
+/// Reads to the end as a stream, in whatever form YAML may have.
+pub(super) fn stream<R: BufRead>(reader: &mut Reader<'_>, input: Lines<R>) -> Result<(), Error> {
+    let first_line = input.line();
     let chars = Chars { input, buffer: Vec::new(), at: 0 };
     let options = serde_saphyr::granit_parser::options! { emit_comments: false };
     let parser = Parser::new_from_fallible_iter_with_options(chars, options);
-    let mut walk = Walk { events: parser, reader, anchors: HashMap::new(), nodes: 0, anchored: 0 };
-    walk.documents()
+    Walk::new(parser, reader, first_line).documents()
+}
+
+/// The items of a list, of which the text begins in a line. Several may stand there only where one has none of its own lines.
+pub(super) fn read_items(reader: &mut Reader<'_>, text: &str, line: u64) -> Result<(), Error> {
+    // What was left out may have been misjudged, and the places of mistakes are wrong in what is left: then it is read as it is.
+    let thinned = thin::thin(text).and_then(|text| Walk::new(of_text(&text), reader, line).list().ok());
+    let items = match thinned {
+        Some(items) => items,
+        None => Walk::new(of_text(text), reader, line).list()?,
+    };
+    items.iter().try_for_each(|item| object::read(reader, item)).map_err(|cause| reader.error(line, 0, cause))
+}
+
+/// The fields of a list without its items.
+pub(super) fn read_frame(reader: &mut Reader<'_>, text: &str, line: u64) -> Result<(), Error> {
+    Walk::new(of_text(text), reader, line).documents()
+}
+
+fn of_text(text: &str) -> Parser<'_, StrInput<'_>> {
+    Parser::new_from_str_with_options(text, serde_saphyr::granit_parser::options! { emit_comments: false })
 }
 
 /// UTF-8 as characters.
@@ -80,11 +107,12 @@ fn no_utf8() -> ErrorKind {
     ErrorKind::InputDecoding { message: "this is not UTF-8 text".to_owned() }
 }
 
-type Events<R> = Parser<'static, FallibleBufferedInput<Chars<R>>>;
-
-struct Walk<'r, 'i, R: BufRead> {
-    events: Events<R>,
+struct Walk<'r, 'i, 'e, P> {
+    events: P,
     reader: &'r mut Reader<'i>,
+    /// The line in which the text begins.
+    first_line: u64,
+    lifetime: PhantomData<&'e ()>,
     /// What aliases of this document stand for.
     anchors: HashMap<usize, Node>,
     /// Values of this object, and values behind anchors of this document: both are limited.
@@ -92,21 +120,28 @@ struct Walk<'r, 'i, R: BufRead> {
     anchored: usize,
 }
 
-impl<R: BufRead> Walk<'_, '_, R> {
-    fn next(&mut self) -> Result<(Event<'static>, Span), Error> {
+impl<'r, 'i, 'e, P: ParserTrait<'e>> Walk<'r, 'i, 'e, P> {
+    fn new(events: P, reader: &'r mut Reader<'i>, first_line: u64) -> Self {
+        let (anchors, lifetime) = (HashMap::new(), PhantomData);
+        Self { events, reader, first_line, lifetime, anchors, nodes: 0, anchored: 0 }
+    }
+
+    fn next(&mut self) -> Result<(Event<'e>, Span), Error> {
         match self.events.next_event() {
             Some(Ok(next)) => Ok(next),
             Some(Err(error)) => {
                 let marker = error.marker();
                 let cause = format!("not valid YAML: {}", error.info());
-                Err(self.reader.error(marker.line().max(1) as u64, marker.col() as u64 + 1, cause))
+                let line = self.first_line + marker.line().max(1) as u64 - 1;
+                Err(self.reader.error(line, marker.col() as u64 + 1, cause))
             }
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
 
     fn error(&self, span: &Span, cause: impl Into<String>) -> Error {
-        self.reader.error(span.start.line().max(1) as u64, span.start.col() as u64 + 1, cause)
+        let line = self.first_line + span.start.line().max(1) as u64 - 1;
+        self.reader.error(line, span.start.col() as u64 + 1, cause)
     }
 
     fn documents(&mut self) -> Result<(), Error> {
@@ -158,6 +193,27 @@ impl<R: BufRead> Walk<'_, '_, R> {
         done.map_err(|cause| self.error(start, cause))
     }
 
+    /// The items of the text of a list.
+    fn list(&mut self) -> Result<Vec<Node>, Error> {
+        let mut items = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(items),
+                Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
+                Event::SequenceStart(..) => loop {
+                    let next = self.next()?;
+                    if matches!(next.0, Event::SequenceEnd) {
+                        break;
+                    }
+                    self.nodes = 0;
+                    items.push(self.node(next, 1, false)?);
+                },
+                _ => return Err(self.error(&span, "expected an item of the list")),
+            }
+        }
+    }
+
     /// The items of a list, each read and forgotten.
     fn items(&mut self) -> Result<(), Error> {
         loop {
@@ -171,7 +227,7 @@ impl<R: BufRead> Walk<'_, '_, R> {
         }
     }
 
-    fn key(&mut self, event: Event<'static>, span: &Span) -> Result<String, Error> {
+    fn key(&mut self, event: Event<'e>, span: &Span) -> Result<String, Error> {
         match event {
             Event::Scalar(text, ..) => Ok(text.into_owned()),
             Event::Alias(_) => Ok(String::new()),
@@ -183,7 +239,7 @@ impl<R: BufRead> Walk<'_, '_, R> {
         &mut self,
         entries: &mut Vec<(Box<str>, Node)>,
         key: String,
-        next: (Event<'static>, Span),
+        next: (Event<'e>, Span),
         depth: usize,
         scalars: bool,
     ) -> Result<(), Error> {
@@ -208,7 +264,7 @@ impl<R: BufRead> Walk<'_, '_, R> {
         }
     }
 
-    fn node(&mut self, next: (Event<'static>, Span), depth: usize, scalars: bool) -> Result<Node, Error> {
+    fn node(&mut self, next: (Event<'e>, Span), depth: usize, scalars: bool) -> Result<Node, Error> {
         let (event, _) = next;
         self.nodes += 1;
         if self.nodes > MAX_NODES || depth > MAX_DEPTH {
@@ -273,7 +329,7 @@ impl<R: BufRead> Walk<'_, '_, R> {
     }
 
     /// Passes over a value of which the first event was taken.
-    fn skip(&mut self, first: &Event<'static>) -> Result<(), Error> {
+    fn skip(&mut self, first: &Event<'e>) -> Result<(), Error> {
         let mut open = usize::from(matches!(first, Event::SequenceStart(..) | Event::MappingStart(..)));
         while open > 0 {
             match self.next()?.0 {
