@@ -148,9 +148,21 @@ fn directories_lists_and_standard_input_are_read() {
     let here = folder();
     write(here.path(), "rules/a.yaml", &format!("# ours\n{IDMS}---\n---\n{ITMS}"));
     write(here.path(), "rules/sub/notes.txt", "not rules");
+    write(here.path(), "rules/catalog.yaml", "apiVersion: v1\nkind: CatalogSource\nmetadata: {name: c}\n");
     write(here.path(), "both.json", &json!({ "apiVersion": "v1", "kind": "List", "items": [] }).to_string());
     let of_directory = airlock(here.path(), &["rules", "render", "rules", "both.json"]);
     assert!(of_directory.status.success(), "{}", err(&of_directory));
+    assert!(
+        err(&of_directory).contains("rules/catalog.yaml:2: CatalogSource `c` passed over"),
+        "{}",
+        err(&of_directory)
+    );
+    write(here.path(), "slip/a.yaml", &IDMS.replace("MirrorSet", "Mirrorset"));
+    assert_eq!(
+        airlock(here.path(), &["rules", "render", "slip"]).status.code(),
+        Some(2),
+        "a misspelt kind is no other kind"
+    );
     let mut child = Command::new(env!("CARGO_BIN_EXE_airlock"))
         .args(["rules", "render", "-", "--style", "plain"])
         .stdin(Stdio::piped())

@@ -30,10 +30,12 @@ impl Edit {
     }
 }
 
-/// The text with all edits. Of edits that overlap the first stays.
+/// The text with all edits. Of edits that overlap the first stays, and one that comes twice (an entry that YAML's aliases
+/// repeat is one text) is done once.
 pub fn apply(text: &str, edits: &[Edit]) -> String {
     let mut sorted: Vec<&Edit> = edits.iter().collect();
     sorted.sort_by_key(|edit| (edit.range.start, edit.range.end));
+    sorted.dedup();
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for edit in sorted {
@@ -56,6 +58,14 @@ pub(crate) fn line_start(text: &str, at: usize) -> usize {
 /// The byte after the newline of the line of a byte.
 pub(crate) fn line_end(text: &str, at: usize) -> usize {
     text[at..].find('\n').map_or(text.len(), |newline| at + newline + 1)
+}
+
+/// Whether the bytes are the value itself, on one line, in quotes or without: only then can they be replaced by another
+/// value (a folded text, or one with escapes, cannot).
+pub(crate) fn is_written_plainly(text: &str, range: &Range<usize>, value: &str) -> bool {
+    let written = text.get(range.clone()).unwrap_or_default();
+    let quoted = |quote: char| written.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) == Some(value);
+    written == value || quoted('"') || quoted('\'')
 }
 
 /// Whether the value at a byte is an item of a block list and alone on its lines, so that deleting lines deletes it and

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Lint;
 use crate::convert::icsp::{owns_lines, requote};
-use crate::edit::{Edit, is_own_item};
+use crate::edit::{Edit, is_own_item, is_written_plainly};
 use crate::objects::{Kind, Origin, Policy, Text};
 use crate::problem::{Problem, Severity, code};
 use crate::render::refuse::proposed;
@@ -108,9 +108,11 @@ fn refused_text(lint: &mut Lint<'_>, id: &'static str, origin: Origin, text: &Te
     let what = if id == "MR001" { "source" } else { "mirror" };
     let finding = lint.at(id, origin, Some(text), format!("`{}` cannot be a {what}", text.value));
     if let Some(better) = better {
-        let old = &objects.files[file].text[text.mark.range()];
         finding.help(format!("write `{better}`"));
-        finding.edit(file, Edit::replace(text.mark.range(), requote(old, &better)));
+        let (whole, range) = (&objects.files[file].text, text.mark.range());
+        if is_written_plainly(whole, &range, &text.value) {
+            finding.edit(file, Edit::replace(range.clone(), requote(&whole[range], &better)));
+        }
     }
 }
 

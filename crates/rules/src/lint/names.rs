@@ -2,7 +2,7 @@
 
 use super::Lint;
 use crate::convert::icsp::requote;
-use crate::edit::Edit;
+use crate::edit::{Edit, is_written_plainly};
 use crate::objects::Origin;
 use crate::scope::{host, path};
 
@@ -120,10 +120,12 @@ fn index(lint: &mut Lint<'_>, origin: Origin) {
     let file = objects.sets[origin.set].file;
     let text = &objects.entry(origin).source;
     let better = text.value.replacen("index.docker.io", "docker.io", 1);
-    let old = &objects.files[file].text[text.mark.range()];
-    let edit = Edit::replace(text.mark.range(), requote(old, &better));
+    let (whole, range) = (&objects.files[file].text, text.mark.range());
     let finding = lint.at("MR016", origin, None, format!("`{}` never matches", text.value));
-    finding.help(format!("write `{better}`")).edit(file, edit);
+    finding.help(format!("write `{better}`"));
+    if is_written_plainly(whole, &range, &text.value) {
+        finding.edit(file, Edit::replace(range.clone(), requote(&whole[range], &better)));
+    }
 }
 
 /// The source with Docker Hub's other names replaced, for telling whether two sources mean the same content.

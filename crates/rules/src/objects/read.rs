@@ -44,10 +44,15 @@ impl Objects {
 
     /// Reads what can be read, and says what is wrong with the rest.
     pub fn read(files: &[(String, String)], others: Others) -> (Self, Vec<Problem>) {
+        Self::read_each(files.iter().map(|(name, text)| (name.as_str(), text.as_str(), others)))
+    }
+
+    /// The same with a choice for each file, as (name, text, choice).
+    pub fn read_each<'f>(files: impl IntoIterator<Item = (&'f str, &'f str, Others)>) -> (Self, Vec<Problem>) {
         let mut objects = Self::default();
         let mut problems = Vec::new();
-        for (name, text) in files {
-            let file = SourceFile { name: Arc::from(name.as_str()), text: Arc::from(text.as_str()) };
+        for (name, text, others) in files {
+            let file = SourceFile { name: Arc::from(name), text: Arc::from(text) };
             let mut reader = Reader {
                 name,
                 text,
@@ -61,6 +66,25 @@ impl Objects {
             objects.files.push(file);
         }
         (objects, problems)
+    }
+
+    /// The problem that an object of another kind is.
+    pub fn other_kind(&self, other: &Other) -> Problem {
+        let file = &self.files[other.file];
+        let mark = other.node.get("kind").map_or(other.node.mark, |kind| kind.mark);
+        let message = format!("`{}` is not a kind of mirror rules", other.kind);
+        let problem = Problem::at(code::KIND, &file.name, &file.text, mark, message);
+        match other.meant() {
+            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+            None => problem,
+        }
+    }
+}
+
+impl Other {
+    /// The kind of mirror rules that was probably meant.
+    pub fn meant(&self) -> Option<&'static str> {
+        nearest(&self.kind, Kind::ALL.map(Kind::as_str))
     }
 }
 

@@ -9,7 +9,7 @@ use airlock_rules::convert::images::{Listed, Scope, from_images, list};
 use airlock_rules::convert::{Note, conf, mapping, policy, scope};
 use airlock_rules::render::Base;
 use airlock_rules::resolve::Node;
-use airlock_rules::{Objects, Policy, Problem};
+use airlock_rules::{Objects, Others, Policy, Problem};
 
 use crate::args::rules::{ConvertArgs, MigrateStyle, PolicyArg, ScopeArg};
 use crate::commands::rules::input;
@@ -107,8 +107,13 @@ fn files(args: &ConvertArgs, images: &[Listed]) -> Result<u8, Failure> {
         MigrateStyle::Oc => Style::Oc,
     };
     let (mut converted, mut failed) = (Vec::new(), None);
-    for (name, text) in input::texts(&args.files)? {
-        match convert(args, &name, &text, style, images) {
+    for file in input::given(&args.files)? {
+        let other = || Objects::read(&[(file.name.clone(), file.text.clone())], Others::Keep).0.sets.is_empty();
+        if file.found && other() {
+            eprintln!("note: {}: passed over, no mirror rules in it", file.name);
+            continue;
+        }
+        match convert(args, &file.name, &file.text, style, images) {
             Ok(file) => converted.push(file),
             // As with oc, the other files are still converted; ours are all or nothing.
             Err(failure) if style == Style::Oc => {

@@ -38,21 +38,57 @@ pub(crate) fn text(path: &Path) -> Result<String, Failure> {
     }
 }
 
+/// A file of the command line, or one found below a directory of it.
+pub(crate) struct Given {
+    /// As it was written, or its path.
+    pub name: String,
+    /// Its whole text.
+    pub text: String,
+    /// Nobody named it: what else lies beside rules is passed over.
+    pub found: bool,
+}
+
 /// Files as (name, text); of directories the YAML and JSON files below them, by name.
 pub(crate) fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
+    Ok(given(paths)?.into_iter().map(|file| (file.name, file.text)).collect())
+}
+
+/// The same, knowing which of them were named.
+pub(crate) fn given(paths: &[PathBuf]) -> Result<Vec<Given>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            let before = files.len();
-            directory(path, 0, &mut files)?;
-            if files.len() == before {
+            let mut found = Vec::new();
+            directory(path, 0, &mut found)?;
+            if found.is_empty() {
                 return Err(unreadable(path, "no .yaml, .yml or .json file in it"));
             }
+            files.extend(found.into_iter().map(|path| (path, true)));
         } else {
-            files.push(path.clone());
+            files.push((path.clone(), false));
         }
     }
-    files.into_iter().map(|path| Ok((path.display().to_string(), text(&path)?))).collect()
+    let read =
+        |(path, found): (PathBuf, bool)| Ok(Given { name: path.display().to_string(), text: text(&path)?, found });
+    files.into_iter().map(read).collect()
+}
+
+/// Reads given files; objects of other kinds are kept.
+pub(crate) fn read(files: &[Given]) -> (Objects, Vec<Problem>) {
+    let choice = |file: &Given| if file.found { Others::Keep } else { Others::Refuse };
+    Objects::read_each(files.iter().map(|file| (file.name.as_str(), file.text.as_str(), choice(file))))
+}
+
+/// Objects of other kinds found below a directory: a word about each, or an error where a kind was probably misspelt.
+pub(crate) fn pass_over(objects: &Objects, problems: &mut Vec<Problem>) {
+    for other in &objects.others {
+        let problem = objects.other_kind(other);
+        if other.meant().is_some() {
+            problems.push(problem);
+        } else {
+            eprintln!("note: {}:{}: {} `{}` passed over", problem.file, problem.line, other.kind, other.name);
+        }
+    }
 }
 
 fn directory(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
@@ -75,11 +111,12 @@ fn directory(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
 
 /// The objects of files and of the cluster's image configuration; warnings go to stderr.
 pub(crate) fn objects(paths: &[PathBuf], image_config: Option<&Path>) -> Result<Objects, Failure> {
-    let mut files = texts(paths)?;
+    let mut files = given(paths)?;
     if let Some(path) = image_config {
-        files.push((path.display().to_string(), text(path)?));
+        files.push(Given { name: path.display().to_string(), text: text(path)?, found: false });
     }
-    let (objects, problems) = Objects::read(&files, Others::Refuse);
+    let (objects, mut problems) = read(&files);
+    pass_over(&objects, &mut problems);
     if problems.iter().any(|p| p.severity == Severity::Error) {
         return Err(Problems(problems).into());
     }

@@ -5,12 +5,14 @@ use std::path::Path;
 use airlock_oci::Error;
 use airlock_rules::convert::images::list;
 use airlock_rules::lint::{CATALOGUE, Files, Finding, Input, catalogue, fixed, lint, report, without_allowed};
+use airlock_rules::objects::Other;
 use airlock_rules::problem::code;
 use airlock_rules::yaml::{self, Node};
 use airlock_rules::{Objects, Others, Problem, Problems, Severity};
 use base64::Engine;
 
 use crate::args::rules::{LintArgs, LintFormat, Profile};
+use crate::commands::rules::input::Given;
 use crate::commands::rules::{input, observe};
 use crate::exit::Failure;
 use crate::output::{self, Format};
@@ -161,18 +163,20 @@ fn fix(objects: &Objects, findings: &[Finding]) -> Result<usize, Failure> {
 }
 
 fn read(args: &LintArgs) -> Result<Input, Failure> {
-    let mut files = input::texts(&args.files)?;
+    let mut files = input::given(&args.files)?;
     if let Some(path) = &args.cluster.image_config {
-        files.push((path.display().to_string(), input::text(path)?));
+        files.push(Given { name: path.display().to_string(), text: input::text(path)?, found: false });
     }
-    let (objects, mut problems) = Objects::read(&files, Others::Keep);
     // Lint knows two kinds more than rendering, and no others.
-    for other in objects.others.iter().filter(|o| o.kind != "MachineConfig" && o.kind != "ConfigMap") {
-        let file = &objects.files[other.file];
-        let mark = other.node.get("kind").map_or(other.node.mark, |kind| kind.mark);
-        let message = format!("`{}` is not a kind of mirror rules", other.kind);
-        problems.push(Problem::at(code::KIND, &file.name, &file.text, mark, message));
-    }
+    let all = files.iter().map(|file| (file.name.as_str(), file.text.as_str(), Others::Keep));
+    let (mut objects, mut problems) = Objects::read_each(all);
+    let (known, unknown): (Vec<Other>, Vec<Other>) =
+        objects.others.drain(..).partition(|other| other.kind == "MachineConfig" || other.kind == "ConfigMap");
+    let (found, named): (Vec<Other>, Vec<Other>) = unknown.into_iter().partition(|other| files[other.file].found);
+    problems.extend(named.iter().map(|other| objects.other_kind(other)));
+    objects.others = found;
+    input::pass_over(&objects, &mut problems);
+    objects.others = known;
     let (base, payload) = input::cluster(&args.cluster)?;
     let images = match &args.images {
         None => None,
