@@ -49,11 +49,11 @@ impl Desk {
     /// `cluster …`; whatever comes of it, no secret is in what is printed.
     #[track_caller]
     fn run(&self, arguments: &[&str], code: i32) -> Outcome {
-        self.clean(self.binary.run([&["cluster"], arguments].concat()), code)
+        Self::clean(self.binary.run([&["cluster"], arguments].concat()), code)
     }
 
     #[track_caller]
-    fn clean(&self, outcome: Outcome, code: i32) -> Outcome {
+    fn clean(outcome: Outcome, code: i32) -> Outcome {
         let outcome = outcome.expect_code(code);
         let printed = format!("{}{}", outcome.stdout, outcome.stderr);
         for secret in [ROBOT, PUSHER, "hunter"] {
@@ -70,7 +70,7 @@ impl Desk {
             "cd {} && printf '%s\\n' '{input}' | {AIRLOCK} cluster {arguments}",
             self.binary.folder().display()
         );
-        self.clean(shell.run(["-c", &script]), code)
+        Self::clean(shell.run(["-c", &script]), code)
     }
 }
 

@@ -98,7 +98,6 @@ fn a_duplicate_key_and_broken_yaml_are_shown() {
 #[test]
 fn sections_of_a_later_version_are_refused_at_their_line() {
     for (section, text) in [
-        ("mirror.platform", "  platform:\n    channels:\n      - name: stable-4.18\n"),
         ("mirror.operators", "  operators:\n    - catalog: registry.redhat.io/redhat/redhat-operator-index:v4.18\n"),
         (
             "mirror.helm",

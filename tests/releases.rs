@@ -489,3 +489,34 @@ fn skopeo_finds_payload_and_components_through_the_generated_rules() {
         assert!(copied.status.success(), "{name}: {}", String::from_utf8_lossy(&copied.stderr));
     }
 }
+
+#[test]
+fn a_release_in_an_archive_of_oc_mirror_loads_without_a_network() {
+    let (Some(tar), Some(upstream)) = (tools::need("tar"), upstream()) else { return };
+    let Some(target) = Target::airlock(Path::new(AIRLOCK), Access::default()) else { return };
+    let here = binary(&upstream);
+    let isc = upstream.isc("rel-01-head");
+    let (outcome, archive) = to_disk(&here, &isc, &[]);
+    outcome.expect_code(0);
+    // Storage and working directory in one tar, without anything of ours (oc-mirror 3.7).
+    let theirs = here.folder().join("theirs");
+    fs::create_dir(&theirs).expect("make a folder");
+    let run = |arguments: &[&str]| {
+        let status = Command::new(&tar).args(arguments).status().expect("run tar");
+        assert!(status.success(), "tar {arguments:?}");
+    };
+    let (unpacked, made) = (here.folder().join("unpacked"), theirs.join(PART));
+    fs::create_dir(&unpacked).expect("make a folder");
+    let (from, place, to) = (archive.display().to_string(), unpacked.display().to_string(), made.display().to_string());
+    run(&["-xf", &archive.join(PART).display().to_string(), "-C", &place, "docker"]);
+    run(&["-cf", &to, "-C", &place, "docker", "-C", &from, "working-dir/signatures", "working-dir/hold-release"]);
+
+    let there = Binary::new(AIRLOCK)
+        .env("CONTAINERS_REGISTRIES_CONF", "/dev/null")
+        .env("UPDATE_URL_OVERRIDE", "http://127.0.0.1:1/graph");
+    load(&there, &isc, &theirs, &target).expect_code(0);
+    let wanted = Wanted::of(upstream.world(), &upstream.expected("rel-01-head"));
+    let found = wanted.differences(&target.contents(), |d| target.bytes(d), "", false);
+    assert_eq!(found, Vec::<String>::new());
+    assert!(resource(&theirs, "signature-configmap.yaml").exists(), "the cluster can trust it");
+}

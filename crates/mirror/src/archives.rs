@@ -18,7 +18,10 @@ use airlock_store::{Region, Storage};
 use async_trait::async_trait;
 
 use crate::plan::origins::{GRAPHS, SIGNATURES};
-use crate::plan::{Documents, Origins, Plan};
+use crate::plan::{Documents, Origins, Plan, Release};
+
+/// Where payloads are published: oc-mirror keeps only the tag of one.
+const PUBLISHED: &str = "quay.io/openshift-release-dev/ocp-release:latest";
 
 /// Where the documents of a plan lie in an archive.
 pub const DOCUMENTS: &str = "airlock/";
@@ -153,7 +156,13 @@ impl Archives {
     pub fn origins(&self) -> Result<Origins, Error> {
         let (mut documents, mut releases) = (Documents::new(), Vec::new());
         for opened in &self.list {
-            let Opened::Ours { archive, plan } = opened else { continue };
+            let (archive, plan) = match opened {
+                Opened::Ours { archive, plan } => (archive, plan),
+                Opened::Theirs(foreign) => {
+                    of_theirs(foreign, &mut documents, &mut releases)?;
+                    continue;
+                }
+            };
             for slot in archive.slots() {
                 let Some(name) = slot.path.strip_prefix(DOCUMENTS) else { continue };
                 let kept = [GRAPHS, SIGNATURES].iter().any(|folder| name.starts_with(folder));
@@ -161,7 +170,7 @@ impl Archives {
                     continue;
                 }
                 if let Some(bytes) = archive.file(&slot.path)? {
-                    documents.insert(name.to_owned(), bytes.into());
+                    documents.insert(name.to_owned(), bytes);
                 }
             }
             releases.extend(plan.releases.iter().cloned());
@@ -250,6 +259,32 @@ impl Archives {
         )
         .hint("mirror it into an archive on the connected side; `airlock archive ls DIR` shows what this one holds")
     }
+}
+
+/// The graphs and signatures in oc-mirror's working directory, where oc-mirror 3.6 has them.
+fn of_theirs(foreign: &Foreign, documents: &mut Documents, releases: &mut Vec<Release>) -> Result<(), Error> {
+    for (name, bytes) in foreign.files("hold-release/cincinnati-graph-data/")? {
+        documents.entry(format!("{GRAPHS}{name}")).or_insert_with(|| bytes.into());
+    }
+    for (name, bytes) in foreign.files(SIGNATURES)? {
+        // `4.18.1-x86_64-sha256-<hex>`: whatever has another name is no signature of a release.
+        let Some((tag, hex)) = name.split_once("-sha256-") else { continue };
+        let (Ok(tag), Ok(digest)) = (Tag::new(tag), format!("sha256:{hex}").parse::<Digest>()) else { continue };
+        let Ok(published) = PUBLISHED.parse::<Reference>() else { continue };
+        let (registry, repository) = (published.registry().clone(), published.repository().clone());
+        let document = format!("{SIGNATURES}{name}");
+        documents.entry(document.clone()).or_insert_with(|| bytes.into());
+        releases.push(Release {
+            version: String::new(),
+            architecture: String::new(),
+            source: Reference::new(registry, repository, Some(tag.clone()), Some(digest.clone())),
+            digest,
+            tag,
+            signature: Some(document),
+            reasons: Vec::new(),
+        });
+    }
+    Ok(())
 }
 
 impl Storage for Archives {

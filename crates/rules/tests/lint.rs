@@ -688,7 +688,9 @@ fn two_thousand_rules_and_ten_thousand_images_take_no_time() {
     let entries =
         |from: usize| (from..from + 1_000).map(|n| format!("r{}.corp.io/ns{n}=m.lab:5000/r{}/ns{n} ", n % 50, n % 50));
     let texts = [idms(&entries(0).collect::<String>()), itms(&entries(1_000).collect::<String>())];
-    let images: String = (0..10_000).map(|n| format!("r{}.corp.io/ns{}/team/app{n}:v1\n", n % 50, n % 2_000)).collect();
+    let images: Vec<String> =
+        (0..10_000).map(|n| format!("r{}.corp.io/ns{}/team/app{n}:v1\n", n % 50, n % 2_000)).collect();
+    let images = images.concat();
     let input = with_images(&texts, &images);
     let start = std::time::Instant::now();
     let found = lint(&input);

@@ -35,6 +35,14 @@ pub(crate) struct Change {
     pub force: bool,
 }
 
+fn request(method: Method, address: &str, media_type: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, Failure> {
+    let mut request = Request::builder().method(method).uri(address).header("Accept", "application/json");
+    if !media_type.is_empty() {
+        request = request.header("Content-Type", media_type);
+    }
+    request.body(body).map_err(|e| Error::new(ErrorKind::Invalid, format!("ask for `{address}`"), e).into())
+}
+
 impl Cluster {
     /// The cluster of the kubeconfig, or the one that this pod runs in.
     pub(crate) async fn connect(args: &KubeArgs) -> Result<Self, Failure> {
@@ -64,7 +72,7 @@ impl Cluster {
 
     /// The text of an object or list; `None` where there is no such thing.
     pub(crate) async fn get(&self, path: &str) -> Result<Option<String>, Failure> {
-        let request = self.request(Method::GET, path, "", Vec::new())?;
+        let request = request(Method::GET, path, "", Vec::new())?;
         match self.client.request_text(request).await {
             Ok(text) => Ok(Some(text)),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
@@ -88,22 +96,8 @@ impl Cluster {
 
     async fn send(&self, address: &str, media_type: &str, body: &Value, what: &str) -> Result<(), Failure> {
         let body = serde_json::to_vec(body).map_err(|e| Error::new(ErrorKind::Invalid, what, e))?;
-        let request = self.request(Method::PATCH, address, media_type, body)?;
+        let request = request(Method::PATCH, address, media_type, body)?;
         self.client.request_text(request).await.map(drop).map_err(|error| self.failed(what, &error))
-    }
-
-    fn request(
-        &self,
-        method: Method,
-        address: &str,
-        media_type: &str,
-        body: Vec<u8>,
-    ) -> Result<Request<Vec<u8>>, Failure> {
-        let mut request = Request::builder().method(method).uri(address).header("Accept", "application/json");
-        if !media_type.is_empty() {
-            request = request.header("Content-Type", media_type);
-        }
-        request.body(body).map_err(|e| Error::new(ErrorKind::Invalid, format!("ask for `{address}`"), e).into())
     }
 
     /// What went wrong, with what helps. The message of the API server is for its users; a body never gets into it.

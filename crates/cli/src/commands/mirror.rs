@@ -169,9 +169,9 @@ fn settings(args: &MirrorArgs, workflow: &Workflow) -> Result<Settings, Failure>
 /// Settings that say nothing but how releases are found.
 pub(crate) fn releases(args: &PlatformArgs) -> Settings {
     // A retry may be run from another folder.
-    let absolute = |place: &String| match place.contains("://") {
-        true => place.clone(),
-        false => std::path::absolute(place).map_or_else(|_| place.clone(), |p| p.display().to_string()),
+    let absolute = |place: &String| match std::path::absolute(place) {
+        Ok(path) if !place.contains("://") => path.display().to_string(),
+        _ => place.clone(),
     };
     Settings {
         ignore_release_signature: args.ignore_release_signature,

@@ -46,7 +46,10 @@ pub fn explain(plan: &Plan, what: &str) -> Vec<Explanation> {
                     format!("{kind} of its manifest {}", a.subject)
                 })
                 .or_else(|| plan.blobs_of(image).contains(digest).then(|| "one of its blobs".to_owned())),
-            None => (image.name.contains(what) || image.source.to_string().contains(what))
+            // Components of a release are pulled by digest: it is the name at the destination that says what they are.
+            None => [&image.name, &image.source.to_string(), &format!("{}:{}", image.repository, image.tag)]
+                .iter()
+                .any(|name| name.contains(what))
                 .then(|| "the image itself".to_owned()),
         };
         if let Some(role) = role {

@@ -92,7 +92,7 @@ impl Reader<'_> {
             .buffered(PARALLEL_PAYLOADS);
         while let Some((chosen, result)) = read.next().await {
             match result {
-                Ok(release) => self.add(platform, chosen, release, &mut found)?,
+                Ok(release) => add(platform, chosen, release, &mut found)?,
                 Err(error) => found.missing.push(missing(&chosen.name, chosen.reasons, &error)),
             }
         }
@@ -251,57 +251,57 @@ impl Reader<'_> {
         self.cache.set_note(PAYLOAD_NOTES, &key, &contents);
         Ok(contents)
     }
+}
 
-    fn add(
-        &self,
-        platform: &Releases,
-        chosen: Chosen,
-        (release, contents, signature): (Release, Contents, Option<Signature>),
-        found: &mut Found,
-    ) -> Result<(), Error> {
-        let repository =
-            |path: &str| Repository::new(path).map_err(|e| Error::new(ErrorKind::Invalid, "name a release", e));
-        let tag = &release.tag;
-        let because = |what: String| -> Vec<Reason> {
-            let told = |r: &Reason| Reason { what: format!("{what}: {}", r.what), ..r.clone() };
-            chosen.reasons.iter().map(told).collect()
-        };
-        let mut want = |name: String, source: &Reference, kind, reasons, path: &str, tag: Tag| -> Result<(), Error> {
-            found.wanted.push(Wanted {
-                name,
-                source: source.clone(),
-                kind,
-                reasons,
-                repository: repository(path)?,
-                tag: Some(tag),
-                platforms: platform.platforms.clone(),
-            });
-            Ok(())
-        };
-        let payload = because(format!("release {}", release.version));
-        want(release.source.to_string(), &release.source, Kind::Release, payload, PAYLOADS, tag.clone())?;
-        for (name, image) in &contents.components {
-            let reasons = because(format!("component `{name}` of release {}", release.version));
-            let tag = tag_of(&format!("{tag}-{name}"))?;
-            want(image.to_string(), image, Kind::ReleaseContent, reasons, COMPONENTS, tag)?;
-        }
-        let disks = if platform.kube_virt_container { contents.kubevirt.unwrap_or_default() } else { Vec::new() };
-        if platform.kube_virt_container && disks.is_empty() {
-            found.warnings.push(format!("release {} names no KubeVirt disk for its architecture", release.version));
-        }
-        let several = disks.len() > 1;
-        for (machine, disk) in &disks {
-            let suffix = if several { format!("-{machine}") } else { String::new() };
-            let reasons = because(format!("KubeVirt disk of release {}", release.version));
-            let tag = tag_of(&format!("{tag}-kube-virt-container{suffix}"))?;
-            want(disk.to_string(), disk, Kind::ReleaseContent, reasons, COMPONENTS, tag)?;
-        }
-        if let (Some(name), Some(signature)) = (&release.signature, signature) {
-            found.documents.insert(name.clone(), signature.bytes);
-        }
-        found.releases.push(release);
+/// Takes a release into what was found: its payload, its components, its disks.
+fn add(
+    platform: &Releases,
+    chosen: Chosen,
+    (release, contents, signature): (Release, Contents, Option<Signature>),
+    found: &mut Found,
+) -> Result<(), Error> {
+    let repository =
+        |path: &str| Repository::new(path).map_err(|e| Error::new(ErrorKind::Invalid, "name a release", e));
+    let tag = &release.tag;
+    let because = |what: String| -> Vec<Reason> {
+        let told = |r: &Reason| Reason { what: format!("{what}: {}", r.what), ..r.clone() };
+        chosen.reasons.iter().map(told).collect()
+    };
+    let mut want = |name: String, source: &Reference, kind, reasons, path: &str, tag: Tag| -> Result<(), Error> {
+        found.wanted.push(Wanted {
+            name,
+            source: source.clone(),
+            kind,
+            reasons,
+            repository: repository(path)?,
+            tag: Some(tag),
+            platforms: platform.platforms.clone(),
+        });
         Ok(())
+    };
+    let payload = because(format!("release {}", release.version));
+    want(release.source.to_string(), &release.source, Kind::Release, payload, PAYLOADS, tag.clone())?;
+    for (name, image) in &contents.components {
+        let reasons = because(format!("component `{name}` of release {}", release.version));
+        let tag = tag_of(&format!("{tag}-{name}"))?;
+        want(image.to_string(), image, Kind::ReleaseContent, reasons, COMPONENTS, tag)?;
     }
+    let disks = if platform.kube_virt_container { contents.kubevirt.unwrap_or_default() } else { Vec::new() };
+    if platform.kube_virt_container && disks.is_empty() {
+        found.warnings.push(format!("release {} names no KubeVirt disk for its architecture", release.version));
+    }
+    let several = disks.len() > 1;
+    for (machine, disk) in &disks {
+        let suffix = if several { format!("-{machine}") } else { String::new() };
+        let reasons = because(format!("KubeVirt disk of release {}", release.version));
+        let tag = tag_of(&format!("{tag}-kube-virt-container{suffix}"))?;
+        want(disk.to_string(), disk, Kind::ReleaseContent, reasons, COMPONENTS, tag)?;
+    }
+    if let (Some(name), Some(signature)) = (&release.signature, signature) {
+        found.documents.insert(name.clone(), signature.bytes);
+    }
+    found.releases.push(release);
+    Ok(())
 }
 
 /// KubeVirt's disks of a release, by machine architecture. Of a payload for all architectures, there are disks for two (oc-mirror 5.6).

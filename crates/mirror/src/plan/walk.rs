@@ -117,7 +117,7 @@ pub(super) fn two_sizes(digest: &Digest, one: u64, other: u64) -> Error {
 impl Walk {
     /// Looks a name up and follows everything it names.
     pub(crate) async fn image(&self, name: &Reference, platforms: &[Platform]) -> Result<Graph, Error> {
-        if let Some(graph) = self.from_cache(name, platforms).await? {
+        if let Some(graph) = self.remembered(name, platforms).await? {
             return Ok(graph);
         }
         let (root, place) = self.root(name).await?;
@@ -151,7 +151,7 @@ impl Walk {
     }
 
     /// An image by digest of which everything is known from before, so that nobody need be asked.
-    async fn from_cache(&self, name: &Reference, platforms: &[Platform]) -> Result<Option<Graph>, Error> {
+    async fn remembered(&self, name: &Reference, platforms: &[Platform]) -> Result<Option<Graph>, Error> {
         let Some(seen) =
             self.seen_key(name, platforms).and_then(|key| self.cache.note::<Seen>(SEEN_NOTES, &key, Some(SEEN_FOR)))
         else {

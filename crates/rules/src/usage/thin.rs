@@ -110,7 +110,7 @@ fn after_dashes(indent: usize, rest: &str) -> (usize, &str) {
 fn key_and_value(rest: &str) -> Option<Option<(&str, &str)>> {
     let (key, after) = match rest.chars().next()? {
         quote @ ('"' | '\'') => {
-            let Some((key, after)) = rest[1..].split_once(quote) else { return None };
+            let (key, after) = rest[1..].split_once(quote)?;
             if key.contains('\\') {
                 return None;
             }

@@ -21,11 +21,18 @@ use crate::storage::{ReferrerIndex, Region, Storage, referrer_index};
 /// A link is a digest as text; anything longer is not one.
 const MAX_LINK_BYTES: u64 = 256;
 
+/// oc-mirror's working directory in its archives (oc-mirror 3.7).
+const WORKING_DIR: &str = "working-dir/";
+/// The largest file of it that is read (bytes): graphs have a few MiB, signatures less than one KiB.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// One or more tar files of oc-mirror's, as one storage.
 pub struct Foreign {
     directory: PathBuf,
     blobs: HashMap<Digest, Region>,
     repositories: BTreeMap<Repository, RepositoryContents>,
+    /// Files of the working directory, by their path below it.
+    files: BTreeMap<String, Region>,
     /// Made when it is asked for first, once, while others wait: it takes reading every manifest.
     referrers: Mutex<Option<Arc<ReferrerIndex>>>,
 }
@@ -37,6 +44,7 @@ impl Foreign {
             directory: directory.to_owned(),
             blobs: HashMap::new(),
             repositories: BTreeMap::new(),
+            files: BTreeMap::new(),
             referrers: Mutex::default(),
         };
         for (_, path) in parts_in(directory)? {
@@ -81,9 +89,27 @@ impl Foreign {
                 if let Some(digest) = std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok()) {
                     add_link(&mut self.repositories, entry_path, &digest);
                 }
+            } else if let Some(name) = entry_path.strip_prefix(WORKING_DIR) {
+                let region = Region { file: Arc::clone(&file), offset: entry.data, len: entry.size };
+                self.files.insert(name.to_owned(), region);
             }
         }
         Ok(())
+    }
+
+    /// Files of oc-mirror's working directory below a folder (`signatures/`), by their names there; those of more than 64 MiB are left out.
+    pub fn files(&self, folder: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let below = self.files.iter().filter_map(|(path, region)| Some((path.strip_prefix(folder)?, region)));
+        below
+            .filter(|(name, region)| !name.contains('/') && region.len <= MAX_FILE_BYTES)
+            .map(|(name, region)| {
+                let mut bytes = vec![0u8; region.len as usize];
+                region.file.read_exact_at(&mut bytes, region.offset).map_err(|e| {
+                    Error::io(format!("read `{folder}{name}` of the archive in {}", self.directory.display()), &e)
+                })?;
+                Ok((name.to_owned(), bytes))
+            })
+            .collect()
     }
 
     /// Where the content of a digest lies.

@@ -152,6 +152,15 @@ async fn program(opened: &Opened, tool: Tool, system: Option<System>, to: &Path)
         return Err(Error::new(ErrorKind::NotFound, what(), cause).into());
     };
     let values: Vec<(Slot, String)> = tool.slots().iter().map(|slot| (*slot, value(payload, *slot))).collect();
+    if !opened.named && tool.slots().contains(&Slot::Image) {
+        return Err(Failure::usage(
+            format!(
+                "`{}` must name its release, and an image in a layout has no name that a cluster could pull",
+                tool.name()
+            ),
+            "copy the release to a registry (`airlock image copy`), and extract the program from there",
+        ));
+    }
     for (slot, value) in &values {
         tools::fits(*slot, value)?;
     }

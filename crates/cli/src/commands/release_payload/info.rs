@@ -108,9 +108,10 @@ pub(super) async fn run(args: InfoArgs, events: &Events) -> Result<u8, Failure> 
         output::text(&format!("{}\n", component.image))?;
         return Ok(0);
     }
-    let (sizes, total) = match views.sizes {
-        true => sizes(&opened).await.map(|(sizes, total)| (Some(sizes), total))?,
-        false => (None, Total::default()),
+    let (sizes, total) = if views.sizes {
+        sizes(&opened).await.map(|(sizes, total)| (Some(sizes), total))?
+    } else {
+        (None, Total::default())
     };
     let versions = ComponentVersions::of(&payload.references);
     match &args.output {

@@ -39,6 +39,8 @@ pub(crate) async fn extract(args: ExtractArgs, look: Look) -> Result<u8, Failure
 struct Opened {
     source: Arc<dyn Source>,
     payload: Payload,
+    /// Whether its name means something to others: that of an image in a layout is made up.
+    named: bool,
 }
 
 /// Finds a release and reads it.
@@ -58,7 +60,8 @@ async fn open(release: &str, place: &WhereArgs, events: &Events) -> Result<Opene
     };
     let parts = Parts { boot_images: false, platform: place.platform.clone() };
     let payload = Payload::read(source.as_ref(), &name, parts).await?;
-    Ok(Opened { source, payload })
+    let named = place.from.is_some() || matches!(image::parse(release)?, image::Place::Registry(_));
+    Ok(Opened { source, payload, named })
 }
 
 impl Opened {
