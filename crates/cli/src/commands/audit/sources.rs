@@ -1,7 +1,7 @@
 //! Files, folders and standard input to images in use.
 
 use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use airlock_oci::Error;
@@ -102,7 +102,7 @@ fn folder(path: &Path, form: Form, images: &mut Images, look: Look) -> Result<()
     for file in &files {
         let name = file.display().to_string();
         let read = File::open(file).map_err(|e| e.to_string()).and_then(|file| {
-            let input = BufReader::with_capacity(BUFFER_BYTES, file.take(u64::MAX));
+            let input = BufReader::with_capacity(BUFFER_BYTES, file);
             images.read(&name, if form == Form::Guess { Form::Objects } else { form }, input).map_err(|e| e.to_string())
         });
         if let Err(cause) = read {
