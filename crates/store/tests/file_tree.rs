@@ -103,7 +103,8 @@ async fn a_tag_moves_on_and_goes_with_its_manifest() {
 #[tokio::test]
 async fn another_repository_gets_a_blob_without_its_bytes() {
     let root = tempfile::tempdir().unwrap();
-    let (writer, from, to, one) = (Writer::open(root.path()).unwrap(), repository("a"), repository("b/c"), image(1, 99));
+    let (writer, from, to, one) =
+        (Writer::open(root.path()).unwrap(), repository("a"), repository("b/c"), image(1, 99));
     put(&writer, &from, &one, None).await;
     let blob = &one.blobs[1].0;
     for _ in 0..2 {

@@ -77,9 +77,8 @@ impl Tree {
         let version = root.join(VERSION);
         if !version.is_dir() {
             let what = format!("open the file tree `{}`", root.display());
-            return Err(Error::new(ErrorKind::NotFound, what, format!("there is no folder `{VERSION}` in it")).hint(
-                "name the folder that was given as --to-dir when the tree was written (it holds `v2`)",
-            ));
+            return Err(Error::new(ErrorKind::NotFound, what, format!("there is no folder `{VERSION}` in it"))
+                .hint("name the folder that was given as --to-dir when the tree was written (it holds `v2`)"));
         }
         Ok(Self { root: root.to_owned(), referrers: Mutex::default() })
     }

@@ -131,7 +131,8 @@ impl Writer {
 
     /// A blob of another repository, under a second name.
     fn link(&self, repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<bool, Error> {
-        let (own, other) = (file(self.root(), repository, BLOBS, &blob.digest), file(self.root(), from, BLOBS, &blob.digest));
+        let (own, other) =
+            (file(self.root(), repository, BLOBS, &blob.digest), file(self.root(), from, BLOBS, &blob.digest));
         if !disk::open(&other)?.is_some_and(|(_, len)| len == blob.size) {
             return Ok(false);
         }

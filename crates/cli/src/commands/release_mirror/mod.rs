@@ -137,7 +137,12 @@ async fn mirror(
             payload.config.platform
         ));
     }
-    let plan = Plan { items: items(args, &origin, release, &payload, signed.as_ref(), &targets, &events).await?, payload, signed, targets };
+    let plan = Plan {
+        items: items(args, &origin, release, &payload, signed.as_ref(), &targets, &events).await?,
+        payload,
+        signed,
+        targets,
+    };
     for line in words::plan(&plan, args.dry_run)? {
         say(line);
     }
@@ -184,11 +189,8 @@ fn wanted(args: &MirrorArgs) -> Platform {
 
 async fn choose(origin: &Origin, release: &Reference, args: &MirrorArgs) -> Result<Chosen, Error> {
     let found = origin.manifest(release).await?;
-    let by_digest = |found: Found<Manifest>, list| Chosen {
-        name: release.with_digest(found.value.digest().clone()),
-        found,
-        list,
-    };
+    let by_digest =
+        |found: Found<Manifest>, list| Chosen { name: release.with_digest(found.value.digest().clone()), found, list };
     if found.value.shape() != Shape::Index || args.keep_manifest_list {
         return Ok(by_digest(found, None));
     }
@@ -340,9 +342,11 @@ fn judge_outcomes(items: &[&Item], outcomes: Vec<Outcome>) -> Result<(), Failure
     for (item, outcome) in items.iter().zip(outcomes) {
         match outcome {
             Outcome::Done => {}
-            Outcome::Failed(errors) => failures.extend(errors.into_iter().map(|e| {
-                e.context(format!("copy `{}` to `{}`", shown(&item.source), item.destination))
-            })),
+            Outcome::Failed(errors) => failures.extend(
+                errors
+                    .into_iter()
+                    .map(|e| e.context(format!("copy `{}` to `{}`", shown(&item.source), item.destination))),
+            ),
             Outcome::Withheld => withheld += 1,
             Outcome::Stopped => stopped = true,
         }

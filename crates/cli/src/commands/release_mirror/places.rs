@@ -292,7 +292,9 @@ impl Targets {
         if given.is_some() && !self.pattern {
             return Err(Failure::usage(
                 format!("--to `{}` has a tag", self.to),
-                format!("tags are made of version, architecture and component; leave it out, or write a pattern with {COMPONENT}"),
+                format!(
+                    "tags are made of version, architecture and component; leave it out, or write a pattern with {COMPONENT}"
+                ),
             ));
         }
         Ok(Destination { spot, tag: given.map_or_else(|| tag(usual), Ok)? })
