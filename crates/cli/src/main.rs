@@ -68,6 +68,7 @@ async fn run(arguments: Arguments) -> u8 {
             ReleaseCommand::Path(args) => commands::release_graph::path(args, look).await,
             ReleaseCommand::Info(args) => commands::release_payload::info(*args, look).await,
             ReleaseCommand::Extract(args) => commands::release_payload::extract(*args, look).await,
+            ReleaseCommand::Mirror(args) => commands::release_mirror::run(*args, look).await,
         },
         Command::Updates(args) => match args.command {
             UpdatesCommand::Show(args) => commands::release_graph::list(args, look).await,

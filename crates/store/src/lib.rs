@@ -4,10 +4,12 @@
 //! * [`distribution`]: docker-distribution's storage layout on a local disk
 //! * [`archive`]: registry storage in tar form, written once, read in place
 //! * [`oci_layout`]: an OCI image layout directory
+//! * [`file_tree`]: the `file://` tree of `oc image mirror`
 
 pub mod archive;
 mod disk;
 pub mod distribution;
+pub mod file_tree;
 pub mod oci_layout;
 pub mod source;
 mod staged;

@@ -13,6 +13,7 @@ pub(crate) mod plan;
 pub(crate) mod quickstart;
 pub(crate) mod registry;
 pub(crate) mod release_graph;
+pub(crate) mod release_mirror;
 pub(crate) mod release_payload;
 pub(crate) mod rules;
 pub(crate) mod verify;

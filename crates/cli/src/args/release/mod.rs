@@ -1,11 +1,13 @@
-//! `release list|path|info|extract`, and `updates show|path`.
+//! `release list|path|info|extract|mirror`, and `updates show|path`.
 
 mod graph;
+mod mirror;
 mod payload;
 
 use clap::{Args, Subcommand};
 
 pub(crate) use graph::{ReleaseListArgs, ReleasePathArgs, ServiceArgs, UpdatesArgs, UpdatesCommand};
+pub(crate) use mirror::{Instructions, MirrorArgs};
 pub(crate) use payload::{ExtractArgs, InfoArgs, InfoFormat, WhereArgs};
 
 /// `airlock release`.
@@ -27,4 +29,6 @@ pub(crate) enum ReleaseCommand {
     Info(Box<InfoArgs>),
     /// Take files or programs out of a release.
     Extract(Box<ExtractArgs>),
+    /// Copy a release with its components and signatures into a registry or a file tree, as `oc adm release mirror` does.
+    Mirror(Box<MirrorArgs>),
 }

@@ -83,7 +83,7 @@ impl Opened {
 }
 
 /// Where the components of a mirrored release are: in its own repository (`oc adm release mirror`), or in the one beside it.
-fn beside(release: &Reference, component: &Reference) -> Vec<Reference> {
+pub(super) fn beside(release: &Reference, component: &Reference) -> Vec<Reference> {
     let Some(digest) = component.digest().filter(|_| release.registry() != component.registry()) else {
         return Vec::new();
     };
