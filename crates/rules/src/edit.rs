@@ -52,11 +52,13 @@ pub fn apply(text: &str, edits: &[Edit]) -> String {
 
 /// The first byte of the line of a byte.
 pub(crate) fn line_start(text: &str, at: usize) -> usize {
-    text[..at].rfind('\n').map_or(0, |newline| newline + 1)
+    text[..text.floor_char_boundary(at)].rfind('\n').map_or(0, |newline| newline + 1)
 }
 
 /// The byte after the newline of the line of a byte.
 pub(crate) fn line_end(text: &str, at: usize) -> usize {
+    // The end that a parser tells of a value which the file breaks off in may lie beyond the text.
+    let at = text.floor_char_boundary(at);
     text[at..].find('\n').map_or(text.len(), |newline| at + newline + 1)
 }
 
@@ -71,8 +73,9 @@ pub(crate) fn is_written_plainly(text: &str, range: &Range<usize>, value: &str) 
 /// Whether the value at a byte is an item of a block list and alone on its lines, so that deleting lines deletes it and
 /// nothing else.
 pub(crate) fn is_own_item(text: &str, range: &Range<usize>) -> bool {
-    let before = &text[line_start(text, range.start)..range.start];
-    let after = text[range.end..line_end(text, range.end.min(text.len()))].trim();
+    let before = text.get(line_start(text, range.start)..range.start);
+    let after = text.get(range.end..line_end(text, range.end));
+    let (Some(before), Some(after)) = (before, after.map(str::trim)) else { return false };
     let dashed = before.trim_start();
     dashed.starts_with('-') && dashed[1..].trim().is_empty() && (after.is_empty() || after.starts_with('#'))
 }
