@@ -126,7 +126,7 @@ impl Tree {
             .map_err(|e| e.context(format!("read `{}`", path.display())))
     }
 
-    fn collect(&self, path: &Path, name: &str, depth: usize, found: &mut BTreeSet<Repository>) -> Result<(), Error> {
+    fn collect(path: &Path, name: &str, depth: usize, found: &mut BTreeSet<Repository>) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl Tree {
                 continue;
             }
             let name = if name.is_empty() { entry } else { format!("{name}/{entry}") };
-            self.collect(&below, &name, depth + 1, found)?;
+            Self::collect(&below, &name, depth + 1, found)?;
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Storage for Tree {
 
     fn repositories(&self) -> Result<Vec<Repository>, Error> {
         let mut found = BTreeSet::new();
-        self.collect(&self.root.join(VERSION), "", 0, &mut found)?;
+        Self::collect(&self.root.join(VERSION), "", 0, &mut found)?;
         Ok(found.into_iter().collect())
     }
 

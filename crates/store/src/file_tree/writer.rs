@@ -83,7 +83,7 @@ impl Writer {
     }
 
     /// Whether a manifest's file is there with the right bytes.
-    fn is_whole(&self, path: &Path, digest: &Digest) -> Result<bool, Error> {
+    fn is_whole(path: &Path, digest: &Digest) -> Result<bool, Error> {
         Ok(match disk::read_small(path, MAX_MANIFEST_BYTES) {
             Ok(Some(bytes)) => Digest::of_with(digest.algorithm(), &bytes) == *digest,
             Ok(None) => false,
@@ -97,10 +97,10 @@ impl Writer {
         let (root, digest) = (self.root(), manifest.digest());
         let mut syncs = DirectorySyncs::default();
         let (blob, own) = (file(root, repository, BLOBS, digest), file(root, repository, MANIFESTS, digest));
-        if !self.is_whole(&blob, digest)? {
+        if !Self::is_whole(&blob, digest)? {
             disk::write_beside(&self.temporary()?, &blob, manifest.bytes(), &mut syncs)?;
         }
-        if !self.is_whole(&own, digest)? {
+        if !Self::is_whole(&own, digest)? {
             let beside = self.temporary()?;
             match fs::hard_link(&blob, &beside) {
                 Ok(()) => syncs.publish(&beside, &own)?,
@@ -116,9 +116,10 @@ impl Writer {
             symlink(digest.to_string(), &beside).map_err(|e| {
                 let unsupported = is_unsupported(&e);
                 let error = disk::failed("write the tag", &path, &e);
-                match unsupported {
-                    true => error.hint("the file system has no symbolic links; choose a folder on another one"),
-                    false => error,
+                if unsupported {
+                    error.hint("the file system has no symbolic links; choose a folder on another one")
+                } else {
+                    error
                 }
             })?;
             syncs.publish(&beside, &path).inspect_err(|_| {
@@ -133,7 +134,7 @@ impl Writer {
     fn link(&self, repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<bool, Error> {
         let (own, other) =
             (file(self.root(), repository, BLOBS, &blob.digest), file(self.root(), from, BLOBS, &blob.digest));
-        if !disk::open(&other)?.is_some_and(|(_, len)| len == blob.size) {
+        if disk::open(&other)?.is_none_or(|(_, len)| len != blob.size) {
             return Ok(false);
         }
         let beside = self.temporary()?;
@@ -203,7 +204,7 @@ impl Sink for Writer {
                     Err(e) => return Err(e),
                 },
             };
-            let whole = writer.is_whole(&file(writer.root(), &repository, MANIFESTS, &digest), &digest)?;
+            let whole = Self::is_whole(&file(writer.root(), &repository, MANIFESTS, &digest), &digest)?;
             Ok(whole.then_some(digest))
         })
         .await

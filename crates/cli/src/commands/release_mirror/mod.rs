@@ -118,9 +118,10 @@ async fn mirror(
     let from_dir = args.from_dir.as_deref().filter(|_| is_in_tree(release));
     let origin = Arc::new(Origin::open(from_dir, client.clone())?);
     let chosen = choose(&origin, release, args).await?;
-    let signed = match args.skip_verification {
-        true => None,
-        false => Some(judge(&Judge::new(client, from_dir.map(places::signatures))?, &chosen, &say).await?),
+    let signed = if args.skip_verification {
+        None
+    } else {
+        Some(judge(&Judge::new(client, from_dir.map(places::signatures))?, &chosen, &say).await?)
     };
     let payload = Payload::of(origin.as_ref(), &chosen.name, chosen.found.clone(), Parts::default()).await?;
     let kept = payload.manifest.shape() == Shape::Index;
@@ -352,11 +353,12 @@ fn judge_outcomes(items: &[&Item], outcomes: Vec<Outcome>) -> Result<(), Failure
         }
     }
     if failures.is_empty() {
-        return match stopped {
-            true => Err(Error::new(ErrorKind::Interrupted, "copy the release", "it was stopped")
+        return if stopped {
+            Err(Error::new(ErrorKind::Interrupted, "copy the release", "it was stopped")
                 .hint("run the same command again: what has arrived is not copied twice")
-                .into()),
-            false => Ok(()),
+                .into())
+        } else {
+            Ok(())
         };
     }
     // The others were told when they happened.

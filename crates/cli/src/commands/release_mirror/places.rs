@@ -77,9 +77,10 @@ pub(super) fn release(args: &MirrorArgs) -> Result<Reference, Failure> {
         })?;
         let versions = text.split_once('.').is_some_and(|(major, _)| major.bytes().all(|b| b.is_ascii_digit()));
         if name.tag().is_none() && name.digest().is_none() {
-            let hint = match versions && !text.contains('/') {
-                true => format!("name its image: quay.io/openshift-release-dev/ocp-release:{text}-x86_64"),
-                false => "add a tag or a digest".to_owned(),
+            let hint = if versions && !text.contains('/') {
+                format!("name its image: quay.io/openshift-release-dev/ocp-release:{text}-x86_64")
+            } else {
+                "add a tag or a digest".to_owned()
             };
             return Err(Failure::usage(format!("`{text}` names no single image"), hint));
         }
