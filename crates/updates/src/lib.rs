@@ -23,6 +23,7 @@ pub use graph::{
     CHANNELS_KEY, ConditionalEdges, Edges, Graph, GraphError, MAX_GRAPH_BYTES, MatchingRule, Node, PromQl, Risk,
     URL_KEY, VersionPair,
 };
+pub use nearest::nearest;
 pub use route::{Hop, Route, route};
 pub use select::{
     Channel, Failures, Note, Range, Reason, Release, SelectError, Selection, Wanted, Why, across_channels, select,

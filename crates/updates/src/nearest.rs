@@ -4,7 +4,7 @@
 const MAX_WORD: usize = 64;
 
 /// The known word that differs least, if it differs by little.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).clamp(1, 4);
     known
         .into_iter()
