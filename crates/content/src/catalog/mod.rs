@@ -11,14 +11,20 @@
 //! * [`read()`] streams the catalog out of its image: documents go into a file, what choosing needs into the [`Catalog`]
 //! * [`select()`] is pure: the same catalog, [`Filter`] and [`Rule`] give the same [`Selection`]
 
+pub mod doctor;
 mod model;
 mod read;
+pub mod rebuild;
+mod related;
 mod select;
 mod spool;
 mod version;
 
+pub use crate::derived::{Base, Derived, DerivedSource, Target};
 pub use model::{Bundle, Catalog, Channel, Entry, Form, Gvk, Needs, Origin, Package, Required, Text};
 pub use read::{CONFIGS_LABEL, DATABASE_LABEL, MAX_DOCUMENT_BYTES, read, read_directory};
+pub use rebuild::rebuild;
+pub use related::{BundleName, InvalidImage, LeftOut, NeededBy, Related, RelatedImage, leave_out, related};
 pub use select::{
     Asked, ChannelFilter, Dropped, Filter, Kept, Note, PackageFilter, Rule, SelectError, Selection, Unknown, Wanted,
     Why, select,

@@ -14,6 +14,7 @@ use super::ignore::{self, Ignore};
 use super::split::{Fault, documents};
 use crate::catalog::model::{Catalog, Channel, Entry, Origin, Package, Text};
 use crate::catalog::spool::{Blob, SpoolWriter};
+use crate::derived::sorted;
 use crate::layers::broken;
 
 /// Most files of a catalog: Red Hat's have a few hundred.
@@ -261,5 +262,5 @@ fn from_yaml(bytes: &[u8]) -> Result<Option<Vec<u8>>, (u64, String)> {
     if value.is_null() {
         return Ok(None);
     }
-    serde_json::to_vec(&value).map(Some).map_err(|e| (1, e.to_string()))
+    Ok(Some(sorted(&value).into_bytes()))
 }

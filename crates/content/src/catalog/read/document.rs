@@ -9,10 +9,6 @@ use serde_json::value::RawValue;
 use crate::catalog::model::{Bundle, Entry, Gvk, Needs, Required, Text};
 use crate::catalog::spool::Blob;
 
-/// Where a bundle says whether it works without a network, today and formerly.
-const DISCONNECTED: &str = "features.operators.openshift.io/disconnected";
-const INFRASTRUCTURE: &str = "operators.openshift.io/infrastructure-features";
-
 /// Texts that exist once.
 #[derive(Debug, Default)]
 pub(in crate::catalog) struct Texts(HashSet<Text>);
@@ -103,6 +99,7 @@ struct CsvWire {
     annotations: Option<AnnotationsWire>,
 }
 
+/// Where a bundle says whether it works without a network, today and formerly.
 #[derive(Deserialize)]
 struct AnnotationsWire {
     #[serde(rename = "features.operators.openshift.io/disconnected")]
@@ -260,12 +257,15 @@ mod tests {
 
     #[test]
     fn the_annotations_are_read_by_their_names() {
-        // serde wants the names as literals; the constants are what documentation and messages use.
-        let json = format!(r#"{{"{DISCONNECTED}": "true", "{INFRASTRUCTURE}": "[\"proxy\"]"}}"#);
-        let wire: AnnotationsWire = serde_json::from_str(&json).unwrap();
-        assert_eq!(disconnected(&wire), Some(true));
-        let wire: AnnotationsWire =
-            serde_json::from_str(&format!(r#"{{"{INFRASTRUCTURE}": "[\"Disconnected\"]"}}"#)).unwrap();
-        assert_eq!(disconnected(&wire), Some(true));
+        let cases = [
+            (r#"{"features.operators.openshift.io/disconnected": "true"}"#, Some(true)),
+            (r#"{"features.operators.openshift.io/disconnected": "false", "x": "y"}"#, Some(false)),
+            (r#"{"operators.openshift.io/infrastructure-features": "[\"Disconnected\"]"}"#, Some(true)),
+            (r#"{"operators.openshift.io/infrastructure-features": "[\"proxy\"]"}"#, Some(false)),
+            ("{}", None),
+        ];
+        for (json, says) in cases {
+            assert_eq!(disconnected(&serde_json::from_str(json).unwrap()), says, "{json}");
+        }
     }
 }
