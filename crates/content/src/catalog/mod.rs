@@ -11,8 +11,10 @@
 //! * [`read()`] streams the catalog out of its image: documents go into a file, what choosing needs into the [`Catalog`]
 //! * [`select()`] is pure: the same catalog, [`Filter`] and [`Rule`] give the same [`Selection`]
 
+mod diff;
 pub mod doctor;
 mod model;
+mod range;
 mod read;
 pub mod rebuild;
 mod related;
@@ -21,6 +23,7 @@ mod spool;
 mod version;
 
 pub use crate::derived::{Base, Derived, DerivedSource, Target};
+pub use diff::{Diff, PackageDiff, Side, diff};
 pub use model::{Bundle, Catalog, Channel, Entry, Form, Gvk, Needs, Origin, Package, Required, Text};
 pub use read::{CONFIGS_LABEL, DATABASE_LABEL, MAX_DOCUMENT_BYTES, read, read_directory};
 pub use rebuild::rebuild;

@@ -57,6 +57,14 @@ impl Version {
         Self::tolerant(version)
     }
 
+    /// The first one after all that begin with the same `count` numbers.
+    pub(super) fn next(&self, count: usize) -> Option<Self> {
+        let mut numbers = [0; 3];
+        numbers[..count].copy_from_slice(&self.numbers[..count]);
+        numbers[count - 1] = numbers[count - 1].checked_add(1)?;
+        Some(Self { numbers, pre: Vec::new() })
+    }
+
     /// Whether it has a pre-release part.
     pub(super) fn is_pre(&self) -> bool {
         !self.pre.is_empty()

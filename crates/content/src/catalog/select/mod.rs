@@ -482,7 +482,7 @@ fn best_channel(package: &Package, kept: &Kept) -> Text {
 
 /// A bundle's version as people see it: the one in its name, and only where there is none the one of its property. Red Hat's respins have in the
 /// name as pre-release (`1.2.3-0.1718.p`) what the property has as build metadata (`1.2.3+0.1718.p`).
-fn version_of(bundle: &super::model::Bundle) -> Option<Version> {
+pub(super) fn version_of(bundle: &super::model::Bundle) -> Option<Version> {
     Version::of_name(&bundle.name).or_else(|| Version::tolerant(bundle.version.as_deref()?))
 }
 
