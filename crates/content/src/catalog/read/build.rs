@@ -269,7 +269,7 @@ fn former_channels(bundles: Vec<(Text, Former)>) -> Vec<Channel> {
 fn from_yaml(bytes: &[u8]) -> Result<Option<Vec<u8>>, (u64, String)> {
     let text = std::str::from_utf8(bytes).map_err(|_| (1, "it is not UTF-8".to_owned()))?;
     let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|e| {
-        let line = e.location().map_or(1, |at| at.line() as u64);
+        let line = e.location().map_or(1, |at| at.line());
         (line, format!("not valid YAML: {}", e.without_snippet()))
     })?;
     if value.is_null() {

@@ -9,7 +9,7 @@
 //!
 //! Databases were changed over the years; what a database does not have is taken from where older ones had it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use airlock_oci::{Error, ErrorKind};
@@ -293,9 +293,9 @@ fn text(value: ValueRef<'_>) -> Option<String> {
 
 /// Properties by kind and text, so that they do not depend on the order in the database's pages.
 fn ordered(mut properties: Vec<Value>) -> Vec<Value> {
-    let mut seen = HashMap::new();
+    let mut described = false;
     // Exactly one `olm.package`: the table of properties, where there is one, has it already.
-    properties.retain(|p| p["type"] != "olm.package" || seen.insert("olm.package", ()).is_none());
+    properties.retain(|p| p["type"] != "olm.package" || !std::mem::replace(&mut described, true));
     properties.sort_by_cached_key(|p| (p["type"].as_str().unwrap_or_default().to_owned(), sorted(p)));
     properties
 }
