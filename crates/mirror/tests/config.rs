@@ -36,7 +36,7 @@ fn bad(text: &str) -> Problems {
 
 /// The only error of a text.
 fn one(text: &str) -> Problem {
-    let errors: Vec<Problem> = bad(text).problems.into_iter().filter(|p| p.severity == Severity::Error).collect();
+    let errors: Vec<Problem> = bad(text).problems.0.into_iter().filter(|p| p.severity == Severity::Error).collect();
     assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
     errors.into_iter().next().unwrap()
 }
@@ -306,8 +306,8 @@ fn scalars_are_typed() {
     }
     // A bare string in place of a mapping is one problem, not two.
     let problems = bad(&isc("additionalImages:\n- quay.io/a/b:1"));
-    assert_eq!(problems.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [code::TYPE]);
-    assert_eq!(problems.problems[0].hint.as_deref(), Some("write `name: quay.io/a/b:1`"));
+    assert_eq!(problems.problems.0.iter().map(|p| p.code).collect::<Vec<_>>(), [code::TYPE]);
+    assert_eq!(problems.problems.0[0].hint.as_deref(), Some("write `name: quay.io/a/b:1`"));
 }
 
 #[test]
@@ -522,7 +522,7 @@ fn all_problems_come_together_in_order_of_lines() {
         "additionalImages:\n- name: quay.io/a/b\n- nme: quay.io/a/b:1\n- name: quay.io/a/b:1\n  targetTag: ':'\nblockedImages:\n- name: '('\nhlem: {}",
     );
     let problems = bad(&text);
-    let found: Vec<_> = problems.problems.iter().map(|p| (p.line, p.code)).collect();
+    let found: Vec<_> = problems.problems.0.iter().map(|p| (p.line, p.code)).collect();
     let expected = [
         (5, code::REFERENCE),
         (6, code::UNKNOWN_FIELD),
@@ -610,7 +610,7 @@ fn files_that_cannot_be_read_are_problems_too() {
     let folder = std::env::temp_dir().join(format!("airlock-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let missing = config::load(&folder.join("none.yaml")).unwrap_err();
-    assert_eq!((missing.problems[0].code, missing.problems[0].line), (code::UNREADABLE, 0));
+    assert_eq!((missing.problems.0[0].code, missing.problems.0[0].line), (code::UNREADABLE, 0));
     assert!(missing.to_string().contains("none.yaml") && missing.to_string().contains("check the path"));
     let latin = folder.join("latin.yaml");
     std::fs::write(&latin, b"kind: x\nname: \xe9\n").unwrap();
@@ -627,7 +627,7 @@ fn files_that_cannot_be_read_are_problems_too() {
 #[test]
 fn thousands_of_problems_are_cut_but_never_lost() {
     let untagged: String = (0..5_000).map(|n| format!("- name: quay.io/a/b{n}\n")).collect();
-    let problems = bad(&isc(&format!("additionalImages:\n{untagged}"))).problems;
+    let problems = bad(&isc(&format!("additionalImages:\n{untagged}"))).problems.0;
     assert_eq!(problems.len(), 501);
     assert!(problems[500].message.contains("there are 4500 errors more"));
     // Warnings beyond the limit do not hide an error that comes after them.
