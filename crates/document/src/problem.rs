@@ -42,8 +42,8 @@ pub struct Problem {
     pub source: Box<str>,
     /// How many characters of the line were cut off before `source`.
     pub source_cut: u32,
-    /// What stands beside the mark.
-    pub label: Option<String>,
+    /// The line in which the same thing stands already, which is said beside the mark; 0 where it does not.
+    pub earlier: u32,
     /// What helps.
     pub hint: Option<String>,
 }
@@ -76,7 +76,7 @@ impl Problem {
             length: 1,
             source: Box::default(),
             source_cut: 0,
-            label: None,
+            earlier: 0,
             hint: None,
         }
     }
@@ -132,9 +132,9 @@ impl fmt::Display for Problem {
             write!(f, "\n{gutter}--> {}:{}:{}", self.file, self.line, self.column)?;
             let before = " ".repeat((self.column.max(1) - 1).saturating_sub(self.source_cut) as usize);
             let carets = "^".repeat(self.length.max(1) as usize);
-            let label = self.label.as_deref().map(|l| format!(" {}", clean(l))).unwrap_or_default();
+            let beside = if self.earlier > 0 { format!(" already in line {}", self.earlier) } else { String::new() };
             let (line, source) = (self.line, clean(&self.source));
-            write!(f, "\n{gutter} |\n{line} | {source}\n{gutter} | {before}{carets}{label}")?;
+            write!(f, "\n{gutter} |\n{line} | {source}\n{gutter} | {before}{carets}{beside}")?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\nhelp: {}", clean(hint))?;
@@ -179,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn a_label_stands_beside_the_mark() {
+    fn an_earlier_line_is_named_beside_the_mark() {
         let mark = Mark { line: 14, column: 15, length: 4, start: 0, end: 0 };
         let problem = Problem::in_line("E0109", "isc.yaml", "      - name: helm", mark, "too short");
-        let problem = Problem { label: Some("here".to_owned()), ..problem.hint("write more") };
-        let shown = "error[E0109]: too short\n  --> isc.yaml:14:15\n   |\n14 |       - name: helm\n   |               ^^^^ here\nhelp: write more";
+        let problem = Problem { earlier: 12, ..problem.hint("write more") };
+        let shown = "error[E0109]: too short\n  --> isc.yaml:14:15\n   |\n14 |       - name: helm\n   |               ^^^^ already in line 12\nhelp: write more";
         assert_eq!(problem.to_string(), shown);
     }
 
