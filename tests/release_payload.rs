@@ -204,6 +204,52 @@ fn a_program_of_a_mirrored_release_names_that_release() {
     extract(&["--command=oc", "--command-os=plan9"]).expect_code(2);
 }
 
+#[test]
+fn a_release_is_read_where_the_rules_of_a_file_lead() {
+    let mirror = Registry::start();
+    let installer = image_of(1, &[("usr/bin/openshift-install", &Slot::Image.empty())]);
+    let payload = release(&[("installer", &installer)]);
+    mirror.put("ocp4", &payload, Some("4.16.1-x86_64"));
+    mirror.put("ocp4", &installer, Some("4.16.1-x86_64-installer"));
+    let binary = Binary::new(AIRLOCK);
+    let entry = |source: &str| {
+        format!(
+            "  - mirrors:\n    - {}/ocp4\n    source: {source}\n    mirrorSourcePolicy: NeverContactSource\n",
+            mirror.address()
+        )
+    };
+    let idms = "apiVersion: config.openshift.io/v1\nkind: ImageDigestMirrorSet\nmetadata:\n  name: a\nspec:\n  imageDigestMirrors:\n";
+    std::fs::write(binary.folder().join("idms.yaml"), format!("{idms}{}{}", entry(RELEASES), entry(UPSTREAM))).unwrap();
+    let icsp = "apiVersion: operator.openshift.io/v1alpha1\nkind: ImageContentSourcePolicy\nmetadata:\n  name: a\nspec:\n  repositoryDigestMirrors:\n";
+    let entries = (entry(RELEASES) + &entry(UPSTREAM)).replace("    mirrorSourcePolicy: NeverContactSource\n", "");
+    std::fs::write(binary.folder().join("icsp.yaml"), format!("{icsp}{entries}")).unwrap();
+
+    for rules in ["--idms-file=idms.yaml", "--icsp-file=icsp.yaml"] {
+        for name in [format!("{RELEASES}:4.16.1-x86_64"), format!("{RELEASES}@{}", payload.digest())] {
+            let info = ["release", "info", &name, rules, "--insecure=true", "--sizes", "-o", "json"];
+            let document: Value = serde_json::from_str(&ok(binary.run(info))).unwrap();
+            assert_eq!(document["digest"], payload.digest().to_string());
+            assert!(
+                document["images"]["installer"]["layers"].as_u64() > Some(0),
+                "the component was not read: {document}"
+            );
+        }
+        let name = format!("{RELEASES}:4.16.1-x86_64");
+        let extract =
+            ["release", "extract", &name, rules, "--insecure=true", "--command=openshift-install", "--to", rules];
+        binary.run(extract).expect_code(0);
+        let written = std::fs::read(binary.folder().join(rules).join("openshift-install")).unwrap();
+        // By the name it has for everybody: the cluster that it installs has the rules too.
+        let spec = format!("{RELEASES}@{}\0", payload.digest());
+        assert!(written.windows(spec.len()).any(|w| w == spec.as_bytes()), "the installer does not name its release");
+    }
+    let wrong = ["release", "info", "a.io/b:1", "--idms-file=idms.yaml", "--icsp-file=icsp.yaml"];
+    binary.run(wrong).expect_code(2);
+    std::fs::write(binary.folder().join("none.yaml"), "kind: ConfigMap\n").unwrap();
+    let none = binary.run(["release", "info", "a.io/b:1", "--idms-file=none.yaml"]).expect_code(2);
+    assert!(none.stderr.contains("none.yaml"), "{}", none.stderr);
+}
+
 /// What a layer that is far larger than the program may take in memory.
 const MOST_MEMORY_KIB: u64 = 64 * 1024;
 

@@ -45,9 +45,18 @@ impl Endpoints {
             dropin_dir: env.path("CONTAINERS_REGISTRIES_CONF_DIR"),
             home: env.home(),
         };
+        let (mut from, mut over) = (from, Vec::new());
+        while let RegistriesConf::Over { below, name, text } = from {
+            over.insert(0, (name.clone(), text.clone()));
+            from = below;
+        }
+        let without_files = |over: &[(String, String)]| {
+            let config = Config::parse(None, over).map_err(|error| unusable(&error))?;
+            Ok(Self { config, file: over.last().map(|(name, _)| name.clone()).unwrap_or_default() })
+        };
         match from {
-            RegistriesConf::Ignore => return Ok(Self { config: Config::default(), file: String::new() }),
-            RegistriesConf::Lookup => {}
+            RegistriesConf::Ignore => return without_files(&over),
+            RegistriesConf::Lookup | RegistriesConf::Over { .. } => {}
             RegistriesConf::File { path, dropins } => {
                 lookup.main = Some(path.clone());
                 lookup.dropin_dir = dropins.clone().or(lookup.dropin_dir);
@@ -67,6 +76,7 @@ impl Endpoints {
             for dir in &files.dropin_dirs {
                 dropins.extend(read_dropins(dir)?);
             }
+            dropins.extend(over);
             let config = Config::parse(text.as_deref(), &dropins).map_err(|mut error| {
                 // The resolver knows the main file by a fixed name; the user knows it by its path.
                 if error.file == registries_conf::MAIN_FILE {
@@ -76,7 +86,7 @@ impl Endpoints {
             })?;
             return Ok(Self { config, file });
         }
-        Ok(Self { config: Config::default(), file: String::new() })
+        without_files(&over)
     }
 
     /// The places for a reference, at least one; the source itself is the last.
@@ -179,6 +189,34 @@ mod tests {
     fn names(endpoints: &Endpoints, reference: &str, wanted: Wanted<'_>) -> Vec<String> {
         let reference = reference.parse().unwrap();
         endpoints.of(&reference, wanted).unwrap().iter().map(|e| e.reference.name()).collect()
+    }
+
+    #[test]
+    fn a_text_above_the_files_has_the_last_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registries.conf");
+        std::fs::write(
+            &path,
+            "[[registry]]\nlocation = \"a.io\"\n[[registry.mirror]]\nlocation = \"below.lab/a\"\n\
+             [[registry]]\nlocation = \"b.io\"\n[[registry.mirror]]\nlocation = \"below.lab/b\"\n",
+        )
+        .unwrap();
+        let text = "[[registry]]\nlocation = \"a.io\"\n[[registry.mirror]]\nlocation = \"above.lab/a\"\n".to_owned();
+        let over =
+            |below| RegistriesConf::Over { below: Box::new(below), name: "rules.yaml".to_owned(), text: text.clone() };
+        let file = RegistriesConf::File { path, dropins: Some(dir.path().join("none")) };
+        let first = |from: &RegistriesConf, name: &str| {
+            let endpoints = Endpoints::load(from, &Surroundings::of(&[])).unwrap();
+            endpoints.of(&name.parse().unwrap(), Wanted::Reference).unwrap()[0].reference.to_string()
+        };
+        assert_eq!(first(&over(file.clone()), "a.io/x:1"), "above.lab/a/x:1");
+        assert_eq!(first(&over(file), "b.io/x:1"), "below.lab/b/x:1");
+        assert_eq!(first(&over(RegistriesConf::Ignore), "a.io/x:1"), "above.lab/a/x:1");
+        let wrong = over(RegistriesConf::Ignore);
+        let RegistriesConf::Over { below, name, .. } = wrong else { unreachable!() };
+        let wrong = RegistriesConf::Over { below, name, text: "[[registry]".to_owned() };
+        let error = Endpoints::load(&wrong, &Surroundings::of(&[])).err().unwrap();
+        assert!(error.to_string().contains("rules.yaml"), "{error}");
     }
 
     #[test]

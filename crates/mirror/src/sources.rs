@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use airlock_oci::{
-    BlobStream, Descriptor, Digest, Error, ErrorKind, Found, Manifest, Place, Reference, Repository, Source, Tag,
+    BlobStream, Descriptor, Digest, Error, ErrorKind, Forward, Found, Manifest, Place, Reference, Repository, Source,
+    Tag,
 };
 use airlock_store::oci_layout::Layout;
 use async_trait::async_trait;
@@ -52,20 +53,6 @@ impl Router {
     /// From now on serves what was built under this name.
     pub(crate) fn serve(&self, repository: Repository, source: Arc<dyn Source>) {
         locked(&self.generated).insert(repository, source);
-    }
-
-    /// Who answers for a name, and by which name it knows the image.
-    fn route(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
-        if name.registry().as_str() == GENERATED_REGISTRY {
-            let source = locked(&self.generated).get(name.repository()).cloned();
-            return source.map(|source| (source, name.clone())).ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, format!("read `{}`", name.repository()), "it was not built")
-            });
-        }
-        Ok(match self.layout(name)? {
-            Some(layout) => (Arc::new(layout.clone()), within(&layout, name)),
-            None => (Arc::clone(&self.registries), name.clone()),
-        })
     }
 
     fn layout(&self, name: &Reference) -> Result<Option<Layout>, Error> {
@@ -115,62 +102,38 @@ fn within(layout: &Layout, name: &Reference) -> Reference {
 }
 
 #[async_trait]
-impl Source for Router {
+impl Forward for Router {
     fn describe(&self) -> String {
         self.registries.describe()
     }
 
-    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        let (source, name) = self.route(name)?;
-        source.resolve(&name).await
-    }
-
-    async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
-        let (source, name) = self.route(name)?;
-        source.manifest(&name).await
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        if name.registry().as_str() == GENERATED_REGISTRY {
+            let source = locked(&self.generated).get(name.repository()).cloned();
+            return source.map(|source| (source, name.clone())).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("read `{}`", name.repository()), "it was not built")
+            });
+        }
+        Ok(match self.layout(name)? {
+            Some(layout) => (Arc::new(layout.clone()), within(&layout, name)),
+            None => (Arc::clone(&self.registries), name.clone()),
+        })
     }
 
     async fn manifest_at(&self, name: &Reference, place: &Place) -> Result<Option<Manifest>, Error> {
         // A signature in a layout is a tag like any other; it must be named, not guessed.
-        self.route(name)?.0.manifest_at(name, place).await
-    }
-
-    async fn blob(
-        &self,
-        name: &Reference,
-        blob: &Descriptor,
-        offset: u64,
-        near: Option<&Place>,
-    ) -> Result<BlobStream, Error> {
-        self.route(name)?.0.blob(name, blob, offset, near).await
-    }
-
-    async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
-        self.route(name)?.0.has_blob(name, blob, near).await
-    }
-
-    async fn referrers(
-        &self,
-        name: &Reference,
-        subject: &Digest,
-        near: Option<&Place>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        self.route(name)?.0.referrers(name, subject, near).await
-    }
-
-    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        self.route(name)?.0.tags(name).await
+        self.behind(name)?.0.manifest_at(name, place).await
     }
 }
 
 #[async_trait]
-impl Source for Cached {
+impl Forward for Cached {
     fn describe(&self) -> String {
         self.source.describe()
     }
 
-    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        self.source.resolve(name).await
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        Ok((Arc::clone(&self.source), name.clone()))
     }
 
     async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
@@ -192,47 +155,16 @@ impl Source for Cached {
         }
         Ok(found)
     }
-
-    async fn blob(
-        &self,
-        name: &Reference,
-        blob: &Descriptor,
-        offset: u64,
-        near: Option<&Place>,
-    ) -> Result<BlobStream, Error> {
-        self.source.blob(name, blob, offset, near).await
-    }
-
-    async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
-        self.source.has_blob(name, blob, near).await
-    }
-
-    async fn referrers(
-        &self,
-        name: &Reference,
-        subject: &Digest,
-        near: Option<&Place>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        self.source.referrers(name, subject, near).await
-    }
-
-    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        self.source.tags(name).await
-    }
 }
 
 #[async_trait]
-impl Source for Backed {
+impl Forward for Backed {
     fn describe(&self) -> String {
         self.first.describe()
     }
 
-    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        self.first.resolve(name).await
-    }
-
-    async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
-        self.first.manifest(name).await
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        Ok((Arc::clone(&self.first), name.clone()))
     }
 
     async fn blob(
@@ -252,18 +184,5 @@ impl Source for Backed {
 
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
         Ok(self.held.contains_key(&blob.digest) || self.first.has_blob(name, blob, near).await?)
-    }
-
-    async fn referrers(
-        &self,
-        name: &Reference,
-        subject: &Digest,
-        near: Option<&Place>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        self.first.referrers(name, subject, near).await
-    }
-
-    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        self.first.tags(name).await
     }
 }

@@ -276,6 +276,10 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
         }
         None
     };
+    if std::env::var_os("VERSION_FILTER").is_some_and(|filter| !filter.is_empty()) {
+        // What loads an archive would not know of it, and find other versions there than were carried.
+        log.warn("VERSION_FILTER is not used: minVersion and maxVersion of a channel say which versions are meant");
+    }
     for warning in &loaded.warnings {
         log.warn(&warning.message);
     }
@@ -323,6 +327,7 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
             cert_dir: args.src_cert_dir.clone(),
             no_creds: args.src_no_creds,
             authfile: args.src_authfile.clone(),
+            rules: None,
         },
         &source_hosts(&loaded),
     )?;
@@ -333,6 +338,7 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
             cert_dir: args.dest_cert_dir.clone(),
             no_creds: args.dest_no_creds,
             authfile: args.dest_authfile.clone(),
+            rules: None,
         },
         &targets,
     )?;
@@ -401,6 +407,11 @@ fn type_of(kind: Kind) -> &'static str {
 }
 
 fn results(report: &Report, log: &Log, workspace: &Workspace) {
+    let mut releases = report.images.iter().filter(|image| type_of(image.kind) == "release").peekable();
+    if releases.peek().is_some() && releases.all(|image| image.digest.is_none()) {
+        // The words that scripts look for; oc-mirror leaves it at them, here the causes follow.
+        log.error("[Executor] [GetReleaseReferenceImages] no release images found");
+    }
     let counts = ["release", "additional"].map(|kind| {
         let of_kind = || report.images.iter().filter(|i| type_of(i.kind) == kind);
         (kind, of_kind().filter(|i| i.status == Status::Complete).count(), of_kind().count())

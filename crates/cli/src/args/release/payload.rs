@@ -15,6 +15,13 @@ pub(crate) struct WhereArgs {
     /// Of a release for several architectures, the image for this one (os/arch).
     #[arg(long, visible_alias = "filter-by-os", value_name = "OS/ARCH")]
     pub platform: Option<airlock_oci::Platform>,
+    /// Pull through the mirrors of the IDMS, ITMS or ICSP in this file, by tag and by digest: they come first, then the release's own place
+    /// unless a rule forbids it.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub idms_file: Option<PathBuf>,
+    /// The same; `oc` has two flags for it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "idms_file"])]
+    pub icsp_file: Option<PathBuf>,
     /// Registry.
     #[command(flatten)]
     pub common: CommonArgs,
