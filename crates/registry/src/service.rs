@@ -93,14 +93,14 @@ pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: impl A
     }
 }
 
+/// The versions that a conditional header lists.
+pub(crate) fn etags<'a>(asked: &'a Asked<'_>, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    asked.headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim)
+}
+
 /// Whether the client has this version of the content already.
 pub(crate) fn is_unchanged(asked: &Asked<'_>, etag: &str) -> bool {
-    asked.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(
-        |known| {
-            let known = known.trim();
-            known == "*" || known.trim_start_matches("W/") == etag
-        },
-    )
+    etags(asked, &header::IF_NONE_MATCH).any(|known| known == "*" || known.trim_start_matches("W/") == etag)
 }
 
 impl Registry {

@@ -3,15 +3,15 @@
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Shape, Tag, media_type};
 use airlock_store::Storage;
-use airlock_store::distribution::Writer;
+use airlock_store::distribution::{Expected, Writer};
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, LOCATION};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use hyper::{Response, StatusCode};
 
 use crate::body::{self, Body};
 use crate::limits::{MAX_DESCRIPTORS, MAX_JSON_DEPTH, MAX_TAGS_PER_PUSH};
 use crate::refusal::{Code, Refusal};
-use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, is_unchanged, set};
+use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, etags, is_unchanged, set};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -74,14 +74,16 @@ pub(crate) async fn put(
         return Err(too_large());
     }
     let tags = tags(&asked, &at)?;
+    let expected = expected(&asked);
     let declared = asked.header(&CONTENT_TYPE).map(str::to_owned);
     let bytes = body::collect(asked.take_body()?, MAX_MANIFEST_BYTES).await?.ok_or_else(too_large)?;
     let manifest = parse(bytes, declared.as_deref(), &at)?;
     let (registry, writer, repository) = (registry.clone(), writer.clone(), name.clone());
     let (manifest, checked) = blocking(move || {
-        let checked = check_references(&registry, &repository, &manifest)?;
-        if checked.is_ok() {
-            writer.put_manifest(&repository, &manifest, &tags)?;
+        let mut checked = check_references(&registry, &repository, &manifest)?;
+        if checked.is_ok() && !writer.put_manifest_if(&repository, &manifest, &tags, &expected)? {
+            let text = "the tag does not point at what the request expects";
+            checked = Err(Refusal::new(StatusCode::PRECONDITION_FAILED, Code::TagInvalid, text));
         }
         Ok((manifest, checked.map(|()| tags)))
     })
@@ -100,6 +102,20 @@ pub(crate) async fn put(
         }
     }
     Ok(response)
+}
+
+/// What the request wants to hold of the tags that it sets: clients that maintain a tag together must not undo each other's work.
+fn expected(asked: &Asked<'_>) -> Expected {
+    if etags(asked, &IF_NONE_MATCH).any(|known| known == "*") {
+        return Expected::Absent;
+    }
+    if !asked.headers.contains_key(IF_MATCH) {
+        return Expected::Anything;
+    }
+    if etags(asked, &IF_MATCH).any(|known| known == "*") {
+        return Expected::Present;
+    }
+    Expected::OneOf(etags(asked, &IF_MATCH).filter_map(|known| known.trim_matches('"').parse().ok()).collect())
 }
 
 /// The tags that a push sets: the one in the path, or those in the query of a push by digest.

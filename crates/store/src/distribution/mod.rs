@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 pub use publish::Durability;
 pub use uploads::{Upload, UploadId, UploadStatus};
-pub use writer::Writer;
+pub use writer::{Expected, Writer};
 
 use crate::disk;
 use crate::storage::{Region, Storage};

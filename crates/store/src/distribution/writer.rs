@@ -26,6 +26,20 @@ const REPOSITORY_LOCKS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Writer(Arc<Inner>);
 
+/// What must hold of a tag for it to be set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Anything.
+    #[default]
+    Anything,
+    /// There is no such tag.
+    Absent,
+    /// There is such a tag, whatever it points at.
+    Present,
+    /// It points at one of these.
+    OneOf(Vec<Digest>),
+}
+
 #[derive(Debug)]
 struct Inner {
     directory: Directory,
@@ -35,6 +49,16 @@ struct Inner {
     locks: Vec<Mutex<()>>,
     /// Held for as long as the writer lives.
     _lock: File,
+}
+
+impl Expected {
+    fn holds(&self, current: Option<&Digest>) -> bool {
+        match (self, current) {
+            (Self::Anything, _) | (Self::Absent, None) | (Self::Present, Some(_)) => true,
+            (Self::OneOf(digests), Some(current)) => digests.contains(current),
+            (Self::Absent, Some(_)) | (Self::Present | Self::OneOf(_), None) => false,
+        }
+    }
 }
 
 impl Writer {
@@ -140,10 +164,26 @@ impl Writer {
 
     /// Writes a manifest and points tags at it. What is there already and whole is left alone, so that doing it again costs little.
     pub fn put_manifest(&self, repository: &Repository, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
+        self.put_manifest_if(repository, manifest, tags, &Expected::Anything).map(|_| ())
+    }
+
+    /// The same where every one of the tags is as expected; otherwise nothing is written and the answer is `false`.
+    pub fn put_manifest_if(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        tags: &[Tag],
+        expected: &Expected,
+    ) -> Result<bool, Error> {
         let blobs: Vec<Digest> = manifest.blobs().map(|blob| blob.digest.clone()).collect();
         let paths = &self.0.directory.paths;
         self.0.pending.publish(&blobs, paths)?;
         let _names = self.lock_repository(repository);
+        for tag in tags {
+            if *expected != Expected::Anything && !expected.holds(self.0.directory.current(repository, tag)?.as_ref()) {
+                return Ok(false);
+            }
+        }
         let digest = manifest.digest();
         let link = paths.link(repository, Link::Revision, digest);
         let mut syncs = DirectorySyncs::default();
@@ -173,7 +213,8 @@ impl Writer {
             write_link(&paths.past(repository, tag, digest), digest, paths, &mut syncs)?;
             write_link(&current, digest, paths, &mut syncs)?;
         }
-        syncs.sync()
+        syncs.sync()?;
+        Ok(true)
     }
 
     /// Whether the bytes under the manifest's digest are the manifest's.
