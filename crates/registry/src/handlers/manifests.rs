@@ -24,8 +24,11 @@ fn unknown(at: &ManifestName) -> Refusal {
 /// GET and HEAD. The stored type is sent whatever the client says it accepts: nothing is ever converted, and clients that
 /// leave a type out of `Accept` mostly do so by mistake.
 pub(crate) async fn get(registry: &Registry, asked: &Asked<'_>, name: Repository, at: ManifestName) -> Answer {
+    if let Some(manifest) = registry.storage.manifest_at_once(&name, &at) {
+        return Ok(found(asked, manifest));
+    }
     let (storage, wanted) = (registry.storage.clone(), at.clone());
-    let found = blocking(move || match storage.manifest(&name, &wanted) {
+    let read = blocking(move || match storage.manifest(&name, &wanted) {
         Err(e) if matches!(e.kind(), ErrorKind::Content | ErrorKind::Unsupported) => {
             tracing::error!(cause = %e, "a stored manifest cannot be served");
             Ok(Err(e.kind()))
@@ -33,18 +36,22 @@ pub(crate) async fn get(registry: &Registry, asked: &Asked<'_>, name: Repository
         found => found.map(Ok),
     })
     .await?;
-    let manifest = match found {
-        Ok(Some(manifest)) => manifest,
-        Ok(None) => return Err(unknown(&at)),
+    match read {
+        Ok(Some(manifest)) => Ok(found(asked, manifest)),
+        Ok(None) => Err(unknown(&at)),
         Err(kind) => {
             let text = if kind == ErrorKind::Content {
                 "the stored copy of this manifest is damaged; pushing or mirroring the image again heals it"
             } else {
                 "the stored manifest is of a kind that cannot be served, such as Docker schema 1"
             };
-            return Err(Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, text));
+            Err(Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, text))
         }
-    };
+    }
+}
+
+/// The answer to GET for a manifest that is there.
+fn found(asked: &Asked<'_>, manifest: Manifest) -> Response<Body> {
     let etag = format!("\"{}\"", manifest.digest());
     let mut response = if is_unchanged(asked, &etag) {
         empty(StatusCode::NOT_MODIFIED)
@@ -55,7 +62,7 @@ pub(crate) async fn get(registry: &Registry, asked: &Asked<'_>, name: Repository
     };
     set(&mut response, ETAG, etag);
     set(&mut response, CONTENT_DIGEST, manifest.digest().to_string());
-    Ok(response)
+    response
 }
 
 /// PUT.

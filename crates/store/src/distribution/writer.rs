@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 
+use super::catalog::Catalog;
 use super::paths::Link;
 use super::publish::{Durability, MAX_PENDING_AGE, Pending, Readable, write_link};
 use super::uploads::{self, Sessions, UploadId};
-use super::{Directory, open_region, read_link};
+use super::{Directory, has_digest_below, open_region, read_link};
 use crate::disk::{self, DirectorySyncs};
 use crate::storage::{Region, Storage};
 
@@ -45,6 +46,7 @@ struct Inner {
     directory: Directory,
     durability: Durability,
     pending: Pending,
+    catalog: Catalog,
     sessions: Sessions,
     locks: Vec<Mutex<()>>,
     /// Held for as long as the writer lives.
@@ -80,6 +82,7 @@ impl Writer {
             directory,
             durability,
             pending: Pending::default(),
+            catalog: Catalog::default(),
             sessions: Sessions::default(),
             locks,
             _lock: lock,
@@ -108,6 +111,21 @@ impl Writer {
         let expired = self.0.sessions.expire(uploads::MAX_IDLE, uploads::MAX_AGE);
         self.publish_older_than(MAX_PENDING_AGE)?;
         Ok(expired)
+    }
+
+    /// Finds the names of all repositories if that was not done lately. Until the first search has ended, lists of repositories are
+    /// found by walking the folders, each time. Blocks on the disk.
+    pub fn search_repositories(&self) -> Result<(), Error> {
+        if !self.0.catalog.begin() {
+            return Ok(());
+        }
+        let found = self.0.directory.repositories();
+        let (found, outcome) = match found {
+            Ok(found) => (Some(found), Ok(())),
+            Err(e) => (None, Err(e)),
+        };
+        self.0.catalog.end(found);
+        outcome
     }
 
     fn publish_older_than(&self, age: std::time::Duration) -> Result<(), Error> {
@@ -205,6 +223,7 @@ impl Writer {
             syncs.sync()?;
             self.0.directory.referrers.changed(repository, digest);
         }
+        self.0.catalog.changed(repository, true);
         for tag in tags {
             let current = paths.current(repository, tag);
             if read_link(&current)?.flatten().as_ref() == Some(digest) {
@@ -266,6 +285,9 @@ impl Writer {
         }
         syncs.sync()?;
         directory.referrers.changed(repository, digest);
+        if there && !has_digest_below(&directory.paths.links(repository, Link::Revision))? {
+            self.0.catalog.changed(repository, false);
+        }
         Ok(there)
     }
 
@@ -289,7 +311,22 @@ impl Storage for Writer {
     }
 
     fn repositories(&self) -> Result<Vec<Repository>, Error> {
-        self.0.directory.repositories()
+        self.repositories_after(None, usize::MAX)
+    }
+
+    fn repositories_after(&self, after: Option<&Repository>, most: usize) -> Result<Vec<Repository>, Error> {
+        match self.0.catalog.page(after, most) {
+            Some(page) => Ok(page),
+            None => self.0.directory.repositories_after(after, most),
+        }
+    }
+
+    fn tags_after(&self, repository: &Repository, after: &str, most: usize) -> Result<Option<Vec<Tag>>, Error> {
+        self.0.directory.tags_after(repository, after, most)
+    }
+
+    fn manifest_at_once(&self, repository: &Repository, at: &ManifestName) -> Option<Manifest> {
+        self.0.directory.manifest_at_once(repository, at)
     }
 
     fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
