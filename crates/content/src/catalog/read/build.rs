@@ -107,6 +107,19 @@ impl Builder {
         Ok(())
     }
 
+    /// Takes one document that was made here, as of a file of this name.
+    #[cfg(feature = "sqlite")]
+    pub(in crate::catalog) fn document(&mut self, path: &str, json: &[u8]) -> Result<(), Error> {
+        if self.files.last().is_none_or(|file| file.path != path) {
+            self.files.push(Source { path: path.to_owned(), failed: None });
+        }
+        let blob = self.spool.put(json)?;
+        let parsed = parse(json, blob, &mut self.texts)
+            .map_err(|(_, cause)| Error::new(ErrorKind::Content, format!("read {path}"), cause))?;
+        self.records.push(Record { file: self.files.len() as u32 - 1, blob, document: parsed });
+        Ok(())
+    }
+
     /// The catalog.
     pub(in crate::catalog) fn finish(self, origin: Origin) -> Result<Catalog, Error> {
         let ignored: Vec<bool> = self.files.iter().map(|file| self.ignore.ignores(&file.path)).collect();
