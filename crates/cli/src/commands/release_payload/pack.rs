@@ -250,8 +250,10 @@ fn dos(seconds: i64) -> (u16, u16) {
         days -= length;
         month += 1;
     }
-    let date = ((year - 1980) << 9 | month << 5 | (days.min(30) + 1)) as u16;
-    (date, (second / 3600 << 11 | second / 60 % 60 << 5 | second % 60 / 2) as u16)
+    // Seven bits for the year, four for the month, five for the day; five for the hour, six for the minute, five for the second.
+    let date = (year - 1980) * 512 + month * 32 + days.min(30) + 1;
+    let time = second / 3600 * 2048 + second / 60 % 60 * 32 + second % 60 / 2;
+    (date as u16, time as u16)
 }
 
 #[cfg(test)]
@@ -303,6 +305,6 @@ mod tests {
         assert_eq!(dos(0), (33, 0));
         assert_eq!(dos(315_532_800), (33, 0));
         // The 29th of February 2024, noon.
-        assert_eq!(dos(1_709_208_000), (44 << 9 | 2 << 5 | 29, 12 << 11));
+        assert_eq!(dos(1_709_208_000), (44 * 512 + 2 * 32 + 29, 12 * 2048));
     }
 }
