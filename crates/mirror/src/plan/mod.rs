@@ -8,6 +8,7 @@ pub mod jobs;
 pub mod model;
 pub mod naming;
 pub mod origins;
+mod packs;
 mod releases;
 pub(crate) mod walk;
 mod wanted;
