@@ -4,6 +4,7 @@
 //! which other manifests must be there first.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -25,7 +26,8 @@ pub struct Manifest {
     bytes: Bytes,
     digest: Digest,
     media_type: String,
-    view: View,
+    /// Shared, so that a clone costs little.
+    view: Arc<View>,
 }
 
 /// Which of the field's shapes a manifest has.
@@ -144,7 +146,7 @@ impl Manifest {
             artifact_type: wire.artifact_type,
             annotations: wire.annotations.unwrap_or_default(),
         };
-        let manifest = Self { bytes, digest, media_type, view };
+        let manifest = Self { bytes, digest, media_type, view: Arc::new(view) };
         manifest.check_sizes()?;
         Ok(manifest)
     }

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 
 use crate::limits::{BODY_DRAIN_TIME, BODY_STALL_TIME, MAX_DRAINED_BYTES};
+use crate::sendfile::Frames;
 
 /// The body of an answer.
 pub(crate) enum Body {
@@ -17,6 +18,13 @@ pub(crate) enum Body {
     Empty,
     /// A document.
     Full(Bytes),
+    /// A blob, sent from its file.
+    File {
+        /// The bytes, or what stands for them.
+        frames: Frames,
+        /// How many are still to come.
+        left: u64,
+    },
     /// A blob, read as it is sent.
     Blob {
         /// The bytes.
@@ -39,33 +47,43 @@ impl hyper::body::Body for Body {
                 *this = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Blob { stream, left } => match ready!(stream.poll_next_unpin(cx)) {
-                Some(Ok(bytes)) => {
-                    *left = left.saturating_sub(bytes.len() as u64);
-                    Poll::Ready(Some(Ok(Frame::data(bytes))))
-                }
-                Some(Err(e)) => {
-                    // The length was promised already: all that is left is to break the connection, and to say why here.
-                    tracing::error!(error = %e, "a blob could not be read to its end");
-                    *this = Self::Empty;
-                    Poll::Ready(Some(Err(e)))
-                }
-                None => Poll::Ready(None),
-            },
+            Self::File { frames, left } => {
+                let next = ready!(frames.poll_next(cx));
+                sent(left, next)
+            }
+            Self::Blob { stream, left } => {
+                let next = ready!(stream.poll_next_unpin(cx));
+                sent(left, next)
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Empty | Self::Blob { left: 0, .. })
+        matches!(self, Self::Empty | Self::Blob { left: 0, .. } | Self::File { left: 0, .. })
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(match self {
             Self::Empty => 0,
             Self::Full(bytes) => bytes.len() as u64,
-            Self::Blob { left, .. } => *left,
+            Self::Blob { left, .. } | Self::File { left, .. } => *left,
         })
     }
+}
+
+/// The next piece of a blob for hyper.
+fn sent(left: &mut u64, next: Option<Result<Bytes, Error>>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    Poll::Ready(next.map(|piece| match piece {
+        Ok(bytes) => {
+            *left = left.saturating_sub(bytes.len() as u64);
+            Ok(Frame::data(bytes))
+        }
+        Err(e) => {
+            // The length was promised already: all that is left is to break the connection, and to say why here.
+            tracing::error!(error = %e, "a blob could not be read to its end");
+            Err(e)
+        }
+    }))
 }
 
 /// What a client sends, as a stream that ends with an error when nothing comes for too long.
@@ -94,6 +112,7 @@ pub(crate) async fn collect(body: Incoming, most: usize) -> Result<Option<Bytes>
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         if first.len().max(more.len()) + chunk.len() > most {
+            discard(&mut stream).await;
             return Ok(None);
         }
         if first.is_empty() && more.is_empty() {
@@ -111,8 +130,12 @@ pub(crate) async fn collect(body: Incoming, most: usize) -> Result<Option<Bytes>
 /// Reads a bounded amount of a body that nobody wants, so that a small one does not cost the connection and the client
 /// of a large one reads the answer before it is cut off.
 pub(crate) async fn drain(body: Incoming) {
+    discard(&mut received(body)).await;
+}
+
+async fn discard(stream: &mut (impl Stream<Item = Result<Bytes, Error>> + Unpin)) {
     let _ = tokio::time::timeout(BODY_DRAIN_TIME, async {
-        let (mut stream, mut bytes) = (body.into_data_stream(), 0);
+        let mut bytes = 0;
         while let Some(Ok(chunk)) = stream.next().await {
             bytes += chunk.len();
             if bytes > MAX_DRAINED_BYTES {

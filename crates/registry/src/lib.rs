@@ -17,6 +17,7 @@ pub mod query;
 pub mod range;
 mod refusal;
 pub mod route;
+mod sendfile;
 pub mod server;
 mod service;
 pub mod tls;

@@ -21,6 +21,7 @@ use crate::limits::{
     MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
 };
 use crate::patience::Patient;
+use crate::sendfile::{Queue, Sending};
 use crate::service::Registry;
 use crate::tls::Tls;
 
@@ -222,10 +223,15 @@ fn connection_limit() -> usize {
 
 fn maintain(registry: &Registry) {
     let Some(writer) = registry.writer.clone() else { return };
-    tokio::task::spawn_blocking(move || match writer.maintain() {
-        Ok(0) => {}
-        Ok(expired) => tracing::info!(expired, "abandoned uploads were removed"),
-        Err(e) => tracing::error!(error = %e, "blobs that waited for their manifest cannot be put in place"),
+    tokio::task::spawn_blocking(move || {
+        match writer.maintain() {
+            Ok(0) => {}
+            Ok(expired) => tracing::info!(expired, "abandoned uploads were removed"),
+            Err(e) => tracing::error!(error = %e, "blobs that waited for their manifest cannot be put in place"),
+        }
+        if let Err(e) = writer.search_repositories() {
+            tracing::error!(error = %e, "the repositories cannot be listed");
+        }
     });
 }
 
@@ -239,17 +245,25 @@ async fn connection(
     // Answers are written whole; waiting for more only delays them.
     let _ = stream.set_nodelay(true);
     match acceptor {
-        None => requests(stream, peer, registry, stopping).await,
+        None => {
+            let queue = Queue::default();
+            requests(Sending::new(stream, queue.clone()), peer, registry, stopping, Some(queue)).await;
+        }
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => requests(stream, peer, registry, stopping).await,
+            Ok(Ok(stream)) => requests(stream, peer, registry, stopping, None).await,
             Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         },
     }
 }
 
-async fn requests<S>(stream: S, peer: SocketAddr, registry: Arc<Registry>, mut stopping: watch::Receiver<bool>)
-where
+async fn requests<S>(
+    stream: S,
+    peer: SocketAddr,
+    registry: Arc<Registry>,
+    mut stopping: watch::Receiver<bool>,
+    queue: Option<Queue>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -258,13 +272,14 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(READ_BUFFER_BYTES)
+        .writev(true)
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .keep_alive_interval(Some(HEADER_TIME));
     let service = service_fn(move |request| {
-        let registry = registry.clone();
-        async move { Ok::<_, std::convert::Infallible>(registry.handle(request, peer).await) }
+        let (registry, queue) = (registry.clone(), queue.clone());
+        async move { Ok::<_, std::convert::Infallible>(registry.handle(request, peer, queue).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, WRITE_STALL_TIME)), service);
     tokio::pin!(connection);

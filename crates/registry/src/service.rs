@@ -10,7 +10,7 @@ use airlock_store::distribution::Writer;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, Version, header};
 
 use crate::access::{Access, Action, Subject};
 use crate::body::{self, Body};
@@ -19,6 +19,7 @@ use crate::limits::{MAX_HEADER_BYTES, MAX_URL_BYTES};
 use crate::query::Query;
 use crate::refusal::{Code, Refusal};
 use crate::route::{self, Route, RouteError};
+use crate::sendfile::Queue;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -38,6 +39,8 @@ pub(crate) struct Registry {
 pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) query: Query,
+    /// Where blobs may be sent straight from their files.
+    pub(crate) queue: Option<Queue>,
     body: &'a mut Option<Incoming>,
 }
 
@@ -93,25 +96,33 @@ pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: impl A
     }
 }
 
+/// The versions that a conditional header lists.
+pub(crate) fn etags<'a>(asked: &'a Asked<'_>, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    asked.headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim)
+}
+
 /// Whether the client has this version of the content already.
 pub(crate) fn is_unchanged(asked: &Asked<'_>, etag: &str) -> bool {
-    asked.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(
-        |known| {
-            let known = known.trim();
-            known == "*" || known.trim_start_matches("W/") == etag
-        },
-    )
+    etags(asked, &header::IF_NONE_MATCH).any(|known| known == "*" || known.trim_start_matches("W/") == etag)
 }
 
 impl Registry {
     /// Answers a request. Never fails: a refusal is an answer too.
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    /// `queue` is that of a connection which sends from files.
+    pub(crate) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        queue: Option<Queue>,
+    ) -> Response<Body> {
         let start = Instant::now();
         let (parts, body) = request.into_parts();
+        // HTTP/2 mixes the bytes of several answers, and copies them.
+        let queue = queue.filter(|_| parts.version <= Version::HTTP_11);
         let mut body = Some(body);
         let mut subject = Subject::Anonymous;
         let uri = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-        let mut response = match self.answer(&parts.method, uri, &parts.headers, &mut body, &mut subject).await {
+        let mut response = match self.answer(&parts.method, uri, &parts.headers, &mut body, &mut subject, queue).await {
             Ok(response) => response,
             Err(refusal) => refusal.into_response(),
         };
@@ -146,6 +157,7 @@ impl Registry {
         headers: &HeaderMap,
         body: &mut Option<Incoming>,
         subject: &mut Subject,
+        queue: Option<Queue>,
     ) -> Answer {
         if uri.len() > MAX_URL_BYTES {
             return Err(Refusal::new(StatusCode::URI_TOO_LONG, Code::NameInvalid, "the URL is too long"));
@@ -167,7 +179,7 @@ impl Registry {
         *subject = self.access.authorize(headers, Action::of(method, &route)).await?;
         let query = Query::parse(query)
             .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, Code::NameInvalid, format!("malformed query: {e}")))?;
-        self.dispatch(method, route, Asked { headers, query, body }).await
+        self.dispatch(method, route, Asked { headers, query, queue, body }).await
     }
 
     async fn dispatch(&self, method: &Method, route: Route, asked: Asked<'_>) -> Answer {

@@ -1,4 +1,4 @@
-//! Real clients: skopeo, podman and crane push and pull, plain, over TLS and with a password; docker-registry serves what they pushed.
+//! Real clients: skopeo, podman, crane and regctl push and pull, plain, over TLS and with a password; docker-registry serves what they pushed.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
 
 mod support;
@@ -187,6 +187,35 @@ async fn crane_copies_and_validates() {
     assert_eq!(run(&crane, &["ls", "--insecure", &copy.replace(":v2", "")], work.path()).await.unwrap(), "v2\nv3\n");
     let catalog = run(&crane, &["catalog", "--insecure", &registry.addr.to_string()], work.path()).await.unwrap();
     assert_eq!(catalog, "a/b\nc/d\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn regctl_copies_referrers_deletes_and_finds_blobs_mounted() {
+    let (Some(regctl), Some(skopeo)) = (tool("regctl"), tool("skopeo")) else { return };
+    let (registry, work) = (Registry::start().await, tempfile::tempdir().unwrap());
+    layout(&work.path().join("in")).await;
+    let (image, copy) = (format!("{}/a/b:v1", registry.addr), format!("{}/c/d:v2", registry.addr));
+    let target = format!("docker://{image}");
+    run(&skopeo, &["copy", "--all", "--dest-tls-verify=false", "oci:in:v1", &target], work.path()).await.unwrap();
+    let host = format!("reg={},tls=disabled", registry.addr);
+    let regctl = async |args: &[&str]| run(&regctl, &[&["--host", &host], args].concat(), work.path()).await;
+    fs::write(work.path().join("sbom.txt"), "what is inside").unwrap();
+    let put = ["artifact", "put", "--artifact-type", "x/sbom", "--subject", &image, "--file", "sbom.txt"];
+    regctl(&put).await.unwrap();
+    let listed = regctl(&["artifact", "list", &image]).await.unwrap();
+    assert!(listed.contains("x/sbom"), "{listed}");
+    regctl(&["image", "copy", "--referrers", &image, &copy]).await.unwrap();
+    assert!(regctl(&["artifact", "list", "--filter-artifact-type", "x/sbom", &copy]).await.unwrap().contains("x/sbom"));
+    assert_eq!(regctl(&["artifact", "get", "--subject", &copy]).await.unwrap().trim(), "what is inside");
+    // The client sees that the registry keeps referrers, and writes no fallback tag.
+    assert_eq!(regctl(&["tag", "ls", &copy]).await.unwrap(), "v2\n");
+    assert!(regctl(&["repo", "ls", &registry.addr.to_string()]).await.unwrap().contains("c/d"));
+    regctl(&["tag", "delete", &copy]).await.unwrap();
+    assert_eq!(registry.get("/v2/c/d/manifests/v2").await.status(), 404);
+    let digest = regctl(&["image", "digest", &image]).await.unwrap();
+    let pinned = format!("{}@{}", image.trim_end_matches(":v1"), digest.trim());
+    regctl(&["manifest", "delete", &pinned]).await.unwrap();
+    assert_eq!(registry.get("/v2/a/b/manifests/v1").await.status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

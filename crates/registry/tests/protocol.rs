@@ -1,4 +1,5 @@
-//! The distribution protocol, request by request: pulling, pushing in every form, lists, referrers, deleting.
+//! The distribution protocol, request by request: pulling, pushing in every form, lists, referrers, deleting; over plain HTTP and over
+//! TLS with a password.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod support;
@@ -7,9 +8,49 @@ use airlock_oci::Digest;
 use reqwest::{Method, StatusCode};
 use support::*;
 
-#[tokio::test]
-async fn the_base_says_that_this_is_a_registry() {
-    let registry = Registry::start().await;
+/// Every request of the protocol, once over each way in.
+macro_rules! on_every_face {
+    ($($name:ident),* $(,)?) => {
+        mod plain {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Face::Plain).await;
+            })*
+        }
+        mod over_tls_with_a_password {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Face::TlsWithPassword).await;
+            })*
+        }
+    };
+}
+
+on_every_face!(
+    the_base_says_that_this_is_a_registry,
+    blobs_are_read_whole_in_part_and_conditionally,
+    what_is_not_there_is_said_so_in_the_protocols_words,
+    a_blob_is_pushed_in_one_request_in_two_and_in_chunks,
+    chunks_out_of_order_are_refused_and_the_session_goes_on,
+    a_wrong_or_missing_digest_publishes_nothing,
+    an_upload_can_be_cancelled,
+    blobs_are_mounted_from_a_named_repository_or_any,
+    manifests_come_back_byte_for_byte_under_their_type,
+    manifests_that_are_not_what_they_say_are_refused,
+    a_tag_is_set_only_where_the_client_expects_it,
+    manifests_up_to_four_mebibytes_are_taken,
+    what_lies_elsewhere_by_its_nature_is_not_demanded,
+    indexes_may_be_nested_sparse_and_empty,
+    sha512_is_as_good_as_sha256,
+    tags_and_the_catalog_come_in_pages,
+    referrers_are_listed_filtered_and_forgotten,
+    long_lists_of_referrers_come_in_pages,
+    deleting_shows_at_once,
+    one_blob_pushed_by_many_at_once,
+);
+
+async fn the_base_says_that_this_is_a_registry(face: Face) {
+    let registry = Registry::on(face).await;
     for path in ["/v2/", "/v2"] {
         let response = registry.get(path).await;
         assert_eq!(response.status(), 200);
@@ -24,9 +65,8 @@ async fn the_base_says_that_this_is_a_registry() {
     assert_eq!(codes(response).await, ["UNSUPPORTED"]);
 }
 
-#[tokio::test]
-async fn blobs_are_read_whole_in_part_and_conditionally() {
-    let registry = Registry::start().await;
+async fn blobs_are_read_whole_in_part_and_conditionally(face: Face) {
+    let registry = Registry::on(face).await;
     let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| (i * 7 % 253) as u8).collect();
     let digest = registry.push_blob("a/b", &bytes).await;
     let path = format!("/v2/a/b/blobs/{digest}");
@@ -74,9 +114,8 @@ async fn blobs_are_read_whole_in_part_and_conditionally() {
     assert_eq!(response.status(), 200);
 }
 
-#[tokio::test]
-async fn what_is_not_there_is_said_so_in_the_protocols_words() {
-    let registry = Registry::start().await;
+async fn what_is_not_there_is_said_so_in_the_protocols_words(face: Face) {
+    let registry = Registry::on(face).await;
     let digest = registry.push_blob("here", b"abc").await;
     for (path, status, code) in [
         (format!("/v2/there/blobs/{digest}"), 404, "BLOB_UNKNOWN"),
@@ -109,9 +148,8 @@ async fn what_is_not_there_is_said_so_in_the_protocols_words() {
     assert_eq!(large.status(), 431);
 }
 
-#[tokio::test]
-async fn a_blob_is_pushed_in_one_request_in_two_and_in_chunks() {
-    let registry = Registry::start().await;
+async fn a_blob_is_pushed_in_one_request_in_two_and_in_chunks(face: Face) {
+    let registry = Registry::on(face).await;
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
     let digest = Digest::of(&bytes);
     let there = async |name: &str| {
@@ -173,9 +211,8 @@ async fn a_blob_is_pushed_in_one_request_in_two_and_in_chunks() {
     assert_eq!(registry.ask(Method::POST, &path).send().await.unwrap().status(), 201);
 }
 
-#[tokio::test]
-async fn chunks_out_of_order_are_refused_and_the_session_goes_on() {
-    let registry = Registry::start().await;
+async fn chunks_out_of_order_are_refused_and_the_session_goes_on(face: Face) {
+    let registry = Registry::on(face).await;
     let location = registry.begin("a").await;
     let send = async |method: Method, range: &str, body: &'static str, query: &str| {
         let request = registry.ask(method, &format!("{location}{query}")).header("content-range", range);
@@ -200,9 +237,8 @@ async fn chunks_out_of_order_are_refused_and_the_session_goes_on() {
     assert_eq!(response.status(), 201);
 }
 
-#[tokio::test]
-async fn a_wrong_or_missing_digest_publishes_nothing() {
-    let registry = Registry::start().await;
+async fn a_wrong_or_missing_digest_publishes_nothing(face: Face) {
+    let registry = Registry::on(face).await;
     for (query, body) in [
         (format!("?digest={}", Digest::of(b"abd")), "abc"),
         (String::new(), "abc"),
@@ -222,9 +258,8 @@ async fn a_wrong_or_missing_digest_publishes_nothing() {
     }
 }
 
-#[tokio::test]
-async fn an_upload_can_be_cancelled() {
-    let registry = Registry::start().await;
+async fn an_upload_can_be_cancelled(face: Face) {
+    let registry = Registry::on(face).await;
     let location = registry.begin("a").await;
     registry.ask(Method::PATCH, &location).body("abc").send().await.unwrap();
     assert_eq!(registry.delete(&location).await, 204);
@@ -234,9 +269,8 @@ async fn an_upload_can_be_cancelled() {
     assert_eq!(registry.get(&other).await.status(), 404, "a session belongs to its repository");
 }
 
-#[tokio::test]
-async fn blobs_are_mounted_from_a_named_repository_or_any() {
-    let registry = Registry::start().await;
+async fn blobs_are_mounted_from_a_named_repository_or_any(face: Face) {
+    let registry = Registry::on(face).await;
     let digest = registry.push_blob("from", b"layer").await;
     let mount = async |target: &str, query: String| {
         registry.ask(Method::POST, &format!("/v2/{target}/blobs/uploads/?{query}")).send().await.unwrap()
@@ -261,9 +295,8 @@ async fn blobs_are_mounted_from_a_named_repository_or_any() {
     assert_eq!(registry.head(&format!("/v2/none/blobs/{digest}")).await.status(), 404);
 }
 
-#[tokio::test]
-async fn manifests_come_back_byte_for_byte_under_their_type() {
-    let registry = Registry::start().await;
+async fn manifests_come_back_byte_for_byte_under_their_type(face: Face) {
+    let registry = Registry::on(face).await;
     for media_type in [OCI_MANIFEST, DOCKER_MANIFEST] {
         registry.push_blob("a", b"{}").await;
         registry.push_blob("a", b"layer").await;
@@ -302,9 +335,32 @@ async fn manifests_come_back_byte_for_byte_under_their_type() {
     assert_eq!(registry.head(&format!("/v2/m/manifests/{first}")).await.status(), 200);
 }
 
-#[tokio::test]
-async fn manifests_that_are_not_what_they_say_are_refused() {
-    let registry = Registry::start().await;
+async fn a_tag_is_set_only_where_the_client_expects_it(face: Face) {
+    let registry = Registry::on(face).await;
+    let (first, old) = registry.push_image("a", "v1", "1").await;
+    let (second, new) = registry.push_image("a", "", "2").await;
+    let put = async |at: &str, name: &str, value: &str, text: &str| {
+        let request = registry.ask(Method::PUT, &format!("/v2/a/manifests/{at}")).header("content-type", OCI_MANIFEST);
+        request.header(name, value).body(text.to_owned()).send().await.unwrap()
+    };
+    let response = put("v1", "if-none-match", "*", &second).await;
+    assert_eq!(response.status(), 412);
+    assert_eq!(codes(response).await, ["TAG_INVALID"]);
+    assert_eq!(put("v1", "if-match", &format!("\"{new}\""), &second).await.status(), 412);
+    let several = format!("{new}?tag=fresh&tag=v1");
+    assert_eq!(put(&several, "if-none-match", "*", &second).await.status(), 412, "one of them is taken");
+    assert_eq!(registry.get("/v2/a/manifests/fresh").await.status(), 404);
+    assert_eq!(put("new", "if-match", "*", &second).await.status(), 412, "there is no such tag");
+    assert_eq!(registry.get("/v2/a/manifests/v1").await.text().await.unwrap(), first);
+    assert_eq!(put("new", "if-none-match", "*", &second).await.status(), 201);
+    assert_eq!(put("v1", "if-match", &format!("\"x\", \"{old}\""), &second).await.status(), 201);
+    assert_eq!(registry.get("/v2/a/manifests/v1").await.text().await.unwrap(), second);
+    assert_eq!(put("v1", "if-match", "*", &first).await.status(), 201);
+    assert_eq!(registry.get("/v2/a/manifests/v1").await.text().await.unwrap(), first);
+}
+
+async fn manifests_that_are_not_what_they_say_are_refused(face: Face) {
+    let registry = Registry::on(face).await;
     registry.push_blob("a", b"{}").await;
     registry.push_blob("a", b"layer").await;
     let good = manifest(OCI_MANIFEST, b"{}", &[b"layer"], "");
@@ -336,9 +392,8 @@ async fn manifests_that_are_not_what_they_say_are_refused() {
     assert_eq!(registry.get("/v2/a/tags/list").await.status(), 404);
 }
 
-#[tokio::test]
-async fn manifests_up_to_four_mebibytes_are_taken() {
-    let registry = Registry::start().await;
+async fn manifests_up_to_four_mebibytes_are_taken(face: Face) {
+    let registry = Registry::on(face).await;
     registry.push_blob("a", b"{}").await;
     let filled = |len: usize| {
         let empty = manifest(OCI_MANIFEST, b"{}", &[], r#","annotations":{"fill":""}"#);
@@ -351,15 +406,14 @@ async fn manifests_up_to_four_mebibytes_are_taken() {
     assert_eq!(response.status(), 413);
     assert_eq!(codes(response).await, ["SIZE_INVALID"]);
     // The same without saying the length beforehand.
-    let pieces: Vec<Result<Vec<u8>, std::io::Error>> = vec![Ok(vec![b' '; 3_000_000]), Ok(vec![b' '; 3_000_000])];
+    let pieces: Vec<Result<Vec<u8>, std::io::Error>> = vec![Ok(vec![b' '; 3_000_000]), Ok(vec![b' '; 1_300_000])];
     let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
     let request = registry.ask(Method::PUT, "/v2/a/manifests/larger").header("content-type", OCI_MANIFEST);
     assert_eq!(request.body(stream).send().await.unwrap().status(), 413);
 }
 
-#[tokio::test]
-async fn what_lies_elsewhere_by_its_nature_is_not_demanded() {
-    let registry = Registry::start().await;
+async fn what_lies_elsewhere_by_its_nature_is_not_demanded(face: Face) {
+    let registry = Registry::on(face).await;
     registry.push_blob("a", b"{}").await;
     for (media_type, kind, more) in [
         (OCI_MANIFEST, "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", ""),
@@ -377,9 +431,8 @@ async fn what_lies_elsewhere_by_its_nature_is_not_demanded() {
     }
 }
 
-#[tokio::test]
-async fn indexes_may_be_nested_sparse_and_empty() {
-    let registry = Registry::start().await;
+async fn indexes_may_be_nested_sparse_and_empty(face: Face) {
+    let registry = Registry::on(face).await;
     let (child, _) = registry.push_image("a", "", "1").await;
     let sparse = index(OCI_INDEX, &[(OCI_MANIFEST, &child), (OCI_MANIFEST, "not here")], "");
     let nested = index(OCI_INDEX, &[(OCI_INDEX, &sparse)], "");
@@ -396,7 +449,7 @@ async fn indexes_may_be_nested_sparse_and_empty() {
         assert_eq!(header(&response, "content-type"), media_type);
         assert_eq!(response.text().await.unwrap(), *text);
     }
-    let strict = Registry::with(|b| b.anonymous(airlock_registry::Anonymous::Push).sparse_indexes(false)).await;
+    let strict = Registry::on_with(face, |b| b.sparse_indexes(false)).await;
     strict.push_image("a", "", "1").await;
     let response = strict.put_manifest("a", "sparse", OCI_INDEX, &sparse).await;
     assert_eq!(response.status(), 400);
@@ -404,9 +457,8 @@ async fn indexes_may_be_nested_sparse_and_empty() {
     assert_eq!(strict.put_manifest("a", "list", DOCKER_LIST, &list).await.status(), 201);
 }
 
-#[tokio::test]
-async fn sha512_is_as_good_as_sha256() {
-    let registry = Registry::start().await;
+async fn sha512_is_as_good_as_sha256(face: Face) {
+    let registry = Registry::on(face).await;
     let (config, layer) = (&b"{}"[..], &b"layer of sha512"[..]);
     registry.push_blob_as("a", config, &sha512(config)).await;
     let location = {
@@ -442,9 +494,8 @@ async fn sha512_is_as_good_as_sha256() {
     assert_eq!(response.status(), 414);
 }
 
-#[tokio::test]
-async fn tags_and_the_catalog_come_in_pages() {
-    let registry = Registry::start().await;
+async fn tags_and_the_catalog_come_in_pages(face: Face) {
+    let registry = Registry::on(face).await;
     registry.push_blob("z/y", b"{}").await;
     let text = manifest(OCI_MANIFEST, b"{}", &[], "");
     for tag in ["v10", "v9", "A", "latest", "_x"] {
@@ -488,9 +539,8 @@ async fn tags_and_the_catalog_come_in_pages() {
     assert_eq!(next["repositories"], serde_json::json!(["b", "z/y"]));
 }
 
-#[tokio::test]
-async fn referrers_are_listed_filtered_and_forgotten() {
-    let registry = Registry::start().await;
+async fn referrers_are_listed_filtered_and_forgotten(face: Face) {
+    let registry = Registry::on(face).await;
     let (text, subject) = registry.push_image("a", "v1", "1").await;
     let list = async |query: &str| {
         let response = registry.get(&format!("/v2/a/referrers/{subject}{query}")).await;
@@ -548,9 +598,8 @@ async fn referrers_are_listed_filtered_and_forgotten() {
     assert_eq!(list("").await.0["manifests"].as_array().unwrap().len(), 3);
 }
 
-#[tokio::test]
-async fn long_lists_of_referrers_come_in_pages() {
-    let registry = Registry::start().await;
+async fn long_lists_of_referrers_come_in_pages(face: Face) {
+    let registry = Registry::on(face).await;
     registry.push_blob("a", b"{}").await;
     let subject = Digest::of(b"subject");
     for i in 0..5 {
@@ -581,9 +630,8 @@ async fn long_lists_of_referrers_come_in_pages() {
     assert_eq!((seen, pages), (5, 2));
 }
 
-#[tokio::test]
-async fn deleting_shows_at_once() {
-    let registry = Registry::start().await;
+async fn deleting_shows_at_once(face: Face) {
+    let registry = Registry::on(face).await;
     let (_, digest) = registry.push_image("a", "v1", "1").await;
     registry.push_image("a", "v2", "1").await;
     assert_eq!(registry.delete("/v2/a/manifests/v1").await, 202);
@@ -603,16 +651,15 @@ async fn deleting_shows_at_once() {
     // All of it can come back.
     registry.push_image("a", "v1", "1").await;
     assert_eq!(registry.get("/v2/a/manifests/v1").await.status(), 200);
-    let kept = Registry::with(|b| b.anonymous(airlock_registry::Anonymous::Push).deletion(false)).await;
+    let kept = Registry::on_with(face, |b| b.deletion(false)).await;
     kept.push_image("a", "v1", "1").await;
     assert_eq!(kept.delete("/v2/a/manifests/v1").await, 405);
     let location = kept.begin("a").await;
     assert_eq!(kept.delete(&location).await, 204, "ending an upload is no deletion");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_blob_pushed_by_many_at_once() {
-    let registry = std::sync::Arc::new(Registry::start().await);
+async fn one_blob_pushed_by_many_at_once(face: Face) {
+    let registry = std::sync::Arc::new(Registry::on(face).await);
     let bytes = vec![42; 2_000_000];
     let tasks: Vec<_> = (0..12)
         .map(|i| {

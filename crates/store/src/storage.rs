@@ -32,6 +32,27 @@ pub trait Storage: Send + Sync {
     /// The tags of a repository, sorted; `None` when there is no such repository.
     fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error>;
 
+    /// At most so many repositories whose names come after `after`, sorted.
+    fn repositories_after(&self, after: Option<&Repository>, most: usize) -> Result<Vec<Repository>, Error> {
+        let all = self.repositories()?;
+        let from = after.map_or(0, |after| all.partition_point(|name| name <= after));
+        Ok(all.into_iter().skip(from).take(most).collect())
+    }
+
+    /// At most so many tags of a repository that come after `after`, sorted; `None` when there is no such repository.
+    fn tags_after(&self, repository: &Repository, after: &str, most: usize) -> Result<Option<Vec<Tag>>, Error> {
+        let Some(all) = self.tags(repository)? else { return Ok(None) };
+        let from = all.partition_point(|tag| tag.as_str() <= after);
+        Ok(Some(all.into_iter().skip(from).take(most).collect()))
+    }
+
+    /// A manifest that can be had without reading anything but the states of a few files that were read lately, so that a caller who
+    /// must not wait for the disk may ask. `None` says nothing: ask [`Storage::manifest`].
+    fn manifest_at_once(&self, repository: &Repository, at: &ManifestName) -> Option<Manifest> {
+        let _ = (repository, at);
+        None
+    }
+
     /// A manifest, verified against its digest; `None` when it is not there. A damaged one is an error.
     fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error>;
 

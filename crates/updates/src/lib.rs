@@ -10,11 +10,11 @@ mod architecture;
 mod channel;
 mod client;
 mod graph;
-mod nearest;
 mod route;
 mod select;
 mod version;
 
+pub use airlock_document::nearest;
 pub use answers::{Answer, Graphs, Kept, Query, Service};
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use channel::{ChannelName, InvalidChannel};
@@ -23,7 +23,6 @@ pub use graph::{
     CHANNELS_KEY, ConditionalEdges, Edges, Graph, GraphError, MAX_GRAPH_BYTES, MatchingRule, Node, PromQl, Risk,
     URL_KEY, VersionPair,
 };
-pub use nearest::nearest;
 pub use route::{Hop, Route, route};
 pub use select::{
     Channel, Failures, Note, Range, Reason, Release, SelectError, Selection, Wanted, Why, across_channels, select,

@@ -11,6 +11,7 @@ use hyper::{Method, Response, StatusCode};
 use crate::body::Body;
 use crate::range::{self, Wanted};
 use crate::refusal::{Code, Refusal};
+use crate::sendfile::Frames;
 use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, is_unchanged, set};
 
 /// What lies under a digest never changes.
@@ -50,7 +51,11 @@ pub(crate) async fn get(
     let body = if unchanged || first == end || method == Method::HEAD {
         Body::Empty
     } else {
-        Body::Blob { stream: region.stream(first, end, format!("send blob `{digest}`")), left: end - first }
+        let (what, left) = (format!("send blob `{digest}`"), end - first);
+        match &asked.queue {
+            Some(queue) => Body::File { frames: Frames::new(queue.clone(), region.clone(), first, end, what), left },
+            None => Body::Blob { stream: region.stream(first, end, what), left },
+        }
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;

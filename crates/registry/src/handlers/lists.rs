@@ -1,6 +1,6 @@
 //! Lists: tags, the catalog, referrers; in pages.
 
-use airlock_oci::{Descriptor, Digest, Repository, media_type};
+use airlock_oci::{Descriptor, Digest, Repository, Tag, media_type};
 use hyper::header::{HeaderName, LINK};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -15,12 +15,12 @@ const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 #[derive(Serialize)]
 struct TagList<'a> {
     name: &'a Repository,
-    tags: &'a [&'a str],
+    tags: &'a [Tag],
 }
 
 #[derive(Serialize)]
 struct Catalog<'a> {
-    repositories: &'a [&'a str],
+    repositories: &'a [Repository],
 }
 
 #[derive(Serialize)]
@@ -31,25 +31,24 @@ struct ReferrersIndex<'a> {
     manifests: &'a [Descriptor],
 }
 
-/// The part of a sorted list that a client asked for, and what to ask for next.
-fn page<'a>(names: &[&'a str], asked: &Asked<'_>, usual: usize) -> Result<(Vec<&'a str>, Option<String>), Refusal> {
-    let number = match asked.query.get("n") {
-        None => usual,
-        Some(text) => text.parse::<usize>().ok().filter(|n| *n <= MAX_PAGE).ok_or_else(|| {
+/// How many names a client asked for.
+fn number(asked: &Asked<'_>) -> Result<Option<usize>, Refusal> {
+    let Some(text) = asked.query.get("n") else { return Ok(None) };
+    match text.parse::<usize>().ok().filter(|n| *n <= MAX_PAGE) {
+        Some(number) => Ok(Some(number)),
+        None => {
             let text = format!("`n` must be a number up to {MAX_PAGE}");
-            Refusal::new(StatusCode::BAD_REQUEST, Code::PaginationNumberInvalid, text)
-        })?,
-    };
-    let last = asked.query.get("last").unwrap_or_default();
-    // `last` need not exist any more.
-    let first = names.partition_point(|name| *name <= last);
-    let end = first.saturating_add(number).min(names.len());
-    let shown = names[first..end].to_vec();
-    let next = match shown.last() {
-        Some(last) if end < names.len() => Some(format!("n={number}&last={last}")),
-        _ => None,
-    };
-    Ok((shown, next))
+            Err(Refusal::new(StatusCode::BAD_REQUEST, Code::PaginationNumberInvalid, text))
+        }
+    }
+}
+
+/// Cuts a list that has one name more than were asked for, if there are more; what to ask for next.
+fn cut<T: std::fmt::Display>(names: &mut Vec<T>, number: usize) -> Option<String> {
+    let more = names.len() > number;
+    names.truncate(number);
+    // `last` need not exist any more when it is asked for.
+    names.last().filter(|_| more).map(|last| format!("n={number}&last={last}"))
 }
 
 fn link(response: &mut Response<Body>, path: &str, next: Option<String>) {
@@ -60,25 +59,40 @@ fn link(response: &mut Response<Body>, path: &str, next: Option<String>) {
 
 /// `tags/list`
 pub(crate) async fn tags(registry: &Registry, asked: &Asked<'_>, name: Repository) -> Answer {
+    let number = number(asked);
+    let most = number.as_ref().ok().copied().flatten().unwrap_or(usize::MAX);
+    let after = asked.query.get("last").unwrap_or_default().to_owned();
     let (storage, repository) = (registry.storage.clone(), name.clone());
-    let Some(tags) = blocking(move || storage.tags(&repository)).await? else {
+    let found = blocking(move || storage.tags_after(&repository, &after, most.saturating_add(1))).await?;
+    let Some(mut tags) = found else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, Code::NameUnknown, "there is no such repository")
             .detail(serde_json::json!({ "name": name })));
     };
-    let names: Vec<&str> = tags.iter().map(|tag| tag.as_str()).collect();
-    let (shown, next) = page(&names, asked, usize::MAX)?;
-    let mut response = document("application/json", &TagList { name: &name, tags: &shown })?;
+    number?;
+    let next = cut(&mut tags, most);
+    let mut response = document("application/json", &TagList { name: &name, tags: &tags })?;
     link(&mut response, &format!("/v2/{name}/tags/list"), next);
     Ok(response)
 }
 
 /// `_catalog`
 pub(crate) async fn catalog(registry: &Registry, asked: &Asked<'_>) -> Answer {
+    let number = number(asked)?.unwrap_or(CATALOG_PAGE);
+    let last = asked.query.get("last").unwrap_or_default().to_owned();
     let storage = registry.storage.clone();
-    let repositories = blocking(move || storage.repositories()).await?;
-    let names: Vec<&str> = repositories.iter().map(|name| name.as_str()).collect();
-    let (shown, next) = page(&names, asked, CATALOG_PAGE)?;
-    let mut response = document("application/json", &Catalog { repositories: &shown })?;
+    let mut repositories = blocking(move || match Repository::new(&last) {
+        Ok(last) => storage.repositories_after(Some(&last), number + 1),
+        // No name of ours: whatever sorts after it.
+        Err(_) => {
+            let mut all = storage.repositories()?;
+            all.retain(|name| name.as_str() > last.as_str());
+            all.truncate(number + 1);
+            Ok(all)
+        }
+    })
+    .await?;
+    let next = cut(&mut repositories, number);
+    let mut response = document("application/json", &Catalog { repositories: &repositories })?;
     link(&mut response, "/v2/_catalog", next);
     Ok(response)
 }

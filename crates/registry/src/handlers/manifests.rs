@@ -3,15 +3,15 @@
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Shape, Tag, media_type};
 use airlock_store::Storage;
-use airlock_store::distribution::Writer;
+use airlock_store::distribution::{Expected, Writer};
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, LOCATION};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use hyper::{Response, StatusCode};
 
 use crate::body::{self, Body};
 use crate::limits::{MAX_DESCRIPTORS, MAX_JSON_DEPTH, MAX_TAGS_PER_PUSH};
 use crate::refusal::{Code, Refusal};
-use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, is_unchanged, set};
+use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, etags, is_unchanged, set};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -24,8 +24,11 @@ fn unknown(at: &ManifestName) -> Refusal {
 /// GET and HEAD. The stored type is sent whatever the client says it accepts: nothing is ever converted, and clients that
 /// leave a type out of `Accept` mostly do so by mistake.
 pub(crate) async fn get(registry: &Registry, asked: &Asked<'_>, name: Repository, at: ManifestName) -> Answer {
+    if let Some(manifest) = registry.storage.manifest_at_once(&name, &at) {
+        return Ok(found(asked, manifest));
+    }
     let (storage, wanted) = (registry.storage.clone(), at.clone());
-    let found = blocking(move || match storage.manifest(&name, &wanted) {
+    let read = blocking(move || match storage.manifest(&name, &wanted) {
         Err(e) if matches!(e.kind(), ErrorKind::Content | ErrorKind::Unsupported) => {
             tracing::error!(cause = %e, "a stored manifest cannot be served");
             Ok(Err(e.kind()))
@@ -33,18 +36,22 @@ pub(crate) async fn get(registry: &Registry, asked: &Asked<'_>, name: Repository
         found => found.map(Ok),
     })
     .await?;
-    let manifest = match found {
-        Ok(Some(manifest)) => manifest,
-        Ok(None) => return Err(unknown(&at)),
+    match read {
+        Ok(Some(manifest)) => Ok(found(asked, manifest)),
+        Ok(None) => Err(unknown(&at)),
         Err(kind) => {
             let text = if kind == ErrorKind::Content {
                 "the stored copy of this manifest is damaged; pushing or mirroring the image again heals it"
             } else {
                 "the stored manifest is of a kind that cannot be served, such as Docker schema 1"
             };
-            return Err(Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, text));
+            Err(Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, text))
         }
-    };
+    }
+}
+
+/// The answer to GET for a manifest that is there.
+fn found(asked: &Asked<'_>, manifest: Manifest) -> Response<Body> {
     let etag = format!("\"{}\"", manifest.digest());
     let mut response = if is_unchanged(asked, &etag) {
         empty(StatusCode::NOT_MODIFIED)
@@ -55,7 +62,7 @@ pub(crate) async fn get(registry: &Registry, asked: &Asked<'_>, name: Repository
     };
     set(&mut response, ETAG, etag);
     set(&mut response, CONTENT_DIGEST, manifest.digest().to_string());
-    Ok(response)
+    response
 }
 
 /// PUT.
@@ -74,14 +81,16 @@ pub(crate) async fn put(
         return Err(too_large());
     }
     let tags = tags(&asked, &at)?;
+    let expected = expected(&asked);
     let declared = asked.header(&CONTENT_TYPE).map(str::to_owned);
     let bytes = body::collect(asked.take_body()?, MAX_MANIFEST_BYTES).await?.ok_or_else(too_large)?;
     let manifest = parse(bytes, declared.as_deref(), &at)?;
     let (registry, writer, repository) = (registry.clone(), writer.clone(), name.clone());
     let (manifest, checked) = blocking(move || {
-        let checked = check_references(&registry, &repository, &manifest)?;
-        if checked.is_ok() {
-            writer.put_manifest(&repository, &manifest, &tags)?;
+        let mut checked = check_references(&registry, &repository, &manifest)?;
+        if checked.is_ok() && !writer.put_manifest_if(&repository, &manifest, &tags, &expected)? {
+            let text = "the tag does not point at what the request expects";
+            checked = Err(Refusal::new(StatusCode::PRECONDITION_FAILED, Code::TagInvalid, text));
         }
         Ok((manifest, checked.map(|()| tags)))
     })
@@ -100,6 +109,20 @@ pub(crate) async fn put(
         }
     }
     Ok(response)
+}
+
+/// What the request wants to hold of the tags that it sets: clients that maintain a tag together must not undo each other's work.
+fn expected(asked: &Asked<'_>) -> Expected {
+    if etags(asked, &IF_NONE_MATCH).any(|known| known == "*") {
+        return Expected::Absent;
+    }
+    if !asked.headers.contains_key(IF_MATCH) {
+        return Expected::Anything;
+    }
+    if etags(asked, &IF_MATCH).any(|known| known == "*") {
+        return Expected::Present;
+    }
+    Expected::OneOf(etags(asked, &IF_MATCH).filter_map(|known| known.trim_matches('"').parse().ok()).collect())
 }
 
 /// The tags that a push sets: the one in the path, or those in the query of a push by digest.

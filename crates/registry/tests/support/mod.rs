@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use airlock_oci::{Algorithm, Digest};
-use airlock_registry::{Anonymous, Builder, Running, Server};
+use airlock_registry::{Anonymous, Builder, Running, Server, Tls, Users};
 use airlock_store::distribution::{Durability, Writer};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 
@@ -20,6 +20,15 @@ pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// How a registry is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// Plain HTTP, without credentials.
+    Plain,
+    /// HTTPS (HTTP/2 where the client can), with a name and a password.
+    TlsWithPassword,
+}
+
 /// A running registry on a directory of its own.
 pub(crate) struct Registry {
     pub(crate) root: tempfile::TempDir,
@@ -27,7 +36,11 @@ pub(crate) struct Registry {
     running: Option<Running>,
     pub(crate) addr: SocketAddr,
     pub(crate) client: Client,
+    face: Face,
 }
+
+/// The user of [`Face::TlsWithPassword`].
+const USER: (&str, &str) = ("anna", "secret");
 
 pub(crate) fn localhost() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -44,7 +57,26 @@ impl Registry {
         let writer = Writer::open(root.path(), Durability::Image).unwrap();
         let running = configure(Server::writable(writer.clone())).bind(localhost()).await.unwrap();
         let addr = running.addr;
-        Self { root, writer, running: Some(running), addr, client: client() }
+        Self { root, writer, running: Some(running), addr, client: client(), face: Face::Plain }
+    }
+
+    /// Whoever has a right to be there may do anything.
+    pub(crate) async fn on(face: Face) -> Self {
+        Self::on_with(face, |builder| builder).await
+    }
+
+    pub(crate) async fn on_with(face: Face, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        if face == Face::Plain {
+            return Self::with(|builder| configure(builder.anonymous(Anonymous::Push))).await;
+        }
+        let users = Users::parse(&format!("{}:{}", USER.0, bcrypt::hash(USER.1, 4).unwrap())).unwrap();
+        let certificates = tempfile::tempdir().unwrap();
+        let tls = Tls::SelfMade { folder: certificates.path().to_owned(), names: Vec::new() };
+        let mut registry = Self::with(|builder| configure(builder.users(users).tls(tls))).await;
+        let ca = reqwest::Certificate::from_pem(registry.ca_pem().as_bytes()).unwrap();
+        registry.client = client_builder().tls_certs_only([ca]).build().unwrap();
+        registry.face = face;
+        registry
     }
 
     pub(crate) fn ca_pem(&self) -> String {
@@ -58,11 +90,13 @@ impl Registry {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        let scheme = if self.face == Face::Plain { "http" } else { "https" };
+        format!("{scheme}://{}{path}", self.addr)
     }
 
     pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, self.url(path))
+        let request = self.client.request(method, self.url(path));
+        if self.face == Face::Plain { request } else { request.basic_auth(USER.0, Some(USER.1)) }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
@@ -126,7 +160,11 @@ impl Registry {
 }
 
 pub(crate) fn client() -> Client {
-    Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    client_builder().build().unwrap()
+}
+
+fn client_builder() -> reqwest::ClientBuilder {
+    Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
 }
 
 pub(crate) fn header(response: &Response, name: &str) -> String {

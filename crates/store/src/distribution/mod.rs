@@ -7,10 +7,13 @@
 //! it is interrupted: a manifest is hashed at every reading; a link that says nothing sensible stands for the digest that its
 //! directory names; a tag that points nowhere is no tag; names that could not have been written by a registry are passed over.
 
+mod cache;
+mod catalog;
 mod paths;
 mod publish;
 mod referrers;
 mod sink;
+mod stamp;
 mod uploads;
 mod writer;
 
@@ -23,22 +26,27 @@ use bytes::Bytes;
 
 pub use publish::Durability;
 pub use uploads::{Upload, UploadId, UploadStatus};
-pub use writer::Writer;
+pub use writer::{Expected, Writer};
 
 use crate::disk;
 use crate::storage::{Region, Storage};
+use cache::Cache;
 use paths::{Link, Paths};
+use stamp::Stamp;
 
 /// Most bytes that a link file may have: a sha512 digest, and the newline that an editor may have added.
 const MAX_LINK_BYTES: usize = 256;
 /// Fewest bytes that name a digest: `sha256:` and 64 hex digits.
 const MIN_LINK_BYTES: u64 = 71;
+/// Tags that are counted as all: more than any repository has.
+const ALL: usize = usize::MAX;
 
 /// Registry storage on a local disk, for reading. Another process may write to it meanwhile.
 #[derive(Debug)]
 pub struct Directory {
     paths: Paths,
     referrers: referrers::Index,
+    cache: Cache,
 }
 
 impl Directory {
@@ -57,7 +65,7 @@ impl Directory {
     }
 
     fn at(root: &Path) -> Self {
-        Self { paths: Paths::new(root), referrers: referrers::Index::default() }
+        Self { paths: Paths::new(root), referrers: referrers::Index::default(), cache: Cache::default() }
     }
 
     /// The root.
@@ -71,6 +79,13 @@ impl Directory {
     /// disagreement between a link and its directory's name is damage, and the name, which was written first, is right.
     fn linked(&self, repository: &Repository, kind: Link, digest: &Digest) -> Result<Option<Digest>, Error> {
         let path = self.paths.link(repository, kind, digest);
+        // A link as long as its directory's digest names one of the same algorithm, and then the directory is right anyhow.
+        let own_length = (digest.algorithm().name().len() + 1 + digest.algorithm().hex_len()) as u64;
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() && metadata.len() == own_length => return Ok(Some(digest.clone())),
+            Err(e) if disk::is_absent(&e) => return Ok(None),
+            _ => {}
+        }
         let Some(text) = read_link(&path)? else { return Ok(None) };
         Ok(Some(match text {
             Some(target) if target.algorithm() != digest.algorithm() => target,
@@ -80,8 +95,14 @@ impl Directory {
 
     /// What a tag points at. A damaged link is made good from the tag's history where that leaves no doubt.
     fn current(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, Error> {
-        match read_link(&self.paths.current(repository, tag))? {
-            Some(Some(digest)) => Ok(Some(digest)),
+        let path = self.paths.current(repository, tag);
+        // The state before the reading: a change in between makes it differ from the one that is found next time.
+        let stamp = Stamp::at(&path);
+        match read_link(&path)? {
+            Some(Some(digest)) => {
+                self.cache.keep_target(repository, tag, stamp, &digest);
+                Ok(Some(digest))
+            }
             None => Ok(None),
             Some(None) => {
                 let mut past = digests_below(&self.paths.history(repository, tag))?;
@@ -101,17 +122,56 @@ impl Directory {
             Error::new(ErrorKind::Content, format!("read manifest `{repository}@{digest}`"), e)
                 .hint("its copy in the storage is damaged; push or mirror the image again")
         };
-        let bytes = match disk::read_small(&self.paths.data(&place), MAX_MANIFEST_BYTES) {
+        let path = self.paths.data(&place);
+        let stamp = Stamp::at(&path);
+        if let Some(manifest) = self.unchanged(digest, &place, stamp) {
+            return Ok(Some(manifest));
+        }
+        let bytes = match disk::read_small(&path, MAX_MANIFEST_BYTES) {
             Ok(Some(bytes)) => Bytes::from(bytes),
             Ok(None) => return Ok(None),
             Err(e) if e.kind() == ErrorKind::Invalid => return Err(damaged(e)),
             Err(e) => return Err(e),
         };
         match Manifest::parse_expecting(bytes, None, digest) {
-            Ok(manifest) => Ok(Some(manifest)),
+            Ok(manifest) => {
+                self.cache.keep_manifest(&manifest, place, stamp);
+                Ok(Some(manifest))
+            }
             Err(e) if e.kind() == ErrorKind::Content => Err(damaged(e)),
             Err(e) => Err(e),
         }
+    }
+
+    /// The manifest in memory, if its bytes are in the state in which they were verified.
+    fn unchanged(&self, digest: &Digest, place: &Digest, now: Option<Stamp>) -> Option<Manifest> {
+        let (kept_place, stamp, manifest) = self.cache.manifest(digest)?;
+        (kept_place == *place && Some(stamp) == now).then_some(manifest)
+    }
+
+    /// All tags, sorted, from memory where the folder has not changed.
+    fn tag_list(&self, repository: &Repository) -> Result<Option<Arc<Vec<Tag>>>, Error> {
+        if !self.paths.repository(repository).join("_manifests").is_dir() {
+            return Ok(None);
+        }
+        let folder = self.paths.tags(repository);
+        let stamp = Stamp::at(&folder);
+        if let Some(tags) = self.cache.tags(repository, stamp) {
+            return Ok(Some(tags));
+        }
+        let mut tags = Vec::new();
+        for name in disk::names(&folder)? {
+            let Ok(tag) = Tag::new(&name) else { continue };
+            // The length alone tells a whole link from an empty or short one, so that thousands of tags need no reading.
+            let whole = std::fs::metadata(self.paths.current(repository, &tag))
+                .is_ok_and(|m| m.is_file() && m.len() >= MIN_LINK_BYTES);
+            if whole || self.current(repository, &tag)?.is_some() {
+                tags.push(tag);
+            }
+        }
+        let tags = Arc::new(tags);
+        self.cache.keep_tags(repository, stamp, &tags);
+        Ok(Some(tags))
     }
 
     fn blob_at(&self, digest: &Digest) -> Result<Option<Region>, Error> {
@@ -151,20 +211,30 @@ impl Storage for Directory {
     }
 
     fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
-        if !self.paths.repository(repository).join("_manifests").is_dir() {
-            return Ok(None);
-        }
-        let mut tags = Vec::new();
-        for name in disk::names(&self.paths.tags(repository))? {
-            let Ok(tag) = Tag::new(&name) else { continue };
-            // The length alone tells a whole link from an empty or short one, so that thousands of tags need no reading.
-            let whole = std::fs::metadata(self.paths.current(repository, &tag))
-                .is_ok_and(|m| m.is_file() && m.len() >= MIN_LINK_BYTES);
-            if whole || self.current(repository, &tag)?.is_some() {
-                tags.push(tag);
+        self.tags_after(repository, "", ALL)
+    }
+
+    fn tags_after(&self, repository: &Repository, after: &str, most: usize) -> Result<Option<Vec<Tag>>, Error> {
+        let Some(tags) = self.tag_list(repository)? else { return Ok(None) };
+        let from = tags.partition_point(|tag| tag.as_str() <= after);
+        Ok(Some(tags[from..].iter().take(most).cloned().collect()))
+    }
+
+    fn manifest_at_once(&self, repository: &Repository, at: &ManifestName) -> Option<Manifest> {
+        let digest = match at {
+            ManifestName::Digest(digest) => digest.clone(),
+            ManifestName::Tag(tag) => {
+                let (stamp, digest) = self.cache.target(repository, tag)?;
+                (Stamp::at(&self.paths.current(repository, tag)) == Some(stamp)).then_some(digest)?
             }
+        };
+        let (place, _, _) = self.cache.manifest(&digest)?;
+        let revision = self.paths.link(repository, Link::Revision, &digest);
+        // Whatever the link says, the bytes have the digest.
+        if !std::fs::metadata(revision).is_ok_and(|m| m.is_file()) {
+            return None;
         }
-        Ok(Some(tags))
+        self.unchanged(&digest, &place, Stamp::at(&self.paths.data(&place)))
     }
 
     fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {

@@ -6,16 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Repository};
 
 use super::Directory;
 use super::paths::Link;
+use super::stamp::SETTLED;
 
-/// A directory that was changed more recently than this before it was read may have changed again within the same tick of its
-/// time stamp, so what was read is checked again.
-const SETTLED: Duration = Duration::from_secs(2);
 /// Repositories kept in memory at most; beyond that one is forgotten and read again when it is needed.
 const MAX_REPOSITORIES: usize = 4096;
 

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 
+use super::catalog::Catalog;
 use super::paths::Link;
 use super::publish::{Durability, MAX_PENDING_AGE, Pending, Readable, write_link};
 use super::uploads::{self, Sessions, UploadId};
-use super::{Directory, open_region, read_link};
+use super::{Directory, has_digest_below, open_region, read_link};
 use crate::disk::{self, DirectorySyncs};
 use crate::storage::{Region, Storage};
 
@@ -26,15 +27,40 @@ const REPOSITORY_LOCKS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Writer(Arc<Inner>);
 
+/// What must hold of a tag for it to be set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Anything.
+    #[default]
+    Anything,
+    /// There is no such tag.
+    Absent,
+    /// There is such a tag, whatever it points at.
+    Present,
+    /// It points at one of these.
+    OneOf(Vec<Digest>),
+}
+
 #[derive(Debug)]
 struct Inner {
     directory: Directory,
     durability: Durability,
     pending: Pending,
+    catalog: Catalog,
     sessions: Sessions,
     locks: Vec<Mutex<()>>,
     /// Held for as long as the writer lives.
     _lock: File,
+}
+
+impl Expected {
+    fn holds(&self, current: Option<&Digest>) -> bool {
+        match (self, current) {
+            (Self::Anything, _) | (Self::Absent, None) | (Self::Present, Some(_)) => true,
+            (Self::OneOf(digests), Some(current)) => digests.contains(current),
+            (Self::Absent, Some(_)) | (Self::Present | Self::OneOf(_), None) => false,
+        }
+    }
 }
 
 impl Writer {
@@ -56,6 +82,7 @@ impl Writer {
             directory,
             durability,
             pending: Pending::default(),
+            catalog: Catalog::default(),
             sessions: Sessions::default(),
             locks,
             _lock: lock,
@@ -84,6 +111,21 @@ impl Writer {
         let expired = self.0.sessions.expire(uploads::MAX_IDLE, uploads::MAX_AGE);
         self.publish_older_than(MAX_PENDING_AGE)?;
         Ok(expired)
+    }
+
+    /// Finds the names of all repositories if that was not done lately. Until the first search has ended, lists of repositories are
+    /// found by walking the folders, each time. Blocks on the disk.
+    pub fn search_repositories(&self) -> Result<(), Error> {
+        if !self.0.catalog.begin() {
+            return Ok(());
+        }
+        let found = self.0.directory.repositories();
+        let (found, outcome) = match found {
+            Ok(found) => (Some(found), Ok(())),
+            Err(e) => (None, Err(e)),
+        };
+        self.0.catalog.end(found);
+        outcome
     }
 
     fn publish_older_than(&self, age: std::time::Duration) -> Result<(), Error> {
@@ -140,10 +182,26 @@ impl Writer {
 
     /// Writes a manifest and points tags at it. What is there already and whole is left alone, so that doing it again costs little.
     pub fn put_manifest(&self, repository: &Repository, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
+        self.put_manifest_if(repository, manifest, tags, &Expected::Anything).map(|_| ())
+    }
+
+    /// The same where every one of the tags is as expected; otherwise nothing is written and the answer is `false`.
+    pub fn put_manifest_if(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        tags: &[Tag],
+        expected: &Expected,
+    ) -> Result<bool, Error> {
         let blobs: Vec<Digest> = manifest.blobs().map(|blob| blob.digest.clone()).collect();
         let paths = &self.0.directory.paths;
         self.0.pending.publish(&blobs, paths)?;
         let _names = self.lock_repository(repository);
+        for tag in tags {
+            if *expected != Expected::Anything && !expected.holds(self.0.directory.current(repository, tag)?.as_ref()) {
+                return Ok(false);
+            }
+        }
         let digest = manifest.digest();
         let link = paths.link(repository, Link::Revision, digest);
         let mut syncs = DirectorySyncs::default();
@@ -165,6 +223,7 @@ impl Writer {
             syncs.sync()?;
             self.0.directory.referrers.changed(repository, digest);
         }
+        self.0.catalog.changed(repository, true);
         for tag in tags {
             let current = paths.current(repository, tag);
             if read_link(&current)?.flatten().as_ref() == Some(digest) {
@@ -173,7 +232,8 @@ impl Writer {
             write_link(&paths.past(repository, tag, digest), digest, paths, &mut syncs)?;
             write_link(&current, digest, paths, &mut syncs)?;
         }
-        syncs.sync()
+        syncs.sync()?;
+        Ok(true)
     }
 
     /// Whether the bytes under the manifest's digest are the manifest's.
@@ -225,6 +285,9 @@ impl Writer {
         }
         syncs.sync()?;
         directory.referrers.changed(repository, digest);
+        if there && !has_digest_below(&directory.paths.links(repository, Link::Revision))? {
+            self.0.catalog.changed(repository, false);
+        }
         Ok(there)
     }
 
@@ -248,7 +311,22 @@ impl Storage for Writer {
     }
 
     fn repositories(&self) -> Result<Vec<Repository>, Error> {
-        self.0.directory.repositories()
+        self.repositories_after(None, usize::MAX)
+    }
+
+    fn repositories_after(&self, after: Option<&Repository>, most: usize) -> Result<Vec<Repository>, Error> {
+        match self.0.catalog.page(after, most) {
+            Some(page) => Ok(page),
+            None => self.0.directory.repositories_after(after, most),
+        }
+    }
+
+    fn tags_after(&self, repository: &Repository, after: &str, most: usize) -> Result<Option<Vec<Tag>>, Error> {
+        self.0.directory.tags_after(repository, after, most)
+    }
+
+    fn manifest_at_once(&self, repository: &Repository, at: &ManifestName) -> Option<Manifest> {
+        self.0.directory.manifest_at_once(repository, at)
     }
 
     fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {

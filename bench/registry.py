@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""Our registry against docker-registry 2.8.2 and against a bare sendfile, on one machine and in one run; prints Markdown.
+
+Both serve the same contents from a directory of their own, over plain HTTP, one after the other for each row, so that a busy neighbour disturbs both.
+Beside every rate stands the processor time that the server took for a request (or a MiB): client and server share the cores, and where they fill them
+the rate says more about the client. Goals are those of the project's specification of the registry. The load comes from
+crates/registry/examples/load.rs, the floor is examples/send_floor.rs: `cargo build --release -p airlock-cli -p airlock-registry --examples --bin airlock`.
+"""
+import argparse, base64, contextlib, datetime, json, os, shutil, signal, subprocess, sys, tempfile, time
+import lab
+
+MIB = 1 << 20
+TICKS = os.sysconf('SC_CLK_TCK')
+
+
+class Server:
+    """A registry that runs: where, as which process, whether over TLS, and with which password."""
+
+    def __init__(self, name, address, pid, tls=False, auth=None):
+        self.name, self.address, self.pid, self.tls, self.auth = name, address, pid, tls, auth
+
+    def cpu(self):
+        fields = open(f'/proc/{self.pid}/stat').read().rsplit(')', 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def status(self, name):
+        with open(f'/proc/{self.pid}/status') as f:
+            return next((int(line.split()[1]) * 1024 for line in f if line.startswith(name + ':')), 0)
+
+
+@contextlib.contextmanager
+def ours(binary, root, folder, name='airlock', tls=False, htpasswd=None, durability='image'):
+    port = lab.free_port()
+    command = [binary, 'registry', 'serve', '--root', root, '--listen', f'127.0.0.1:{port}', '--durability', durability]
+    command += [] if tls else ['--plain-http']
+    command += ['--htpasswd', htpasswd] if htpasswd else ['--anonymous']
+    log = os.path.join(folder, f'airlock-{port}.log')
+    begun = time.monotonic()
+    with open(log, 'w') as out:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=lab.clean_env(folder))
+    try:
+        while not lab.listens(port):
+            if child.poll() is not None or time.monotonic() - begun > 20:
+                raise SystemExit('it does not start: ' + open(log).read())
+            time.sleep(0.001)
+        server = Server(name, f'127.0.0.1:{port}', child.pid, tls, 'anna:secret' if htpasswd else None)
+        server.start = time.monotonic() - begun
+        yield server
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+
+
+@contextlib.contextmanager
+def theirs(root, folder):
+    with lab.registry(root, folder) as (address, _):
+        port = address.rsplit(':', 1)[1]
+        pid = next(int(p) for p in os.listdir('/proc') if p.isdigit() and holds(p, f'registry-{port}.yml'))
+        yield Server('docker-registry', address, pid)
+
+
+def holds(pid, word):
+    with contextlib.suppress(OSError):
+        return word in open(f'/proc/{pid}/cmdline').read()
+    return False
+
+
+class Bench:
+    def __init__(self, examples, seconds):
+        self.examples, self.seconds, self.rows = examples, seconds, []
+
+    def load(self, server, verb, *words):
+        command = [os.path.join(self.examples, 'load'), verb, server.address, *map(str, words)]
+        command += ['--tls'] if server.tls else []
+        command += ['--auth', server.auth] if server.auth else []
+        before = server.cpu() if server.pid else 0
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stdout)
+        result['cpu'] = (server.cpu() - before) if server.pid else 0
+        if result['bad']:
+            raise SystemExit(f'{server.name}: {result["bad"]} of {result["requests"]} requests were refused: {command}')
+        return result
+
+    def get(self, server, path, conns, head=False):
+        self.load(server, 'get', path, '--conns', conns, '--secs', 1, *(['--head'] if head else []))     # warm
+        return self.load(server, 'get', path, '--conns', conns, '--secs', self.seconds, *(['--head'] if head else []))
+
+    def row(self, title, cells):
+        self.rows.append((title, cells))
+        print(f'| {title} | ' + ' | '.join(cells) + ' |', flush=True)
+
+
+def rate(result):
+    return result['requests'] / result['seconds']
+
+
+def mib(result):
+    return result['bytes'] / MIB / result['seconds']
+
+
+def micros(result):
+    return result['cpu'] * 1e6 / result['requests']
+
+
+def micros_per_mib(result):
+    return result['cpu'] * 1e6 / (result['bytes'] / MIB)
+
+
+def small(result):
+    return f'{rate(result):,.0f}/s, {micros(result):.0f} µs CPU, p99 {result["p99_us"] / 1000:.1f} ms'
+
+
+def large(result):
+    return f'{mib(result):,.0f} MiB/s' + (f', {micros_per_mib(result):.0f} µs CPU per MiB' if result['cpu'] else '')
+
+
+def verdict(value, bound, at_least=True):
+    good = value >= bound if at_least else value <= bound
+    return f'{value:,.2f} (goal {"≥" if at_least else "≤"} {bound:g}) {"✓" if good else "✗"}'
+
+
+def contents(root):
+    """A repository with a small image of 1 MiB, one with 64 MiB, 2000 repositories, 10 000 tags; their digests."""
+    digests = {}
+    for name, size in (('one', MIB), ('big', 64 * MIB)):
+        digest = lab.put_image(root, f'bench/{name}', 'v1', [size], f'bench-{name}')
+        with open(lab.blob_path(root, digest)) as f:
+            digests[name] = json.load(f)['layers'][0]['digest']
+        digests[name + ' manifest'] = digest
+    base = os.path.join(root, 'docker/registry/v2/repositories')
+    alg, hexa = digests['one manifest'].split(':')
+    for i in range(2000):
+        link(os.path.join(base, f'many/r{i:04}/_manifests/revisions/{alg}/{hexa}/link'), digests['one manifest'])
+    for i in range(10000):
+        tag = os.path.join(base, f'bench/one/_manifests/tags/t{i:05}')
+        link(os.path.join(tag, 'current/link'), digests['one manifest'])
+        link(os.path.join(tag, f'index/{alg}/{hexa}/link'), digests['one manifest'])
+    return digests
+
+
+def link(path, digest):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'w') as f:
+        f.write(digest)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--airlock', default=os.path.join(lab.ROOT, 'target/release/airlock'))
+    parser.add_argument('--examples', default=os.path.join(lab.ROOT, 'target/release/examples'))
+    parser.add_argument('--seconds', type=int, default=5, help='of each measurement')
+    parser.add_argument('--only', default='', help='rows whose title holds this')
+    arguments = parser.parse_args()
+    bench = Bench(arguments.examples, arguments.seconds)
+    print(f'{datetime.date.today()}, {lab.machine()}\n\n| what | Airlock | docker-registry 2.8.2 | goal |\n|---|---|---|---|')
+    with tempfile.TemporaryDirectory(prefix='bench-registry-') as work:
+        a, b = os.path.join(work, 'a'), os.path.join(work, 'b')
+        digests = contents(a)
+        shutil.copytree(a, b)
+        wanted = lambda title: arguments.only in title
+        manifest, blob = '/v2/bench/one/manifests/v1', f'/v2/bench/one/blobs/{digests["one"]}'
+        big = f'/v2/bench/big/blobs/{digests["big"]}'
+        with ours(arguments.airlock, a, work) as we, theirs(b, work) as they:
+            idle = we.status('VmRSS'), they.status('VmRSS')
+            for title, path, conns, head in (
+                    ('GET manifest by tag, 1 connection', manifest, 1, False),
+                    ('GET manifest by tag, 16 connections', manifest, 16, False),
+                    ('GET manifest by digest, 16 connections', f'/v2/bench/one/manifests/{digests["one manifest"]}', 16, False),
+                    ('HEAD blob, 16 connections', blob, 16, True)):
+                if wanted(title):
+                    mine, other = bench.get(we, path, conns, head), bench.get(they, path, conns, head)
+                    bench.row(title, [small(mine), small(other), f'rate {verdict(rate(mine) / rate(other), 10)}, CPU {verdict(micros(mine), 60, False)}'])
+            for title, path, size, conns, share in (('GET 1 MiB, 4 connections', blob, 'one', 4, 0.6), ('GET 64 MiB, 4 connections', big, 'big', 4, 0.9)):
+                if wanted(title):
+                    file = lab.blob_path(a, digests[size])
+                    bare = subprocess.Popen([os.path.join(arguments.examples, 'send_floor'), file], stdout=subprocess.PIPE, text=True)
+                    floor = Server('floor', bare.stdout.readline().strip(), bare.pid)
+                    results = [bench.get(floor, path, conns), bench.get(we, path, conns), bench.get(they, path, conns), bench.get(we, path, conns), bench.get(floor, path, conns)]
+                    bare.kill()
+                    bare.wait()
+                    base, mine = max((results[0], results[4]), key=mib), max((results[1], results[3]), key=mib)
+                    bench.row(title, [large(mine), large(results[2]), f'of the floor ({large(base)}) {verdict(mib(mine) / mib(base), share)}, CPU per MiB {verdict(micros_per_mib(mine), 250, False)}'])
+            for title, path in (('last page of the catalog, 2002 repositories', '/v2/_catalog?n=10&last=many/r1990'), ('a page of 10 000 tags', '/v2/bench/one/tags/list?n=100&last=t05000')):
+                if wanted(title):
+                    mine, other = bench.get(we, path, 1), bench.get(they, path, 1)
+                    bench.row(title, [small(mine), small(other), f'median ms {verdict(mine["p50_us"] / 1000, 1, False)}'])
+            if wanted('memory'):
+                bench.row('memory: idle; most, so far', [f'{idle[0] / MIB:.0f}; {we.status("VmHWM") / MIB:.0f} MiB', f'{idle[1] / MIB:.0f}; {they.status("VmHWM") / MIB:.0f} MiB', f'most {verdict(we.status("VmHWM") / MIB, 48, False)}'])
+            plain = {'manifest': bench.get(we, manifest, 16), 'one': bench.get(we, blob, 4), 'big': bench.get(we, big, 4)} if wanted('TLS') or wanted('password') else None
+        if wanted('TLS'):
+            with ours(arguments.airlock, a, work, tls=True) as we:
+                for title, path, size in (('TLS: GET 1 MiB, 4 connections', blob, 'one'), ('TLS: GET 64 MiB, 4 connections', big, 'big')):
+                    mine = bench.get(we, path, 4)
+                    bench.row(title, [large(mine), '–', f'of our plain HTTP {verdict(mib(mine) / mib(plain[size]), 0.6)}'])
+        if wanted('password'):
+            htpasswd = os.path.join(work, 'htpasswd')
+            with open(htpasswd, 'w') as f:
+                # `secret`, at cost 10
+                f.write(subprocess.run([os.path.join(arguments.examples, 'hash'), 'anna', 'secret'], check=True, capture_output=True, text=True).stdout)
+            with ours(arguments.airlock, a, work, htpasswd=htpasswd) as we:
+                mine = bench.get(we, manifest, 16)
+                bench.row('password, bcrypt of cost 10: GET manifest, 16 connections', [small(mine), '–', f'of without {verdict(rate(mine) / rate(plain["manifest"]), 0.9)}'])
+        for title, size, count, conns, durability, times in (
+                ('push 1 MiB, 1 connection, durability image', MIB, 100, 1, 'image', 3), ('push 1 MiB, 1 connection, durability each', MIB, 100, 1, 'each', 2),
+                ('push 16 KiB, 8 connections', 16384, 800, 8, 'image', 4), ('push 64 MiB, 4 connections', 64 * MIB, 16, 4, 'image', 1)):
+            if not wanted(title):
+                continue
+            results = {'airlock': [], 'docker-registry': []}
+            for _ in range(2):
+                for folder in ('p', 'q'):
+                    shutil.rmtree(os.path.join(work, folder), ignore_errors=True)
+                    os.makedirs(os.path.join(work, folder))
+                with ours(arguments.airlock, os.path.join(work, 'p'), work, durability=durability) as we, theirs(os.path.join(work, 'q'), work) as they:
+                    for server in (we, they):
+                        os.sync()
+                        results[server.name].append(bench.load(server, 'push', 'bench/push', '--size', size, '--count', count, '--conns', conns))
+            mine, other = (max(r, key=rate) for r in results.values())
+            show = lambda r: f'{rate(r):,.0f}/s, {mib(r):,.0f} MiB/s, {micros_per_mib(r) / 1000:.1f} ms CPU per MiB'
+            bench.row(title, [show(mine), show(other), f'times {verdict(rate(mine) / rate(other), times)}'])
+        if wanted('start'):
+            with ours(arguments.airlock, a, work) as we:
+                bench.row('start to first connection, 2002 repositories', [f'{we.start * 1000:.0f} ms', '–', f'ms {verdict(we.start * 1000, 500, False)}'])
+
+
+if __name__ == '__main__':
+    main()
