@@ -74,6 +74,27 @@ impl Wanted {
         wanted
     }
 
+    /// Takes an image in that no upstream has: `digest` under `tag` in `repository`, with all that its manifests name, as `manifest` reads them.
+    ///
+    /// # Panics
+    /// When something is no manifest.
+    pub fn include(&mut self, repository: &str, tag: &str, digest: &str, manifest: impl Fn(&str) -> Vec<u8>) {
+        let held = self.repositories.entry(repository.to_owned()).or_default();
+        held.tags.insert(tag.to_owned(), digest.to_owned());
+        let mut open = vec![digest.to_owned()];
+        while let Some(digest) = open.pop() {
+            let value: Value = serde_json::from_slice(&manifest(&digest)).expect("it is a manifest");
+            let named = |field: &str| -> Vec<String> {
+                let list = value[field].as_array().into_iter().flatten();
+                list.filter_map(|d| d["digest"].as_str()).map(str::to_owned).collect()
+            };
+            open.extend(named("manifests"));
+            held.layers.extend(named("layers"));
+            held.layers.extend(value["config"]["digest"].as_str().map(str::to_owned));
+            held.manifests.insert(digest);
+        }
+    }
+
     /// Every wanted manifest.
     pub fn manifests(&self) -> BTreeSet<String> {
         self.repositories.values().flat_map(|held| &held.manifests).cloned().collect()

@@ -114,6 +114,9 @@ pub struct Expected {
     pub images: Vec<Image>,
     /// Named by the configuration, absent upstream.
     pub missing: Vec<String>,
+    /// Of each catalog, as the configuration names it: the bundles.
+    #[serde(default)]
+    pub bundles: BTreeMap<String, Vec<String>>,
 }
 
 /// A blob that was taken away from the upstream.
@@ -303,11 +306,32 @@ impl Upstream {
         serde_json::from_value(rule.expect("the set has rules").clone()).expect("understand the rules of the set")
     }
 
+    /// What image set `id` stands for by the rule set of this name, or by the one that holds for every rule set.
+    ///
+    /// # Panics
+    /// When there is no such set.
+    pub fn expected_by(&self, id: &str, rule: &str) -> Expected {
+        let path = self.folder.path().join("expected").join(id).with_extension("json");
+        let read = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let value: Value = serde_json::from_slice(&read).expect("understand what the image set stands for");
+        let rules = &value["rules"];
+        let found = [rule, "both"].iter().find_map(|name| rules.get(*name));
+        serde_json::from_value(found.expect("the set has such rules").clone()).expect("understand the rules of the set")
+    }
+
     /// Asks the world's own judge whether every image of set `id` is in the plain registry at `registry`.
     ///
     /// # Panics
     /// When it is not; the message holds what the judge said.
     pub fn check(&self, id: &str, registry: &str) {
+        self.check_by(id, None, registry);
+    }
+
+    /// The same by the rule set of this name.
+    ///
+    /// # Panics
+    /// When it is not; the message holds what the judge said.
+    pub fn check_by(&self, id: &str, rule: Option<&str>, registry: &str) {
         let judged = self
             .world
             .command()
@@ -315,6 +339,7 @@ impl Upstream {
             .arg("--dir")
             .arg(self.folder.path())
             .args(["--id", id, "--registry", registry])
+            .args(rule.into_iter().flat_map(|rule| ["--rule", rule]))
             .output()
             .expect("run the world's judge");
         assert!(judged.status.success(), "the world's judge is not satisfied:\n{}", text(&judged));

@@ -178,13 +178,6 @@ fn unknown_fields_are_errors_at_every_depth() {
             "`packages`",
         ),
         (
-            isc("operators:\n- catalog: a/b:1\n  packages:\n  - name: x\n    bundles: []"),
-            unknown,
-            "\"bundles\"",
-            (8, 7),
-            "minVersion",
-        ),
-        (
             isc("operators:\n- catalog: a/b:1\n  packages:\n  - name: x\n    minBundle: x.v1"),
             unknown,
             "\"minBundle\"",

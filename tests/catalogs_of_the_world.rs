@@ -1,0 +1,346 @@
+//! The promise: every set of operators of the world arrives whole, unaltered and alone by both rule sets, by way of an archive and straight;
+//! the catalog at the end is one that OLM takes, with exactly the bundles that are meant; and the second half of the way needs no network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use airlock_testkit::binary::{Binary, Outcome};
+use airlock_testkit::contents::altered;
+use airlock_testkit::target::{Access, Target};
+use airlock_testkit::tools;
+use airlock_testkit::wanted::Wanted;
+use airlock_testkit::world::{Expected, Scale, Serving, Upstream, World};
+use serde_json::Value;
+
+const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
+const RULES: [&str; 2] = ["table", "head"];
+/// Some of it is there and usable.
+const PARTIAL: i32 = 3;
+
+/// One image set on its way, by one rule set.
+struct Journey {
+    upstream: Upstream,
+    set: &'static str,
+    rule: &'static str,
+    more: &'static [&'static str],
+    expected: Expected,
+    code: i32,
+    /// Which of the two registries comes first.
+    turn: usize,
+}
+
+/// A catalog at the target, as the report tells it.
+struct Arrived {
+    name: String,
+    repository: String,
+    tag: String,
+    digest: String,
+}
+
+impl Journey {
+    /// `None`, with a printed line, where the world or what serves it is absent.
+    fn begin(set: &'static str, rule: &'static str) -> Option<Self> {
+        let world = World::get(Scale::Small)?;
+        let upstream = world.start(Serving::DockerRegistry)?;
+        let expected = upstream.expected_by(set, rule);
+        Some(Self { upstream, set, rule, more: &[], expected, code: 0, turn: 0 })
+    }
+
+    fn isc(&self) -> String {
+        self.upstream.isc(self.set).display().to_string()
+    }
+
+    fn run(&self, binary: &Binary, arguments: &[&str]) -> Outcome {
+        let isc = self.isc();
+        let mut all = vec!["mirror", "-c", &isc, "--selection", self.rule];
+        all.extend(self.more);
+        all.extend(arguments);
+        binary.run(all)
+    }
+
+    /// A machine from which nothing leads to the upstream.
+    fn enclave() -> Binary {
+        Binary::new(AIRLOCK)
+            .env("CONTAINERS_REGISTRIES_CONF", "/dev/null")
+            .env("UPDATE_URL_OVERRIDE", "http://127.0.0.1:1/graph")
+            .env("OCP_SIGNATURE_URL", "http://127.0.0.1:1/")
+    }
+
+    fn target(&self, turn: usize) -> Option<Target> {
+        if turn.is_multiple_of(2) {
+            Target::docker_registry()
+        } else {
+            Target::airlock(Path::new(AIRLOCK), Access::default())
+        }
+    }
+
+    /// By archive: the catalogs' digests.
+    fn by_archive(&self) -> BTreeSet<String> {
+        let here = Binary::new(AIRLOCK).envs(self.upstream.env());
+        let to = format!("file://{}", here.folder().join("archive").display());
+        self.run(&here, &[&to]).expect_code(self.code);
+        let before = self.upstream.requests().len();
+        let mut digests = BTreeSet::new();
+        for target in self.target(self.turn) {
+            let place = format!("docker://{}/deep/down", target.address());
+            let there = Self::enclave();
+            self.run(&there, &["--from", &to, "--dest-tls-verify=false", &place]).expect_code(self.code);
+            let report = here.folder().join("archive/working-dir/load-report.json");
+            digests.extend(self.judge(&target, &report, "deep/down"));
+        }
+        assert_eq!(self.upstream.requests().len(), before, "loading asked the upstream");
+        digests
+    }
+
+    fn straight(&self) -> BTreeSet<String> {
+        let mut digests = BTreeSet::new();
+        for target in self.target(self.turn + 1) {
+            let here = Binary::new(AIRLOCK).envs(self.upstream.env());
+            let workspace = here.folder().join("workspace");
+            let (at, place) = (format!("file://{}", workspace.display()), format!("docker://{}", target.address()));
+            self.run(&here, &["--workspace", &at, "--dest-tls-verify=false", &place]).expect_code(self.code);
+            self.upstream.check_by(self.set, Some(self.rule), target.address());
+            let report = workspace.join("working-dir/report.json");
+            digests.extend(self.judge(&target, &report, ""));
+            let objects = workspace.join("working-dir/cluster-resources");
+            for catalog in arrived(&report) {
+                let text = format!("image: {}/{}:{}", target.address(), catalog.repository, catalog.tag);
+                let files = std::fs::read_dir(&objects).expect("there are cluster resources");
+                let sources = files.filter_map(|f| std::fs::read_to_string(f.ok()?.path()).ok());
+                let sources: Vec<String> = sources.filter(|t| t.contains("kind: CatalogSource")).collect();
+                assert!(sources.iter().any(|t| t.contains(&text)), "no CatalogSource has `{text}`: {sources:?}");
+            }
+        }
+        digests
+    }
+
+    /// Everything that is wanted is there and nothing else, the catalogs aside; and these have their bundles.
+    fn judge(&self, target: &Target, report: &Path, prefix: &str) -> BTreeSet<String> {
+        let catalogs = arrived(report);
+        let mut expected = self.expected.clone();
+        expected.images.retain(|image| image.class != "catalog");
+        let bytes = |digest: &str| target.bytes(digest);
+        let mut wanted = Wanted::of(self.upstream.world(), &expected);
+        let known = wanted.clone();
+        let contents = target.contents();
+        for catalog in &catalogs {
+            self.validate(target, catalog);
+            let below =
+                catalog.repository.strip_prefix(prefix).expect("it lies below the prefix").trim_start_matches('/');
+            wanted.include(below, &catalog.tag, &catalog.digest, bytes);
+        }
+        let found = wanted.differences(&contents, bytes, prefix, !target.has_referrers_api());
+        assert_eq!(found, Vec::<String>::new(), "{} by {} at {}", self.set, self.rule, target.address());
+        assert_eq!(known.altered(self.upstream.world(), bytes), Vec::<String>::new());
+        assert_eq!(altered(target.storage()), Vec::<String>::new());
+        let names: BTreeSet<&String> = catalogs.iter().map(|c| &c.name).collect();
+        assert_eq!(names.len(), self.expected.bundles.len(), "{}: {names:?}", self.set);
+        catalogs.into_iter().map(|c| c.digest).collect()
+    }
+
+    /// Reads the catalog at the target with tools that are not ours.
+    fn validate(&self, target: &Target, catalog: &Arrived) {
+        let (Some(skopeo), Some(python)) = (tools::need("skopeo"), tools::need("python3")) else { return };
+        let folder = tempfile::tempdir().expect("make a folder");
+        let from = format!("docker://{}/{}:{}", target.address(), catalog.repository, catalog.tag);
+        let to = format!("oci:{}:catalog", folder.path().join("layout").display());
+        let copied = Command::new(skopeo)
+            .args(["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--insecure-policy", &from, &to])
+            .env("CONTAINERS_REGISTRIES_CONF", "/dev/null")
+            .output()
+            .expect("run skopeo");
+        // skopeo makes no OCI layout of Docker's media types without altering them; such a catalog is compared by its digest alone.
+        if !copied.status.success() {
+            let said = String::from_utf8_lossy(&copied.stderr);
+            assert!(said.contains("preserve digests") || said.contains("Manifest list"), "{from}: {said}");
+            return;
+        }
+        let script = tools::workspace().join("crates/content/tests/catalog_validate.py");
+        let judged = Command::new(python).arg(script).arg(folder.path().join("layout")).output().expect("run python");
+        let said = String::from_utf8_lossy(&judged.stderr);
+        // By oc-mirror's rules the channels keep the faults that they were published with.
+        assert!(judged.status.success() || self.rule == "head", "{}: {said}", catalog.name);
+        let told: Value = serde_json::from_slice(&judged.stdout).expect("the judge says what it found");
+        let packages = told["packages"].as_object().expect("there are packages");
+        let found: BTreeSet<&str> = packages
+            .values()
+            .flat_map(|p| p["bundles"].as_array().into_iter().flatten().filter_map(Value::as_str))
+            .collect();
+        let expected = self.expected.bundles.get(&catalog.name).expect("the catalog is among those expected");
+        assert_eq!(found, expected.iter().map(String::as_str).collect(), "{} by {}", catalog.name, self.rule);
+    }
+}
+
+/// The catalogs that a run brought, from its report.
+fn arrived(report: &Path) -> Vec<Arrived> {
+    let read = std::fs::read(report).expect("there is a report");
+    let report: Value = serde_json::from_slice(&read).expect("understand the report");
+    let images = report["images"].as_array().expect("it has images").iter();
+    let catalogs = images.filter(|i| i["type"] == "operatorCatalog" && i["status"] == "complete");
+    catalogs
+        .map(|image| {
+            let text = |field: &str| image[field].as_str().expect("it is there").to_owned();
+            let destination = text("destination");
+            let (_, path) = destination.trim_start_matches("docker://").split_once('/').expect("it has a host");
+            let (repository, tag) = path.rsplit_once(':').expect("it has a tag");
+            let (repository, tag) = (repository.to_owned(), tag.to_owned());
+            Arrived { name: text("name"), repository, tag, digest: text("digest") }
+        })
+        .collect()
+}
+
+/// By each rule set once by archive and once straight, with the two registries in turn.
+fn journey(set: &'static str) {
+    for (number, rule) in RULES.into_iter().enumerate() {
+        let Some(mut journey) = Journey::begin(set, rule) else { return };
+        journey.turn = number;
+        if let Some(error) = &journey.expected.error {
+            let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+            let to = format!("file://{}", here.folder().join("archive").display());
+            let outcome = journey.run(&here, &[&to]);
+            assert!(outcome.code.is_some_and(|code| code != 0), "{set} by {rule}: expected {error}");
+            let isc = format!("{set}.yaml:");
+            assert!(outcome.stderr.contains(&isc), "no line of {isc} is named:\n{}", outcome.stderr);
+            continue;
+        }
+        let (archived, straight) = (journey.by_archive(), journey.straight());
+        assert_eq!(archived, straight, "{set} by {rule}: the same catalog either way, into any registry");
+    }
+}
+
+/// A bundle that needs what does not exist is left out of the catalog, kept in it, or a reason to do nothing.
+#[test]
+fn a_missing_image_is_decided_about_before_anything_moves() {
+    let Some(mut journey) = Journey::begin("op-30-missing-related", "table") else { return };
+    journey.code = PARTIAL;
+    journey.expected.bundles.values_mut().for_each(|b| b.retain(|name| name != "missing.v1.1.0"));
+    journey.expected.images.retain(|image| !image.reference.contains("missing") || image.class == "catalog");
+    journey.by_archive();
+
+    let Some(mut journey) = Journey::begin("op-30-missing-related", "head") else { return };
+    (journey.code, journey.more) = (PARTIAL, &["--on-missing", "keep"]);
+    journey.by_archive();
+    journey.straight();
+
+    journey.more = &["--on-missing", "fail"];
+    let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+    let archive = here.folder().join("archive");
+    let outcome = journey.run(&here, &[&format!("file://{}", archive.display())]);
+    assert!(outcome.code.is_some_and(|code| code != 0 && code != PARTIAL), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("gone"), "the image is named:\n{}", outcome.stderr);
+    assert!(!archive.join("mirror_000001.tar").exists());
+}
+
+/// What cannot be an image's name takes its bundle along, and by oc-mirror's rules the whole catalog.
+#[test]
+fn an_invalid_image_takes_its_bundle_along() {
+    let Some(mut journey) = Journey::begin("op-31-invalid-related", "table") else { return };
+    journey.code = PARTIAL;
+    journey.expected.bundles.values_mut().for_each(|b| b.retain(|name| name != "invalid.v1.1.0"));
+    journey.expected.images.retain(|image| !image.reference.contains("/invalid") || image.class == "catalog");
+    journey.by_archive();
+    let Some(journey) = Journey::begin("op-31-invalid-related", "head") else { return };
+    let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+    let outcome = journey.run(&here, &[&format!("file://{}", here.folder().join("archive").display())]);
+    assert!(outcome.code.is_some_and(|code| code != 0 && code != PARTIAL), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("invalid.v1.1.0"), "{}", outcome.stderr);
+}
+
+/// A package without versions is left out and named; by oc-mirror's rules it is an error.
+#[test]
+fn a_package_without_versions_does_not_spoil_the_catalog() {
+    let Some(mut journey) = Journey::begin("op-33-nosemver", "table") else { return };
+    journey.code = PARTIAL;
+    journey.by_archive();
+    journey.straight();
+    let Some(journey) = Journey::begin("op-33-nosemver", "head") else { return };
+    let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+    let outcome = journey.run(&here, &[&format!("file://{}", here.folder().join("archive").display())]);
+    assert!(outcome.stderr.contains("latest") && outcome.code != Some(0), "{}", outcome.stderr);
+}
+
+/// The archive of more is loaded with a configuration that asks for less: the catalog is chosen from again, without the upstream.
+#[test]
+fn less_is_loaded_from_an_archive_of_more() {
+    let Some(more) = Journey::begin("op-22-multi-package", "table") else { return };
+    let here = Binary::new(AIRLOCK).envs(more.upstream.env());
+    let to = format!("file://{}", here.folder().join("archive").display());
+    more.run(&here, &[&to]).expect_code(0);
+    let catalogs: BTreeMap<&String, &Vec<String>> = more.expected.bundles.iter().collect();
+    let (name, bundles) = catalogs.iter().find(|(_, bundles)| bundles.len() > 1).expect("one has several bundles");
+    let one = bundles.first().expect("it has one");
+    let package = package_of(&more.upstream, name, one);
+    let isc = here.folder().join("less.yaml");
+    let text = format!(
+        "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  operators:\n  - catalog: {name}\n    \
+         packages:\n    - name: {package}\n"
+    );
+    std::fs::write(&isc, text).expect("write the smaller configuration");
+    let isc = isc.display().to_string();
+    let before = more.upstream.requests().len();
+    let Some(target) = Target::docker_registry() else { return };
+    let place = format!("docker://{}", target.address());
+    let there = Journey::enclave();
+    there.run(["mirror", "-c", &isc, "--from", &to, "--dest-tls-verify=false", &place]).expect_code(0);
+    assert_eq!(more.upstream.requests().len(), before, "loading asked the upstream");
+    let loaded = arrived(&here.folder().join("archive/working-dir/load-report.json"));
+    // The same as when it is mirrored so from the start.
+    let Some(other) = Target::docker_registry() else { return };
+    let workspace = here.folder().join("straight");
+    let (at, place) = (format!("file://{}", workspace.display()), format!("docker://{}", other.address()));
+    here.run(["mirror", "-c", &isc, "--workspace", &at, "--dest-tls-verify=false", &place]).expect_code(0);
+    let straight = arrived(&workspace.join("working-dir/report.json"));
+    assert_eq!(loaded[0].digest, straight[0].digest);
+    assert_eq!(target.contents().repositories, other.contents().repositories);
+}
+
+/// The package of a bundle, from what the plan says of the catalog.
+fn package_of(upstream: &Upstream, catalog: &str, bundle: &str) -> String {
+    let here = Binary::new(AIRLOCK).envs(upstream.env());
+    let isc = upstream.isc("op-22-multi-package").display().to_string();
+    let planned = here.run(["plan", "-c", &isc, "-o", "json"]).expect_code(0);
+    let plan: Value = serde_json::from_str(&planned.stdout).expect("understand the plan");
+    let catalogs = plan["catalogs"].as_array().expect("the plan has catalogs");
+    let of = catalogs.iter().find(|c| c["name"] == catalog).expect("the catalog is in the plan");
+    let packages = of["packages"].as_object().expect("it has packages");
+    let has = |package: &Value| package["channels"].to_string().contains(&format!("\"{bundle}\""));
+    packages.iter().find(|(_, package)| has(package)).expect("a package has the bundle").0.clone()
+}
+
+macro_rules! sets {
+    ($($name:ident: $set:literal),+ $(,)?) => { $(
+        #[test]
+        fn $name() {
+            journey($set);
+        }
+    )+ };
+}
+
+sets! {
+    heads_of_a_whole_catalog: "op-01-catalog-heads",
+    a_package: "op-03-package",
+    all_of_a_package: "op-04-package-full",
+    a_package_from_a_version_on: "op-05-min",
+    a_package_between_versions: "op-07-minmax",
+    a_channel: "op-08-channel",
+    all_of_a_channel: "op-09-channel-full",
+    two_channels: "op-10-two-channels",
+    a_channel_from_a_version_on: "op-11-channel-min",
+    a_channel_between_versions: "op-13-channel-minmax",
+    bundles_by_name: "op-14-bundles",
+    ranges_at_both_levels: "op-15-invalid-mix",
+    everything_and_a_range: "op-16-invalid-full-channel-range",
+    versions_before_and_after_their_release: "op-20-prerelease-build",
+    several_packages_and_catalogs: "op-22-multi-package",
+    a_range_with_skips: "op-23-foo-range",
+    another_name_at_the_destination: "op-24-target",
+    a_catalog_on_disk: "op-25-oci-disk",
+    a_catalog_by_digest: "op-27-catalog-digest",
+    another_default_channel: "op-28-default-channel",
+    heads_that_are_hard_to_find: "op-35-tricky-heads",
+    documents_of_other_kinds: "op-36-extra-blobs",
+    a_release_operators_and_images: "mix-01-happy",
+    the_first_of_two_increments: "mix-02-incr-a",
+    the_second_of_two_increments: "mix-03-incr-b",
+}
