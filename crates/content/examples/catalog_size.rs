@@ -52,7 +52,7 @@ fn package(number: usize) -> Vec<u8> {
     let name = format!("operator-{number:03}");
     // A few have very many, most few, as in life: 22 or 23 on average.
     let count = BUNDLES / PACKAGES + usize::from(number < BUNDLES % PACKAGES);
-    let count = if number % 10 == 0 { count * 4 } else { count * 2 / 3 };
+    let count = if number.is_multiple_of(10) { count * 4 } else { count * 2 / 3 };
     let version = |at: usize| format!("{}.{}.{}", at / 20 + 1, at % 20 / 4, at % 4);
     let mut out = Vec::new();
     let mut put = |value: serde_json::Value| {
@@ -77,7 +77,8 @@ fn package(number: usize) -> Vec<u8> {
         let bundle = format!("{name}.v{}", version(at));
         let image = |what: usize| {
             // Half of the images stay over several versions.
-            let of = if what % 2 == 0 { format!("{bundle}/{what}") } else { format!("{name}/{}/{what}", at / 4) };
+            let of =
+                if what.is_multiple_of(2) { format!("{bundle}/{what}") } else { format!("{name}/{}/{what}", at / 4) };
             format!("registry.redhat.io/{name}-tech/{name}-component-{what}-rhel9@{}", Digest::of(of.as_bytes()))
         };
         let images: Vec<_> =

@@ -6,7 +6,12 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use airlock_content::catalog::{CONFIGS_LABEL, Catalog, DATABASE_LABEL, Form, read, read_database, read_directory};
+use airlock_content::catalog::{
+    Base, CONFIGS_LABEL, Catalog, DATABASE_LABEL, Filter, Form, PackageFilter, Rule, Target, read, read_database,
+    read_directory, rebuild, select,
+};
+use airlock_oci::{Digest, Repository, Tag};
+use airlock_store::oci_layout::Writer;
 use airlock_testkit::fixture;
 use airlock_testkit::tools;
 use serde_json::{Value, json};
@@ -197,7 +202,7 @@ async fn a_catalog_is_read_out_of_its_image() {
 
 fn labelled(layers: Vec<fixture::Blob>, label: &str, value: &str) -> fixture::Built {
     use airlock_oci::{Manifest, media_type};
-    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Labels": {label: value}}, "rootfs": {"type": "layers", "diff_ids": []}});
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Labels": {label: value}}, "rootfs": {"type": "layers", "diff_ids": vec![Digest::of(b""); layers.len()]}});
     let config = fixture::blob(media_type::OCI_CONFIG, config.to_string());
     let descriptors: Vec<_> = layers.iter().map(|l| l.descriptor.clone()).collect();
     let text = json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config.descriptor, "layers": descriptors});
@@ -205,6 +210,26 @@ fn labelled(layers: Vec<fixture::Blob>, label: &str, value: &str) -> fixture::Bu
     let mut blobs = layers;
     blobs.push(config);
     fixture::Built { manifest, blobs, children: Vec::new(), platform: None }
+}
+
+#[tokio::test]
+async fn a_known_choice_has_a_known_digest() {
+    let whole = format!("{PACKAGE}{CHANNEL}{BUNDLE}{}", PACKAGE.replace("\"a\"", "\"b\""));
+    let layers = vec![layer(gzip(&tar(&[file("configs/index.json", whole.as_bytes())])))];
+    let mut source = Memory::new();
+    source.add("index", &labelled(layers, CONFIGS_LABEL, "/configs"));
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = read(&source, &name("index"), folder.path()).await.unwrap();
+    let filter = Filter { full: false, packages: vec![PackageFilter::named("a")] };
+    let selection = select(&catalog, &filter, Rule::Table).unwrap();
+    let writer = Writer::open(&folder.path().join("layout")).unwrap();
+    let (repository, tag) = (Repository::new("index").unwrap(), Tag::new("filtered").unwrap());
+    let target = Target { sink: &writer, repository: &repository, tag: &tag };
+    let base = Base { source: &source, name: &name("index"), platforms: &[] };
+    let built = rebuild(&catalog, &selection, base, target, folder.path()).await.unwrap();
+    // Known bytes: a change of them is a change of everybody's catalogs.
+    let layers: Vec<&str> = built.children[0].layers()[1..].iter().map(|l| l.digest.short()).collect();
+    assert_eq!(layers, ["68061e1b153b", "7bc6b26829c6"]);
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use airlock_content::catalog::{
-    Base, Catalog, Derived, DerivedSource, Form, Kept, Rule, Selection, Target, Text, doctor, read, rebuild, select,
+    Base, Catalog, Derived, DerivedSource, Filter, Form, Kept, PackageFilter, Rule, Selection, Target, Text, doctor,
+    read, rebuild, select,
 };
 use airlock_oci::{Platform, Reference, Repository, Source, Tag};
 use airlock_store::oci_layout::{Layout, Writer};
@@ -104,8 +105,7 @@ async fn every_smaller_catalog_is_one_that_opm_takes_and_holds_what_was_chosen()
                 let stacked = DerivedSource::new(&made.image, layout, Arc::clone(&world) as Arc<dyn Source>);
                 let again =
                     read(&stacked, &name.with_tag(Tag::new("filtered").unwrap()), made.folder.path()).await.unwrap();
-                let all = select(&again, &airlock_content::catalog::Filter { full: true, packages: Vec::new() }, rule)
-                    .unwrap();
+                let all = select(&again, &Filter { full: true, packages: Vec::new() }, rule).unwrap();
                 assert_eq!(shape(&all.packages), shape(&selection.packages), "{id} {rule}");
                 assert_eq!(again.origin.path, "configs");
                 assert_eq!(again.origin.form, Form::Files);
@@ -122,8 +122,8 @@ async fn the_same_choice_gives_the_same_digest() {
     let mut digests = BTreeSet::new();
     for packages in [["foo", "bar"], ["bar", "foo"]] {
         let catalog = read_named(&world, &name.to_string()).await;
-        let packages = packages.iter().map(|p| airlock_content::catalog::PackageFilter::named(*p)).collect();
-        let filter = airlock_content::catalog::Filter { full: false, packages };
+        let packages = packages.iter().map(|p| PackageFilter::named(*p)).collect();
+        let filter = Filter { full: false, packages };
         let selection = select(&catalog, &filter, Rule::Table).unwrap();
         let made = make(&catalog, &selection, &world, &name, &[]).await;
         digests.insert(made.image.manifest.digest().to_string());
@@ -142,10 +142,7 @@ async fn every_platform_is_built_and_only_those_that_are_wanted() {
     let Some(world) = world() else { return };
     let name: Reference = "registry.redhat.io/redhat/redhat-operator-index:v4.18".parse().unwrap();
     let catalog = read_named(&world, &name.to_string()).await;
-    let filter = airlock_content::catalog::Filter {
-        full: false,
-        packages: vec![airlock_content::catalog::PackageFilter::named("jaeger-product")],
-    };
+    let filter = Filter { full: false, packages: vec![PackageFilter::named("jaeger-product")] };
     let selection = select(&catalog, &filter, Rule::Table).unwrap();
     let all = make(&catalog, &selection, &world, &name, &[]).await;
     let held = judge(&all.folder.path().join("layout")).unwrap();
@@ -154,6 +151,50 @@ async fn every_platform_is_built_and_only_those_that_are_wanted() {
     let one = make(&catalog, &selection, &world, &name, &[arm]).await;
     let held = judge(&one.folder.path().join("layout")).unwrap();
     assert_eq!(held["platforms"], serde_json::json!(["linux/arm64"]));
+}
+
+#[tokio::test]
+async fn a_real_tool_unpacks_the_image_and_sees_only_the_new_catalog() {
+    let Some(world) = world() else { return };
+    let (Some(podman), Some(tar)) = (tools::need("podman"), tools::need("tar")) else { return };
+    let name: Reference = "quay.io/openshift-community-operators/catalog:small".parse().unwrap();
+    let catalog = read_named(&world, &name.to_string()).await;
+    let filter = Filter { full: false, packages: vec![PackageFilter::named("kiali")] };
+    let selection = select(&catalog, &filter, Rule::Table).unwrap();
+    let made = make(&catalog, &selection, &world, &name, &[]).await;
+    let layout = made.folder.path().join("layout");
+    for base in &made.image.base_layers {
+        std::fs::write(layout.join("blobs/sha256").join(base.digest.hex()), world.0.manifest(&base.digest.to_string()))
+            .unwrap();
+    }
+    let storage = made.folder.path().join("podman");
+    let run = |arguments: &[&str]| {
+        // podman makes a name of the path, and names have no capitals.
+        let done = Command::new(&podman)
+            .current_dir(made.folder.path())
+            .args(["--storage-driver", "vfs", "--root"])
+            .arg(storage.join("root"))
+            .arg("--runroot")
+            .arg(storage.join("run"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let named = Layout::open(&layout).unwrap().names()[0].to_owned();
+    let image = run(&["pull", "--quiet", &format!("oci:layout:{named}")]);
+    let inspected: Value = serde_json::from_str(&run(&["image", "inspect", &image])).unwrap();
+    assert_eq!(inspected[0]["Config"]["Cmd"], serde_json::json!(["serve", "/configs"]));
+    assert_eq!(inspected[0]["Config"]["Entrypoint"], serde_json::json!(["/bin/opm"]));
+    let container = run(&["create", &image]);
+    let exported = made.folder.path().join("exported.tar");
+    run(&["export", "--output", exported.to_str().unwrap(), &container]);
+    let listed = Command::new(tar).arg("-tf").arg(&exported).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let configs: BTreeSet<&str> = listed.lines().filter(|l| l.starts_with("configs/") && !l.ends_with('/')).collect();
+    assert_eq!(configs, BTreeSet::from(["configs/kiali/catalog.json"]), "{listed}");
+    run(&["rm", "--force", &container]);
 }
 
 #[test]

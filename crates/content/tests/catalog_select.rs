@@ -161,7 +161,7 @@ fn every_row_of_the_matrix_by_both_rules() {
             match (chosen(&filter, rule), wanted) {
                 (Ok(found), Ok(wanted)) => assert_eq!(found, wanted, "{row} {rule}"),
                 (Err(error), Err(says)) => {
-                    assert!(error.contains(says) && error.contains("foo"), "{row} {rule}: {error}")
+                    assert!(error.contains(says) && error.contains("foo"), "{row} {rule}: {error}");
                 }
                 (found, wanted) => panic!("{row} {rule}: {found:?} instead of {wanted:?}"),
             }
@@ -205,7 +205,7 @@ fn a_default_channel_that_is_not_kept_is_replaced_or_chosen() {
                     assert_eq!(selection.packages["foo"].default_channel.as_deref(), Some("old"));
                 }
                 Err(errors) => {
-                    assert!(!says.is_empty() && errors[0].to_string().contains(says), "{rule} {name}: {errors:?}")
+                    assert!(!says.is_empty() && errors[0].to_string().contains(says), "{rule} {name}: {errors:?}");
                 }
             }
         }

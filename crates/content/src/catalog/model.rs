@@ -176,6 +176,11 @@ impl Package {
 }
 
 impl Channel {
+    /// What is installed from it: the one bundle that no other replaces or skips. `None` where there are several, or none.
+    pub fn head(&self) -> Option<&Text> {
+        super::doctor::head(&self.entries.iter().collect::<Vec<_>>())
+    }
+
     /// The entry of this name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| &*entry.name == name)

@@ -145,13 +145,10 @@ pub fn leave_out(catalog: &Catalog, selection: &Selection, missing: &BTreeSet<Te
         let Some(package) = catalog.package(name) else { continue };
         let mut gone: BTreeSet<Text> = BTreeSet::new();
         for bundle in kept.bundles.keys().filter_map(|bundle| package.bundle(bundle)) {
-            let lacks: BTreeSet<Text> = bundle
-                .related
-                .iter()
-                .chain([&bundle.image])
-                .filter(|i| missing.contains(*i))
-                .map(Text::clone)
-                .collect();
+            // A bundle of the old kind has no image of its own.
+            let own = Some(&bundle.image).filter(|image| !image.is_empty());
+            let images = bundle.related.iter().chain(own);
+            let lacks: BTreeSet<Text> = images.filter(|i| missing.contains(*i)).map(Text::clone).collect();
             if !lacks.is_empty() {
                 gone.insert(Text::clone(&bundle.name));
                 let of = BundleName { package: Text::clone(name), bundle: Text::clone(&bundle.name) };

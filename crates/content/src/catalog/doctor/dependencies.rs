@@ -32,8 +32,8 @@ pub struct Added {
 /// that is kept already, everything on the way from there to its entries comes too, so that it stays whole.
 pub fn with_dependencies(catalog: &Catalog, selection: &Selection) -> (Selection, Vec<Added>) {
     let (mut selection, mut added) = (selection.clone(), Vec::new());
+    let mut offers = Offers::of(catalog, &selection);
     for _ in 0..MAX_ROUNDS {
-        let offers = Offers::of(catalog, &selection);
         let mut unmet: Vec<(Need, Text)> = Vec::new();
         for (name, kept) in &selection.packages {
             let Some(package) = catalog.package(name) else { continue };
@@ -49,8 +49,8 @@ pub fn with_dependencies(catalog: &Catalog, selection: &Selection) -> (Selection
         let before = added.len();
         for (need, by) in unmet {
             // Something added a moment ago may have met it.
-            if Offers::of(catalog, &selection).meet(&need) == Met::No {
-                added.extend(add(catalog, &mut selection, &need, &by));
+            if offers.meet(&need) == Met::No {
+                added.extend(add(catalog, &mut selection, &mut offers, &need, &by));
             }
         }
         if added.len() == before {
@@ -61,13 +61,14 @@ pub fn with_dependencies(catalog: &Catalog, selection: &Selection) -> (Selection
 }
 
 /// Adds the best bundle for one need; nothing where there is none.
-fn add(catalog: &Catalog, selection: &mut Selection, need: &Need, by: &Text) -> Vec<Added> {
+fn add(catalog: &Catalog, selection: &mut Selection, offers: &mut Offers, need: &Need, by: &Text) -> Vec<Added> {
     for name in candidates(catalog, need) {
         let Some(package) = catalog.package(&name) else { continue };
         for bundle in ranked(package) {
-            let mut offers = Offers::of(catalog, selection);
             offers.add(&name, bundle);
-            if offers.meet(need) != Met::Yes {
+            let met = offers.meet(need);
+            offers.remove_last(&name, bundle);
+            if met != Met::Yes {
                 continue;
             }
             let old = selection.packages.get(&name).cloned().unwrap_or_default();
@@ -87,6 +88,9 @@ fn add(catalog: &Catalog, selection: &mut Selection, need: &Need, by: &Text) -> 
                     need: need.clone(),
                 })
                 .collect();
+            for new in kept.bundles.keys().filter(|b| !old.bundles.contains_key(*b)).filter_map(|b| package.bundle(b)) {
+                offers.add(&name, new);
+            }
             selection.packages.insert(name, kept);
             return added;
         }
@@ -99,8 +103,8 @@ fn ranked(package: &Package) -> Vec<&Bundle> {
     let mut bundles: Vec<&Bundle> = package.bundles.iter().collect();
     bundles.sort_by_key(|b| std::cmp::Reverse((version_of(b), Text::clone(&b.name))));
     let default = package.default_channel.as_deref().and_then(|name| package.channel(name));
-    let entries: Vec<_> = default.map(|channel| channel.entries.iter().collect()).unwrap_or_default();
-    if let Some(at) = super::channel::head(&entries).and_then(|head| bundles.iter().position(|b| b.name == *head)) {
+    let head = default.and_then(|channel| channel.head());
+    if let Some(at) = head.and_then(|head| bundles.iter().position(|b| b.name == *head)) {
         let head = bundles.remove(at);
         bundles.insert(0, head);
     }
@@ -129,9 +133,8 @@ fn enlarged(package: &Package, old: &Kept, bundle: &Bundle, by: &Text) -> Option
         if !whole(&new) {
             // From the head of what is kept and the new one, down the chain to the lower of them.
             let mut chain = Vec::new();
-            let all: Vec<_> = channel.entries.iter().collect();
-            let mut current = super::channel::head(&all);
-            if fault(all.iter().copied()).is_some() {
+            let mut current = channel.head();
+            if fault(&channel.entries).is_some() {
                 continue;
             }
             while let Some(name) = current {

@@ -161,12 +161,11 @@ fn versions(package: &Package) -> Vec<Option<String>> {
 fn between(package: &Package, bundles: &[String]) -> Vec<String> {
     let mut all: BTreeSet<String> = bundles.iter().cloned().collect();
     for channel in &package.channels {
-        let entries: Vec<_> = channel.entries.iter().collect();
-        if super::channel::fault(entries.iter().copied()).is_some() {
+        if super::channel::fault(&channel.entries).is_some() {
             continue;
         }
         let mut chain = Vec::new();
-        let mut current = super::channel::head(&entries);
+        let mut current = channel.head();
         while let Some(name) = current {
             chain.push(name);
             current = channel.entry(name).and_then(|e| e.replaces.as_ref());

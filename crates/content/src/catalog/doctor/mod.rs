@@ -100,7 +100,8 @@ impl Finding {
     pub fn severity(&self) -> Severity {
         match self.problem {
             Problem::Unmet { .. } => Severity::NotInstallable,
-            Problem::Unsure { .. } => Severity::Unsure,
+            // Catalogs with such images were published, so some versions of OLM take them.
+            Problem::Unsure { .. } | Problem::EmptyImage { .. } => Severity::Unsure,
             _ => Severity::Refused,
         }
     }
@@ -113,6 +114,9 @@ pub fn examine(catalog: &Catalog, selection: &Selection) -> Vec<Finding> {
     for (name, kept) in &selection.packages {
         let Some(package) = catalog.package(name) else { continue };
         let mut problems = refusals(package, kept);
+        let bundles = kept.bundles.keys().filter_map(|name| package.bundle(name));
+        let nameless = bundles.filter(|bundle| bundle.related.iter().any(|image| image.is_empty()));
+        problems.extend(nameless.map(|bundle| Problem::EmptyImage { bundle: Text::clone(&bundle.name) }));
         problems.extend(unmet(package, kept, &offers));
         findings.extend(problems.into_iter().map(|problem| Finding { package: Text::clone(name), problem }));
     }
@@ -172,9 +176,6 @@ fn refusals(package: &Package, kept: &Kept) -> Vec<Problem> {
             version => {
                 problems.push(Problem::Version { bundle: Text::clone(&bundle.name), version: version.clone() });
             }
-        }
-        if bundle.related.iter().any(|image| image.is_empty()) {
-            problems.push(Problem::EmptyImage { bundle: Text::clone(&bundle.name) });
         }
     }
     let several = versions.into_iter().filter(|(_, bundles)| bundles.len() > 1);

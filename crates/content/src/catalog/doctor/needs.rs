@@ -1,6 +1,6 @@
 //! What bundles need of others, and whether what was chosen has it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use serde_json::Value;
@@ -34,7 +34,8 @@ pub(super) enum Met {
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     packages: HashMap<Text, Vec<Version>>,
-    kinds: HashSet<Gvk>,
+    /// How often each is provided.
+    kinds: HashMap<Gvk, usize>,
 }
 
 /// What a bundle needs.
@@ -63,14 +64,36 @@ impl Offers {
         if let Some(version) = bundle.version.as_deref().and_then(Version::strict) {
             self.packages.entry(Text::clone(package)).or_default().push(version);
         }
-        self.kinds.extend(bundle.needs().provides.iter().cloned());
+        for kind in &bundle.needs().provides {
+            *self.kinds.entry(kind.clone()).or_default() += 1;
+        }
+    }
+
+    /// Without what was added last, which is this bundle.
+    pub(super) fn remove_last(&mut self, package: &Text, bundle: &Bundle) {
+        if bundle.version.as_deref().and_then(Version::strict).is_some()
+            && let Some(versions) = self.packages.get_mut(package)
+        {
+            versions.pop();
+            if versions.is_empty() {
+                self.packages.remove(package);
+            }
+        }
+        for kind in &bundle.needs().provides {
+            if let Some(count) = self.kinds.get_mut(kind) {
+                *count -= 1;
+                if *count == 0 {
+                    self.kinds.remove(kind);
+                }
+            }
+        }
     }
 
     /// Whether they meet a need.
     pub(super) fn meet(&self, need: &Need) -> Met {
         match need {
             Need::Package(required) => self.package(&required.package, &required.range),
-            Need::Kind(kind) => yes(self.kinds.contains(kind)),
+            Need::Kind(kind) => yes(self.kinds.contains_key(kind)),
             Need::Condition(json) => match serde_json::from_str(json) {
                 Ok(value) => self.condition(&value),
                 Err(_) => Met::Unknown,
@@ -99,7 +122,7 @@ impl Offers {
                 "package" => self.package(&text(of, "packageName"), &text(of, "versionRange")),
                 "gvk" => {
                     let part = |field: &str| Text::from(text(of, field));
-                    yes(self.kinds.contains(&Gvk {
+                    yes(self.kinds.contains_key(&Gvk {
                         group: part("group"),
                         version: part("version"),
                         kind: part("kind"),
