@@ -26,6 +26,6 @@ pub mod server;
 mod service;
 pub mod tls;
 
-pub use access::{Anonymous, Rights, Users};
+pub use access::{Anonymous, Password, PasswordFile, Rights, Users};
 pub use server::{Builder, Running, Server};
 pub use tls::Tls;

@@ -25,7 +25,7 @@ use crate::limits::{
 use crate::patience::Patient;
 use crate::sendfile::{Queue, Sending};
 use crate::service::Registry;
-use crate::tls::Tls;
+use crate::tls::{Live, Tls};
 
 /// Where one begins: [`Server::read_only`] or [`Server::writable`].
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Builder {
         let loaded = match tls {
             None => None,
             Some(tls) => Some(
-                tokio::task::spawn_blocking(move || tls.load())
+                tokio::task::spawn_blocking(move || Live::load(tls))
                     .await
                     .map_err(|e| Error::new(ErrorKind::Io, "prepare TLS", e))??,
             ),
@@ -146,7 +146,7 @@ impl Builder {
         let addr = listener.local_addr().map_err(|e| Error::io(format!("listen on {addr}"), &e))?;
         let (ca_pem, acceptor) = match loaded {
             None => (None, None),
-            Some(loaded) => (loaded.ca_pem, Some(TlsAcceptor::from(loaded.config))),
+            Some(live) => (live.ca_pem.clone(), Some(Arc::new(live))),
         };
         let health = match self.health {
             None => None,
@@ -210,7 +210,7 @@ impl Running {
 
 async fn serve(
     listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<Arc<Live>>,
     registry: Arc<Registry>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -291,7 +291,7 @@ fn maintain(registry: &Registry) {
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<Arc<Live>>,
     registry: Arc<Registry>,
     stopping: watch::Receiver<bool>,
 ) {
@@ -302,11 +302,14 @@ async fn connection(
             let queue = Queue::default();
             requests(Sending::new(stream, queue.clone()), peer, registry, stopping, Some(queue)).await;
         }
-        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => requests(stream, peer, registry, stopping, None).await,
-            Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
-        },
+        Some(live) => {
+            let acceptor = TlsAcceptor::from(live.config().await);
+            match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => requests(stream, peer, registry, stopping, None).await,
+                Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            }
+        }
     }
 }
 

@@ -25,6 +25,51 @@ pub(crate) enum RegistryCommand {
     Scrub(ScrubArgs),
     /// Bring back from archives what is damaged or missing, also while the registry serves.
     Repair(RepairArgs),
+    /// Add, remove and list the users of a file that the registry serves with.
+    User(UserArgs),
+}
+
+/// `registry user`.
+#[derive(Debug, Args)]
+pub(crate) struct UserArgs {
+    /// The file of users (bcrypt lines).
+    #[arg(long, value_name = "FILE", global = true, default_value = "htpasswd")]
+    pub htpasswd: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: UserCommand,
+}
+
+/// The verbs of `registry user`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add a user; a password is made and printed unless one is given.
+    Add {
+        /// The user's name.
+        name: String,
+        /// Read the password from standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Give a user a new password; one is made and printed unless one is given.
+    Passwd {
+        /// The user's name.
+        name: String,
+        /// Read the password from standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Remove a user.
+    Remove {
+        /// The user's name.
+        name: String,
+    },
+    /// List the users.
+    List {
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
 }
 
 /// When what is pushed is safe from a power cut.

@@ -1,6 +1,7 @@
 //! Who may do what: credentials or tokens, and the rights that they have where.
 
 mod htpasswd;
+mod passwords;
 mod rights;
 mod token;
 
@@ -13,6 +14,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 
 pub use htpasswd::Users;
+pub use passwords::{Password, PasswordFile};
 pub use rights::Rights;
 use rights::Rules;
 pub(crate) use token::{Grant, LIFETIME, Tokens};

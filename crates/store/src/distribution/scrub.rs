@@ -299,7 +299,7 @@ impl Scrubbed {
         if self.damage.is_empty() {
             return Ok(());
         }
-        let cause = format!("{} files are damaged or missing", self.damage.len());
+        let cause = format!("damaged or missing files: {}", self.damage.len());
         Err(Error::new(ErrorKind::Damaged, format!("scrub `{place}`"), cause)
             .hint("bring them back with `airlock registry repair --from ARCHIVE`, or push or mirror the images again"))
     }

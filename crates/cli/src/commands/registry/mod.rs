@@ -1,6 +1,7 @@
 //! `airlock registry`: serving, and keeping the storage in order.
 
 mod upkeep;
+mod user;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(crate) async fn run(args: RegistryArgs) -> Result<u8, Failure> {
         RegistryCommand::Gc(args) => upkeep::gc(args).await,
         RegistryCommand::Scrub(args) => upkeep::scrub(args).await,
         RegistryCommand::Repair(args) => upkeep::repair(args).await,
+        RegistryCommand::User(args) => user::run(args).await,
     }
 }
 

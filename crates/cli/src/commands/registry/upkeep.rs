@@ -92,7 +92,7 @@ pub(crate) async fn repair(args: RepairArgs) -> Result<u8, Failure> {
     if repaired.left.is_empty() {
         return Ok(0);
     }
-    let cause = format!("{} files are still damaged or missing", repaired.left.len());
+    let cause = format!("files that are still damaged or missing: {}", repaired.left.len());
     Err(Error::new(ErrorKind::Damaged, format!("repair `{place}`"), cause)
         .hint("give another archive with `--from`, or push or mirror the images again")
         .into())
