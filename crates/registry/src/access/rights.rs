@@ -98,7 +98,7 @@ impl Rights {
                 tracing::info!("the file of rights was read again");
             }
             Ok(Some(Err(e))) => {
-                tracing::warn!(error = %e, "the changed file of rights cannot be read; the old rights stay")
+                tracing::warn!(error = %e, "the changed file of rights cannot be read; the old rights stay");
             }
         }
     }
