@@ -14,8 +14,8 @@ use airlock_testkit::fixture;
 use airlock_testkit::scripted::{Auth, Bearer, Behaviour, Fault, Registry};
 use airlock_testkit::tools;
 use support::{
-    AIRLOCK, BAD, FAILED, GOOD, Gap, LARGE, NO_SPACE, NOT_AUTHORISED, PARTIAL, leftovers, load_report_path, part,
-    parts, pushes, report_path, says,
+    AIRLOCK, BAD, FAILED, GOOD, Gap, LARGE, NETWORK, NO_SPACE, NOT_AUTHORISED, PARTIAL, leftovers, load_report_path,
+    part, parts, pushes, report_path, says,
 };
 
 const BEGIN: &str = "/v2/*/blobs/uploads/";
@@ -130,7 +130,22 @@ fn tokens_that_expire_are_fetched_again() {
 fn a_password_that_is_wrong_or_absent_is_named_before_bytes_move() {
     let closed = || Registry::builder().auth(Auth::basic("keeper", "secret")).start();
     refuses(closed, &[], NOT_AUTHORISED, &["401", "airlock login"]);
-    refuses(closed, &["--dest-creds", "keeper:mistaken"], NOT_AUTHORISED, &["401", "airlock login"]);
+    let words = ["401", "airlock login", "credentials given on the command line"];
+    refuses(closed, &["--dest-creds", "keeper:mistaken"], NOT_AUTHORISED, &words);
+}
+
+#[test]
+fn a_target_that_is_not_there_is_a_network_failure() {
+    let (gap, isc) = archived();
+    let port = airlock_testkit::process::Port::claim();
+    let target = format!("docker://{}", port.address());
+    let (archive, workspace) =
+        (format!("file://{}", gap.archive().display()), format!("file://{}", gap.folder("workspace").display()));
+    for from in [["--from", &archive], ["--workspace", &workspace]] {
+        let fixed = ["mirror", "-c", &isc, from[0], from[1], "--tls-verify=false", "--retry-delay", "10ms", &target];
+        let outcome = gap.binary.run(fixed).expect_code(NETWORK);
+        says(&outcome, &[&port.address().to_string(), "Connection refused"]);
+    }
 }
 
 #[test]

@@ -431,10 +431,23 @@ fn what_cannot_be_chosen_is_said_before_anything_moves() {
         let to = format!("file://{}", here.folder().join("other").display());
         let named = here.run_as("oc-mirror", ["-c", &upstream.isc(id).display().to_string(), &to, "--v2"]);
         assert_eq!(named.code, Some(2), "{id}: {}", named.stdout);
+        // Its words, and the cause that it keeps to itself.
+        for word in ["no release images found"].iter().chain(words) {
+            assert!(named.stdout.contains(word), "{id}: `{word}` is not said: {}", named.stdout);
+        }
     }
     let here = binary(&upstream).env("UPDATE_URL_OVERRIDE", "http://127.0.0.1:1/graph");
     let (outcome, _) = to_disk(&here, &upstream.isc("rel-01-head"), &["--retry-times", "0"]);
     says(&outcome.expect_code(support::NETWORK), &["127.0.0.1:1"]);
+    let to = format!("file://{}", here.folder().join("other").display());
+    let named = here.run_as(
+        "oc-mirror",
+        ["-c", &upstream.isc("rel-01-head").display().to_string(), &to, "--v2", "--retry-times", "0"],
+    );
+    assert_eq!(named.code, Some(2), "{}", named.stdout);
+    for word in ["no release images found", "127.0.0.1:1"] {
+        assert!(named.stdout.contains(word), "`{word}` is not said: {}", named.stdout);
+    }
 }
 
 #[test]

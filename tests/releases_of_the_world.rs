@@ -104,6 +104,30 @@ fn without_graph(contents: &mut Contents, prefix: &str) {
     }
 }
 
+/// `platforms` on a release makes sparse indexes of all its images.
+#[test]
+fn a_registry_that_wants_whole_indexes_gets_no_release_for_one_platform() {
+    let Some(journey) = Journey::begin("rel-22-platforms", &["linux/amd64"]) else { return };
+    let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+    let isc = journey.upstream.isc(journey.set).display().to_string();
+    let folder = |name: &str| format!("file://{}", here.folder().join(name).display());
+    let (archive, workspace) = (folder("archive"), folder("workspace"));
+    here.run(["mirror", "-c", &isc, &archive]).expect_code(0);
+    for from in [["--workspace", &workspace], ["--from", &archive]] {
+        let Some(target) = Target::docker_registry() else { return };
+        let place = format!("docker://{}", target.address());
+        let outcome = here.run(["mirror", "-c", &isc, from[0], from[1], "--dest-tls-verify=false", &place]);
+        assert!(outcome.code.is_some_and(|code| code != 0), "it took sparse indexes");
+        for word in ["sparse", target.address()] {
+            assert!(outcome.stderr.contains(word), "`{word}` is not said:\n{}", outcome.stderr);
+        }
+        // What lies there are images of single platforms; nothing has a name by which somebody would take it for a release.
+        for (repository, held) in target.contents().repositories {
+            assert!(held.tags.is_empty(), "{repository} has {:?}", held.tags);
+        }
+    }
+}
+
 macro_rules! sets {
     ($($name:ident: $set:literal $(of $platforms:expr)?),+ $(,)?) => { $(
         #[test]

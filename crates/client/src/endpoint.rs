@@ -45,9 +45,19 @@ impl Endpoints {
             dropin_dir: env.path("CONTAINERS_REGISTRIES_CONF_DIR"),
             home: env.home(),
         };
+        let (mut from, mut over) = (from, Vec::new());
+        while let RegistriesConf::Over { below, name, text } = from {
+            over.insert(0, (format!("{name}{ABOVE}"), text.clone()));
+            from = below;
+        }
+        let without_files = |over: &[(String, String)]| {
+            let config = Config::parse(None, over).map_err(|error| unusable(&error))?;
+            let file = over.last().map(|(name, _)| given_name(name).to_owned());
+            Ok(Self { config, file: file.unwrap_or_default() })
+        };
         match from {
-            RegistriesConf::Ignore => return Ok(Self { config: Config::default(), file: String::new() }),
-            RegistriesConf::Lookup => {}
+            RegistriesConf::Ignore => return without_files(&over),
+            RegistriesConf::Lookup | RegistriesConf::Over { .. } => {}
             RegistriesConf::File { path, dropins } => {
                 lookup.main = Some(path.clone());
                 lookup.dropin_dir = dropins.clone().or(lookup.dropin_dir);
@@ -67,6 +77,7 @@ impl Endpoints {
             for dir in &files.dropin_dirs {
                 dropins.extend(read_dropins(dir)?);
             }
+            dropins.extend(over);
             let config = Config::parse(text.as_deref(), &dropins).map_err(|mut error| {
                 // The resolver knows the main file by a fixed name; the user knows it by its path.
                 if error.file == registries_conf::MAIN_FILE {
@@ -76,7 +87,7 @@ impl Endpoints {
             })?;
             return Ok(Self { config, file });
         }
-        Ok(Self { config: Config::default(), file: String::new() })
+        without_files(&over)
     }
 
     /// The places for a reference, at least one; the source itself is the last.
@@ -122,15 +133,23 @@ impl Endpoints {
     }
 }
 
+/// Drop-ins count by the order of their directories, and only with this ending; a text above them is a file of a directory after all others.
+const ABOVE: &str = "/above.conf";
+
+/// The name of a text above the files, as it was given.
+fn given_name(file: &str) -> &str {
+    file.strip_suffix(ABOVE).unwrap_or(file)
+}
+
 fn unusable(error: &LoadError) -> Error {
     let place = match error.line {
         0 => String::new(),
         line => format!(":{line}:{}", error.column),
     };
-    Error::new(ErrorKind::Invalid, format!("read `{}{place}`", error.file), format!("{} ({})", error.cause, error.code))
-        .hint(
-            "with a wrong registries.conf nothing can be pulled, here and on every node that has it; correct it first",
-        )
+    let what = format!("read `{}{place}`", given_name(&error.file));
+    Error::new(ErrorKind::Invalid, what, format!("{} ({})", error.cause, error.code)).hint(
+        "with a wrong registries.conf nothing can be pulled, here and on every node that has it; correct it first",
+    )
 }
 
 fn read(path: &Path) -> Result<Option<String>, Error> {
@@ -179,6 +198,34 @@ mod tests {
     fn names(endpoints: &Endpoints, reference: &str, wanted: Wanted<'_>) -> Vec<String> {
         let reference = reference.parse().unwrap();
         endpoints.of(&reference, wanted).unwrap().iter().map(|e| e.reference.name()).collect()
+    }
+
+    #[test]
+    fn a_text_above_the_files_has_the_last_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registries.conf");
+        std::fs::write(
+            &path,
+            "[[registry]]\nlocation = \"a.io\"\n[[registry.mirror]]\nlocation = \"below.lab/a\"\n\
+             [[registry]]\nlocation = \"b.io\"\n[[registry.mirror]]\nlocation = \"below.lab/b\"\n",
+        )
+        .unwrap();
+        let text = "[[registry]]\nlocation = \"a.io\"\n[[registry.mirror]]\nlocation = \"above.lab/a\"\n".to_owned();
+        let over =
+            |below| RegistriesConf::Over { below: Box::new(below), name: "rules.yaml".to_owned(), text: text.clone() };
+        let file = RegistriesConf::File { path, dropins: Some(dir.path().join("none")) };
+        let first = |from: &RegistriesConf, name: &str| {
+            let endpoints = Endpoints::load(from, &Surroundings::of(&[])).unwrap();
+            endpoints.of(&name.parse().unwrap(), Wanted::Reference).unwrap()[0].reference.to_string()
+        };
+        assert_eq!(first(&over(file.clone()), "a.io/x:1"), "above.lab/a/x:1");
+        assert_eq!(first(&over(file), "b.io/x:1"), "below.lab/b/x:1");
+        assert_eq!(first(&over(RegistriesConf::Ignore), "a.io/x:1"), "above.lab/a/x:1");
+        let wrong = over(RegistriesConf::Ignore);
+        let RegistriesConf::Over { below, name, .. } = wrong else { unreachable!() };
+        let wrong = RegistriesConf::Over { below, name, text: "[[registry]".to_owned() };
+        let error = Endpoints::load(&wrong, &Surroundings::of(&[])).err().unwrap();
+        assert!(error.to_string().contains("rules.yaml"), "{error}");
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(crate) struct Host {
     auth: Mutex<Option<Arc<Scheme>>>,
     referrers: AtomicU8,
     monolithic: AtomicU8,
+    own_mount: AtomicU8,
     /// When it could not be reached, and why.
     down: Mutex<Option<(Instant, String)>>,
     /// A note about this host that was given once is not repeated.
@@ -51,6 +52,8 @@ pub(crate) enum Finding {
     Referrers,
     /// It takes a blob in one PUT.
     Monolithic,
+    /// Asked to mount a blob from the very repository, it says truly whether the blob is there, and opens a session where it is not.
+    OwnMount,
 }
 
 impl Host {
@@ -92,6 +95,7 @@ impl Host {
             auth: Mutex::default(),
             referrers: AtomicU8::new(UNKNOWN),
             monolithic: AtomicU8::new(UNKNOWN),
+            own_mount: AtomicU8::new(UNKNOWN),
             down: Mutex::default(),
             told: Mutex::default(),
         })
@@ -136,6 +140,7 @@ impl Host {
         match which {
             Finding::Referrers => &self.referrers,
             Finding::Monolithic => &self.monolithic,
+            Finding::OwnMount => &self.own_mount,
         }
     }
 

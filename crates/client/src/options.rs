@@ -54,6 +54,15 @@ pub enum RegistriesConf {
     },
     /// Every reference is its own only endpoint.
     Ignore,
+    /// As another one says, and a text that counts like one more drop-in, read last: its tables take the place of those with the same prefix.
+    Over {
+        /// What lies below.
+        below: Box<RegistriesConf>,
+        /// What the text is called in messages.
+        name: String,
+        /// The text.
+        text: String,
+    },
 }
 
 /// A user name and password for exactly one host; never sent to a mirror of it or after a redirect.

@@ -1,7 +1,7 @@
 //! Writing: one registry, with or without a namespace before every repository.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_oci::sink::ManifestName;
@@ -24,6 +24,8 @@ use crate::upload::{self, Session, Upload};
 
 /// The most sessions that are kept after a mount was answered with a session instead.
 const MAX_KEPT_SESSIONS: usize = 256;
+/// After so many blobs written it is worth three requests to learn how one can be saved for each that follows.
+const BLOBS_BEFORE_LEARNING: usize = 16;
 /// What a push may do with a repository.
 const ACTIONS: &str = "pull,push";
 
@@ -46,6 +48,10 @@ struct State {
     /// 0 not known, 1 yes, 2 no.
     sparse: AtomicU8,
     undeletable: AtomicU8,
+    /// Blobs written so far.
+    written: AtomicUsize,
+    /// The blob asked for last was not there; the next one probably is not either.
+    absent: AtomicBool,
 }
 
 impl RegistrySink {
@@ -116,6 +122,26 @@ impl RegistrySink {
             return Some(session);
         }
         sessions.insert((spot.repository.clone(), blob.digest.clone()), session)
+    }
+
+    /// Learns whether mounts from a repository into itself are answered truly, by one blob that is there and one that nobody has.
+    async fn learn_own_mount(&self, repository: &Repository, there: &Descriptor) {
+        let nowhere = Descriptor { digest: Digest::of(b"a blob that no registry has"), ..there.clone() };
+        let truly = matches!(self.mount_blob(repository, there, repository).await, Ok(true))
+            && matches!(self.mount_blob(repository, &nowhere, repository).await, Ok(false));
+        for blob in [there, &nowhere] {
+            let Ok(spot) = self.spot(repository) else { continue };
+            if let Some(session) = self.take_session(&spot, blob) {
+                upload::cancel(&spot, &session).await;
+            }
+        }
+        self.host.note(Finding::OwnMount, truly);
+    }
+
+    /// The session that a refused mount left for this blob.
+    fn take_session(&self, spot: &Spot, blob: &Descriptor) -> Option<Session> {
+        let mut sessions = self.state.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.remove(&(spot.repository.clone(), blob.digest.clone()))
     }
 
     fn explain(&self, manifest: &Manifest, mut failure: Failure) -> Failure {
@@ -229,6 +255,21 @@ impl Sink for RegistrySink {
         spot.has_blob(blob, ACTIONS).await.map_err(|failure| failure.into_error(what()))
     }
 
+    /// A mount from the repository itself is one request that finds a blob or begins its upload, where HEAD and POST would be two.
+    async fn offer_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, Error> {
+        let state = &self.state;
+        if state.absent.load(Ordering::Relaxed)
+            && self.host.found(Finding::OwnMount) == Some(true)
+            && !self.mount_blob(repository, blob, repository).await?
+        {
+            return Ok(false);
+        }
+        // A mount tells no size, and a truncated blob is one to be written again.
+        let there = self.has_blob(repository, blob).await?;
+        state.absent.store(!there, Ordering::Relaxed);
+        Ok(there)
+    }
+
     async fn mount_blob(&self, repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<bool, Error> {
         let spot = self.spot(repository)?;
         let from = self.full_name(from)?;
@@ -262,11 +303,12 @@ impl Sink for RegistrySink {
 
     async fn write_blob(&self, repository: &Repository, blob: &Descriptor, content: &dyn Content) -> Result<(), Error> {
         let spot = self.spot(repository)?;
-        let kept = {
-            let mut sessions = self.state.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.remove(&(spot.repository.clone(), blob.digest.clone()))
-        };
-        Upload::new(&spot, blob, content, kept).run().await
+        let kept = self.take_session(&spot, blob);
+        Upload::new(&spot, blob, content, kept).run().await?;
+        if self.state.written.fetch_add(1, Ordering::Relaxed) + 1 == BLOBS_BEFORE_LEARNING {
+            self.learn_own_mount(repository, blob).await;
+        }
+        Ok(())
     }
 
     async fn put_manifest(&self, repository: &Repository, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Error> {

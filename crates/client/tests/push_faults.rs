@@ -241,6 +241,37 @@ async fn a_mount_is_done_or_its_session_is_used() {
 }
 
 #[tokio::test]
+async fn a_mount_from_the_repository_itself_saves_the_look_where_the_registry_answers_it_truly() {
+    for mounts in [true, false] {
+        let registry = with(Behaviour { mounts, ..Behaviour::default() });
+        let sink = sink(&registry);
+        let looks = || registry.count("HEAD", "/v2/*/blobs/*");
+        let blobs: Vec<_> = (0..40).map(|n| fixture::image(n).build().blobs.swap_remove(1)).collect();
+        for blob in &blobs[..20] {
+            assert!(!sink.offer_blob(&repo("app"), &blob.descriptor).await.unwrap());
+            push(&sink, blob).await.unwrap();
+        }
+        let before = looks();
+        for blob in &blobs[20..] {
+            assert!(!sink.offer_blob(&repo("app"), &blob.descriptor).await.unwrap());
+            push(&sink, blob).await.unwrap();
+        }
+        assert_eq!(looks() - before, if mounts { 0 } else { 20 });
+        for blob in &blobs {
+            assert!(stored(&registry, blob));
+            assert!(sink.offer_blob(&repo("app"), &blob.descriptor).await.unwrap());
+        }
+        // A mount does not tell the size: a blob that the registry has cut short is written again.
+        let other = fixture::image(50).build().blobs.swap_remove(1);
+        assert!(!sink.offer_blob(&repo("app"), &other.descriptor).await.unwrap());
+        let lying = airlock_oci::Descriptor { size: blobs[0].descriptor.size + 1, ..blobs[0].descriptor.clone() };
+        assert!(!sink.offer_blob(&repo("app"), &lying).await.unwrap());
+        push(&sink, &other).await.unwrap();
+        assert_eq!(registry.content(|c| c.open_uploads()), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_sparse_index_that_is_refused_names_the_setting() {
     let registry = with(Behaviour { sparse: false, ..Behaviour::default() });
     let children = [fixture::image(1).build()];

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use airlock_client::{Client, Options, RegistriesConf};
-use airlock_content::signature::{KeyRing, SignatureError, Signed, Store, Verifier};
+use airlock_content::signature::{
+    KeyRing, PUBLIC_STORE_URL, SECOND_PUBLIC_STORE_URL, SignatureError, Signed, Store, Verifier,
+};
 use airlock_oci::{Digest, ErrorKind};
 use airlock_testkit::tools;
 use airlock_testkit::world::{Faults, Scale, Serving, World};
@@ -212,7 +214,7 @@ fn of_several_signatures_one_that_holds_suffices() {
 async fn a_folder_is_a_store_and_a_gap_ends_the_search() {
     let Some(folder) = vectors() else { return };
     let verifier = Verifier::new(KeyRing::red_hat().unwrap(), NOW);
-    let store = |name: &str| Store::new(client(), Some(&format!("file://{}", folder.join(name).display()))).unwrap();
+    let store = |name: &str| [Store::new(client(), &format!("file://{}", folder.join(name).display())).unwrap()];
     let (of, folder_store) = (digest(DIGEST_4_15), store("store"));
     let signed = sendable(verifier.find(&of, &folder_store)).await.unwrap();
     assert_eq!(signed.reference.tag().unwrap().as_str(), "4.15.0-x86_64");
@@ -234,8 +236,7 @@ async fn the_worlds_stores_are_judged_over_the_network() {
     let keys = KeyRing::file(&upstream.folder().join("keys/release-pk.asc")).unwrap();
     let payloads = &world.inventory().repos["quay.io/openshift-release-dev/ocp-release"];
     let (tag, of) = payloads.tags.iter().find(|(tag, _)| tag.ends_with("-x86_64")).unwrap();
-    let store =
-        |path: &str| Store::new(client(), Some(&format!("{}/{path}/openshift/release", upstream.http()))).unwrap();
+    let store = |path: &str| [Store::new(client(), &format!("{}/{path}/openshift/release", upstream.http())).unwrap()];
     let verifier = Verifier::new(keys, NOW);
     let signed = verifier.find(&digest(of), &store("signatures")).await.unwrap();
     assert_eq!(signed.reference.tag().unwrap().as_str(), tag);
@@ -245,10 +246,25 @@ async fn the_worlds_stores_are_judged_over_the_network() {
     let strict = Verifier::new(KeyRing::red_hat().unwrap(), NOW);
     let unknown = strict.find(&digest(of), &store("signatures")).await.unwrap_err();
     assert!(unknown.cause().contains("not among the trusted keys"), "{unknown}");
-    let nobody = Store::new(client(), Some("http://127.0.0.1:1/signatures")).unwrap();
-    let error = verifier.find(&digest(of), &nobody).await.unwrap_err();
+    let nobody = Store::new(client(), "http://127.0.0.1:1/signatures").unwrap();
+    // Whichever store has one that holds is enough; what is wrong in another does not count against it.
+    let [good] = store("signatures");
+    let [bad] = store("signatures-bad");
+    for first in [nobody.clone(), bad, Store::Folder(std::env::temp_dir().join("no such store"))] {
+        assert_eq!(verifier.find(&digest(of), &[first, good.clone()]).await.unwrap(), signed);
+    }
+    let error = verifier.find(&digest(of), &[nobody]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network, "{error}");
     assert!(error.cause().contains("127.0.0.1:1"), "{error}");
+}
+
+#[test]
+fn the_public_stores_are_asked_unless_one_is_named() {
+    let of = |url| -> Vec<String> { Store::chosen(&client(), url).unwrap().iter().map(Store::describe).collect() };
+    assert_eq!(of(None), [PUBLIC_STORE_URL, SECOND_PUBLIC_STORE_URL]);
+    assert_eq!(of(Some(" ")), [PUBLIC_STORE_URL, SECOND_PUBLIC_STORE_URL]);
+    assert_eq!(of(Some("https://mirror.lab/signatures")), ["https://mirror.lab/signatures/"]);
+    assert!(Store::chosen(&client(), Some("ftp://mirror.lab")).is_err());
 }
 
 /// Whether gpg, with these keys only, finds a good signature.

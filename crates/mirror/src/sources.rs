@@ -2,22 +2,24 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use airlock_oci::{
-    BlobStream, Descriptor, Digest, Error, ErrorKind, Found, Manifest, Place, Reference, Repository, Source, Tag,
+    BlobStream, Descriptor, Digest, Error, ErrorKind, Forward, Found, Manifest, Place, Reference, Repository, Source,
+    Tag,
 };
 use airlock_store::oci_layout::Layout;
 use async_trait::async_trait;
 
 use crate::config::{ImageLocation, Loaded};
 use crate::plan::naming::{GENERATED_REGISTRY, LAYOUT_REGISTRY};
-use crate::plan::{Cache, locked};
+use crate::plan::{Cache, Target, locked};
 
 /// References to layouts on disk go to the layout, those to what was built while planning to what was built, all others to the registries.
 pub(crate) struct Router {
     registries: Arc<dyn Source>,
-    layouts: HashMap<Repository, PathBuf>,
+    /// `None`: layouts are read from where everything else is.
+    layouts: Option<HashMap<Repository, PathBuf>>,
     opened: Mutex<HashMap<Repository, Layout>>,
     generated: Mutex<HashMap<Repository, Arc<dyn Source>>>,
 }
@@ -39,14 +41,33 @@ pub(crate) struct Backed {
     pub first: Arc<dyn Source>,
     /// The target, as a source.
     pub target: Arc<dyn Source>,
-    /// Which repository of the target has a blob.
-    pub held: HashMap<Digest, Reference>,
+    /// Which repository of the target has a blob; where that is not known, the one that the archive's table names is asked.
+    pub held: OnceLock<HashMap<Digest, Reference>>,
+    /// The target's names.
+    pub aim: Target,
+}
+
+impl Backed {
+    fn held(&self, digest: &Digest) -> Option<Reference> {
+        if self.archives.region(digest).is_some() {
+            return None;
+        }
+        self.held.get().and_then(|held| held.get(digest)).cloned().or_else(|| {
+            let repository = self.aim.repository(&self.archives.absent(digest)?.repository).ok()?;
+            Some(Reference::new(self.aim.registry.clone(), repository, None, None))
+        })
+    }
 }
 
 impl Router {
     /// Knows the layouts that a configuration names.
     pub(crate) fn new(registries: Arc<dyn Source>, loaded: &Loaded) -> Self {
-        Self { registries, layouts: layouts(loaded), opened: Mutex::default(), generated: Mutex::default() }
+        Self { registries, layouts: Some(layouts(loaded)), opened: Mutex::default(), generated: Mutex::default() }
+    }
+
+    /// Knows nothing but what is built: archives have what lay in layouts.
+    pub(crate) fn over(source: Arc<dyn Source>) -> Self {
+        Self { registries: source, layouts: None, opened: Mutex::default(), generated: Mutex::default() }
     }
 
     /// From now on serves what was built under this name.
@@ -54,30 +75,16 @@ impl Router {
         locked(&self.generated).insert(repository, source);
     }
 
-    /// Who answers for a name, and by which name it knows the image.
-    fn route(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
-        if name.registry().as_str() == GENERATED_REGISTRY {
-            let source = locked(&self.generated).get(name.repository()).cloned();
-            return source.map(|source| (source, name.clone())).ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, format!("read `{}`", name.repository()), "it was not built")
-            });
-        }
-        Ok(match self.layout(name)? {
-            Some(layout) => (Arc::new(layout.clone()), within(&layout, name)),
-            None => (Arc::clone(&self.registries), name.clone()),
-        })
-    }
-
     fn layout(&self, name: &Reference) -> Result<Option<Layout>, Error> {
-        if name.registry().as_str() != LAYOUT_REGISTRY {
+        let Some(layouts) = self.layouts.as_ref().filter(|_| name.registry().as_str() == LAYOUT_REGISTRY) else {
             return Ok(None);
-        }
+        };
         let repository = name.repository();
         let mut opened = locked(&self.opened);
         if let Some(layout) = opened.get(repository) {
             return Ok(Some(layout.clone()));
         }
-        let path = self.layouts.get(repository).ok_or_else(|| {
+        let path = layouts.get(repository).ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
                 format!("open OCI layout `{repository}`"),
@@ -93,9 +100,11 @@ impl Router {
 /// The layouts that a configuration names, by the path under which the plan knows them.
 pub(crate) fn layouts(loaded: &Loaded) -> HashMap<Repository, PathBuf> {
     let mut layouts = HashMap::new();
-    for image in &loaded.config.mirror.additional_images {
-        if let ImageLocation::Layout(path) = &image.name.location
-            && let Ok(reference) = crate::plan::layout_reference(image)
+    let content = &loaded.config.mirror;
+    let names = content.additional_images.iter().map(|i| &i.name).chain(content.operators.iter().map(|o| &o.catalog));
+    for name in names {
+        if let ImageLocation::Layout(path) = &name.location
+            && let Ok(reference) = crate::plan::layout_reference(&name.text)
         {
             layouts.insert(reference.repository().clone(), path.clone());
         }
@@ -115,62 +124,43 @@ fn within(layout: &Layout, name: &Reference) -> Reference {
 }
 
 #[async_trait]
-impl Source for Router {
+impl Forward for Router {
     fn describe(&self) -> String {
         self.registries.describe()
     }
 
-    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        let (source, name) = self.route(name)?;
-        source.resolve(&name).await
-    }
-
-    async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
-        let (source, name) = self.route(name)?;
-        source.manifest(&name).await
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        if name.registry().as_str() == GENERATED_REGISTRY {
+            let built = locked(&self.generated).get(name.repository()).cloned();
+            return match built {
+                Some(source) => Ok((source, name.clone())),
+                // An archive has what was built when it was written.
+                None if self.layouts.is_none() => Ok((Arc::clone(&self.registries), name.clone())),
+                None => {
+                    Err(Error::new(ErrorKind::NotFound, format!("read `{}`", name.repository()), "it was not built"))
+                }
+            };
+        }
+        Ok(match self.layout(name)? {
+            Some(layout) => (Arc::new(layout.clone()), within(&layout, name)),
+            None => (Arc::clone(&self.registries), name.clone()),
+        })
     }
 
     async fn manifest_at(&self, name: &Reference, place: &Place) -> Result<Option<Manifest>, Error> {
         // A signature in a layout is a tag like any other; it must be named, not guessed.
-        self.route(name)?.0.manifest_at(name, place).await
-    }
-
-    async fn blob(
-        &self,
-        name: &Reference,
-        blob: &Descriptor,
-        offset: u64,
-        near: Option<&Place>,
-    ) -> Result<BlobStream, Error> {
-        self.route(name)?.0.blob(name, blob, offset, near).await
-    }
-
-    async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
-        self.route(name)?.0.has_blob(name, blob, near).await
-    }
-
-    async fn referrers(
-        &self,
-        name: &Reference,
-        subject: &Digest,
-        near: Option<&Place>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        self.route(name)?.0.referrers(name, subject, near).await
-    }
-
-    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        self.route(name)?.0.tags(name).await
+        self.behind(name)?.0.manifest_at(name, place).await
     }
 }
 
 #[async_trait]
-impl Source for Cached {
+impl Forward for Cached {
     fn describe(&self) -> String {
         self.source.describe()
     }
 
-    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        self.source.resolve(name).await
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        Ok((Arc::clone(&self.source), name.clone()))
     }
 
     async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
@@ -192,47 +182,16 @@ impl Source for Cached {
         }
         Ok(found)
     }
-
-    async fn blob(
-        &self,
-        name: &Reference,
-        blob: &Descriptor,
-        offset: u64,
-        near: Option<&Place>,
-    ) -> Result<BlobStream, Error> {
-        self.source.blob(name, blob, offset, near).await
-    }
-
-    async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
-        self.source.has_blob(name, blob, near).await
-    }
-
-    async fn referrers(
-        &self,
-        name: &Reference,
-        subject: &Digest,
-        near: Option<&Place>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        self.source.referrers(name, subject, near).await
-    }
-
-    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        self.source.tags(name).await
-    }
 }
 
 #[async_trait]
-impl Source for Backed {
+impl Forward for Backed {
     fn describe(&self) -> String {
         self.first.describe()
     }
 
-    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        self.first.resolve(name).await
-    }
-
-    async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
-        self.first.manifest(name).await
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        Ok((Arc::clone(&self.first), name.clone()))
     }
 
     async fn blob(
@@ -242,28 +201,14 @@ impl Source for Backed {
         offset: u64,
         near: Option<&Place>,
     ) -> Result<BlobStream, Error> {
-        match self.held.get(&blob.digest) {
-            Some(held) if self.archives.region(&blob.digest).is_none() => {
-                self.target.blob(held, blob, offset, None).await
-            }
-            _ => self.first.blob(name, blob, offset, near).await,
+        match self.held(&blob.digest) {
+            Some(held) => self.target.blob(&held, blob, offset, None).await,
+            None => self.first.blob(name, blob, offset, near).await,
         }
     }
 
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
-        Ok(self.held.contains_key(&blob.digest) || self.first.has_blob(name, blob, near).await?)
-    }
-
-    async fn referrers(
-        &self,
-        name: &Reference,
-        subject: &Digest,
-        near: Option<&Place>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        self.first.referrers(name, subject, near).await
-    }
-
-    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        self.first.tags(name).await
+        Ok(self.held.get().is_some_and(|held| held.contains_key(&blob.digest))
+            || self.first.has_blob(name, blob, near).await?)
     }
 }

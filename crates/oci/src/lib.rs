@@ -2,13 +2,14 @@
 //!
 //! * names: [`Digest`], [`Reference`], [`Repository`], [`Platform`]
 //! * content: [`Descriptor`], [`Manifest`] (the bytes as received plus a parsed view), [`media_type`]
-//! * where content lies: the traits [`Source`] and [`Sink`], answered in [`Error`]s that say what failed, where,
+//! * where content lies: the traits [`Source`] (with [`Forward`] for those that stand on others) and [`Sink`], answered in [`Error`]s that say what failed, where,
 //!   why and what helps
 //! * [`registries_conf`]: the pure resolver (text in, ordered endpoints out)
 
 pub mod descriptor;
 pub mod digest;
 pub mod error;
+pub mod forward;
 pub mod manifest;
 pub mod media_type;
 pub mod platform;
@@ -20,6 +21,7 @@ pub mod source;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{Attempt, Error, ErrorKind};
+pub use forward::Forward;
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, Shape};
 pub use platform::Platform;
 pub use reference::{Reference, Registry, Repository, Tag};

@@ -39,6 +39,12 @@ pub trait Sink: Send + Sync {
     /// Whether the blob is in the repository, whole.
     async fn has_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, Error>;
 
+    /// [`has_blob`](Self::has_blob), asked by who writes the blob where it is absent: with the same question a sink may open what
+    /// the write needs.
+    async fn offer_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, Error> {
+        self.has_blob(repository, blob).await
+    }
+
     /// Makes a blob of `from` available in `repository`. `false`: the sink did not; write it.
     async fn mount_blob(&self, repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<bool, Error>;
 

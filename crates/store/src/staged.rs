@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use airlock_oci::{Algorithm, Digest, Error, ErrorKind, Hasher};
+use airlock_oci::{Algorithm, Content, Descriptor, Digest, Error, ErrorKind, Hasher};
 use bytes::Bytes;
+use futures_util::StreamExt;
 
-use crate::disk;
+use crate::disk::{self, DirectorySyncs};
+use crate::source::blocking;
 
 /// The size of the buffer with which a file is read again (bytes).
 const READ_AGAIN_BYTES: usize = 256 * 1024;
@@ -94,6 +96,46 @@ impl Staged {
         self.created = false;
         Ok(std::mem::take(&mut self.path))
     }
+}
+
+/// Writes a blob: beside, at `temporary`, held against its descriptor on the way, then synced and moved to `to`.
+pub(crate) async fn write_blob(
+    blob: &Descriptor,
+    content: &dyn Content,
+    temporary: PathBuf,
+    to: &Path,
+) -> Result<(), Error> {
+    let wrong = |cause: String| Error::new(ErrorKind::Content, format!("write blob `{}`", blob.digest), cause);
+    let mut staged = Staged::new(temporary, blob.digest.algorithm());
+    let mut body = content.open(0).await?;
+    while let Some(chunk) = body.next().await {
+        let chunk: Bytes = chunk?;
+        if staged.len() + chunk.len() as u64 > blob.size {
+            return Err(wrong(format!("more bytes came than the {} that the manifest says", blob.size)));
+        }
+        staged = blocking(move || {
+            staged.write(&[chunk])?;
+            Ok(staged)
+        })
+        .await?;
+    }
+    if staged.len() != blob.size {
+        return Err(wrong(format!("only {} bytes came, the manifest says {}", staged.len(), blob.size)));
+    }
+    let (to, digest) = (to.to_owned(), blob.digest.clone());
+    blocking(move || {
+        let found = staged.digest(digest.algorithm(), digest.algorithm())?;
+        if found != digest {
+            let cause = format!("the {} bytes that came have the digest `{found}`", staged.len());
+            return Err(Error::new(ErrorKind::Content, format!("write blob `{digest}`"), cause));
+        }
+        let path = staged.keep()?;
+        File::open(&path).and_then(|f| f.sync_data()).map_err(|e| disk::failed("sync", &path, &e))?;
+        let mut syncs = DirectorySyncs::default();
+        syncs.publish(&path, &to)?;
+        syncs.sync()
+    })
+    .await
 }
 
 impl Drop for Staged {

@@ -82,7 +82,7 @@ impl Blobs {
             Some(from) if self.sink.abilities().mount => self.sink.mount_blob(&job.repository, blob, &from).await?,
             _ => false,
         };
-        if mounted || self.sink.has_blob(&job.repository, blob).await? {
+        if mounted || self.sink.offer_blob(&job.repository, blob).await? {
             if lock(&self.counted).insert(blob.digest.clone()) {
                 (self.events)(Event::Reused { digest: blob.digest.clone(), bytes: blob.size });
             }

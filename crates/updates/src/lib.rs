@@ -10,11 +10,11 @@ mod architecture;
 mod channel;
 mod client;
 mod graph;
-mod nearest;
 mod route;
 mod select;
 mod version;
 
+pub use airlock_document::nearest;
 pub use answers::{Answer, Graphs, Kept, Query, Service};
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use channel::{ChannelName, InvalidChannel};

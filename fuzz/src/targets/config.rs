@@ -63,11 +63,11 @@ fn run(input: &[u8], features: &mut Features) {
             features.note(counts.map(magnitude));
         }
         Err(problems) => {
-            assert!(problems.problems.iter().any(|p| p.severity == Severity::Error), "an error says why");
-            check(&problems.problems, &text, features);
+            assert!(problems.problems.0.iter().any(|p| p.severity == Severity::Error), "an error says why");
+            check(&problems.problems.0, &text, features);
         }
     }
     if let Err(problems) = config::parse_delete("disc.yaml", &text) {
-        check(&problems.problems, &text, features);
+        check(&problems.problems.0, &text, features);
     }
 }

@@ -18,7 +18,10 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub tls_verify: Option<bool>,
     /// The same as --tls-verify=false.
-    #[arg(long, conflicts_with = "tls_verify")]
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        hide_default_value = true, action = clap::ArgAction::Set, conflicts_with = "tls_verify"
+    )]
     pub insecure: bool,
     /// registries.conf to use (else CONTAINERS_REGISTRIES_CONF, the user's, the system's).
     #[arg(long, value_name = "FILE")]
@@ -44,6 +47,17 @@ pub(crate) struct Side {
     pub no_creds: bool,
     /// A file for this side only.
     pub authfile: Option<PathBuf>,
+    /// Mirror rules that pulls go through, as a text above registries.conf, and where they came from.
+    pub rules: Option<Rules>,
+}
+
+/// Mirror rules as registries.conf.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// The file of rules, for messages.
+    pub name: String,
+    /// The tables.
+    pub text: String,
 }
 
 /// Where images come from.
@@ -141,6 +155,7 @@ impl SourceArgs {
             cert_dir: self.src_cert_dir.clone(),
             no_creds: self.src_no_creds,
             authfile: self.src_authfile.clone(),
+            rules: None,
         }
     }
 }
@@ -154,6 +169,7 @@ impl TargetArgs {
             cert_dir: self.dest_cert_dir.clone(),
             no_creds: self.dest_no_creds,
             authfile: self.dest_authfile.clone(),
+            rules: None,
         }
     }
 }
@@ -167,6 +183,7 @@ impl OneSideArgs {
             cert_dir: self.cert_dir.clone(),
             no_creds: self.no_creds,
             authfile: None,
+            rules: None,
         }
     }
 }
@@ -187,6 +204,16 @@ impl CommonArgs {
                 });
             }
         }
+        let files = match &self.registries_conf {
+            Some(path) => RegistriesConf::File { path: path.clone(), dropins: None },
+            None => RegistriesConf::Lookup,
+        };
+        let registries_conf = match &side.rules {
+            Some(rules) => {
+                RegistriesConf::Over { below: Box::new(files), name: rules.name.clone(), text: rules.text.clone() }
+            }
+            None => files,
+        };
         let verify = side.tls_verify.or(self.tls_verify).unwrap_or(true) && !self.insecure;
         Ok(Options {
             authfile: side.authfile.clone().or_else(|| self.authfile.clone()),
@@ -194,10 +221,7 @@ impl CommonArgs {
             anonymous: side.no_creds,
             tls_verify: verify,
             cert_dirs: side.cert_dir.clone().into_iter().collect(),
-            registries_conf: match &self.registries_conf {
-                Some(path) => RegistriesConf::File { path: path.clone(), dropins: None },
-                None => RegistriesConf::Lookup,
-            },
+            registries_conf,
             retry_times: self.retry_times,
             retry_delay: self.retry_delay,
             ..Options::default()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use airlock_oci::{BlobStream, Descriptor, Digest, Error, Found, Manifest, Place, Reference, Source, Tag};
+use airlock_oci::{BlobStream, Descriptor, Digest, Error, Forward, Place, Reference, Source};
 use async_trait::async_trait;
 
 use super::GraphImage;
@@ -34,17 +34,13 @@ impl GraphImageSource {
 }
 
 #[async_trait]
-impl Source for GraphImageSource {
+impl Forward for GraphImageSource {
     fn describe(&self) -> String {
         self.built.describe()
     }
 
-    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        self.built.resolve(name).await
-    }
-
-    async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
-        self.built.manifest(name).await
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        Ok((Arc::clone(&self.built), name.clone()))
     }
 
     async fn blob(
@@ -65,18 +61,5 @@ impl Source for GraphImageSource {
             return self.base.has_blob(&self.base_name, blob, Some(&self.base_place)).await;
         }
         self.built.has_blob(name, blob, near).await
-    }
-
-    async fn referrers(
-        &self,
-        name: &Reference,
-        subject: &Digest,
-        near: Option<&Place>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        self.built.referrers(name, subject, near).await
-    }
-
-    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        self.built.tags(name).await
     }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use error::SignatureError;
 pub use keys::KeyRing;
-pub use store::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, PUBLIC_STORE_URL, Store};
+pub use store::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, PUBLIC_STORE_URL, SECOND_PUBLIC_STORE_URL, Store};
 
 /// Judges signatures. Pure: no network, no clock of its own.
 #[derive(Clone, Debug)]
@@ -76,24 +76,26 @@ impl Verifier {
         Err(SignatureError::none_holds(place, refused))
     }
 
-    /// Fetches signatures from a store until one holds.
-    pub async fn find(&self, digest: &Digest, store: &Store) -> Result<Signed, Error> {
+    /// Fetches signatures from one store after the other until one holds.
+    pub async fn find(&self, digest: &Digest, stores: &[Store]) -> Result<Signed, Error> {
         let mut refused = Vec::new();
         let mut unread = None;
-        for number in 1..=MAX_SIGNATURES {
-            match store.read(digest, number).await {
-                Ok(Some(bytes)) if bytes.is_empty() => refused.push((number, SignatureError::Empty)),
-                Ok(Some(bytes)) => match self.verify(digest, bytes) {
-                    Ok(signed) => return Ok(signed),
-                    Err(error) => refused.push((number, error)),
-                },
-                Ok(None) => break,
-                Err(error) => {
-                    let unreachable = error.kind() == airlock_oci::ErrorKind::Network;
-                    unread.get_or_insert(error);
-                    // A store that is not there has no second signature either.
-                    if unreachable {
-                        break;
+        for store in stores {
+            for number in 1..=MAX_SIGNATURES {
+                match store.read(digest, number).await {
+                    Ok(Some(bytes)) if bytes.is_empty() => refused.push((number, SignatureError::Empty)),
+                    Ok(Some(bytes)) => match self.verify(digest, bytes) {
+                        Ok(signed) => return Ok(signed),
+                        Err(error) => refused.push((number, error)),
+                    },
+                    Ok(None) => break,
+                    Err(error) => {
+                        let unreachable = error.kind() == airlock_oci::ErrorKind::Network;
+                        unread.get_or_insert(error);
+                        // A store that is not there has no second signature either.
+                        if unreachable {
+                            break;
+                        }
                     }
                 }
             }
@@ -101,7 +103,10 @@ impl Verifier {
         match unread {
             // What could not be read might have held.
             Some(error) if refused.is_empty() => Err(error),
-            _ => Err(SignatureError::none_holds(&store.describe(), refused).into_error(digest)),
+            _ => {
+                let places: Vec<String> = stores.iter().map(Store::describe).collect();
+                Err(SignatureError::none_holds(&places.join(" and "), refused).into_error(digest))
+            }
         }
     }
 }

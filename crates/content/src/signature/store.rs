@@ -9,6 +9,9 @@ use bytes::Bytes;
 
 /// Where the signatures of OpenShift's releases are.
 pub const PUBLIC_STORE_URL: &str = "https://mirror.openshift.com/pub/openshift-v4/signatures/openshift/release/";
+/// Where they are too; clusters ask both.
+pub const SECOND_PUBLIC_STORE_URL: &str =
+    "https://storage.googleapis.com/openshift-release/official/signatures/openshift/release/";
 /// The largest signature (bytes). Real ones have about 900.
 pub const MAX_SIGNATURE_BYTES: u64 = 50 * 1024;
 /// Most signatures of one digest that are looked at.
@@ -29,9 +32,19 @@ pub enum Store {
 }
 
 impl Store {
-    /// The store at an address (`OCP_SIGNATURE_URL`; `https`, `http` or `file`), or the public one.
-    pub fn new(client: Client, url: Option<&str>) -> Result<Self, Error> {
-        let text = url.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(PUBLIC_STORE_URL);
+    /// The store that `OCP_SIGNATURE_URL` names, and no other; without it the public ones, in the order in which they are asked.
+    pub fn chosen(client: &Client, url: Option<&str>) -> Result<Vec<Self>, Error> {
+        match url.map(str::trim).filter(|text| !text.is_empty()) {
+            Some(url) => Ok(vec![Self::new(client.clone(), url)?]),
+            None => [PUBLIC_STORE_URL, SECOND_PUBLIC_STORE_URL]
+                .map(|url| Self::new(client.clone(), url))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// The store at an address: `https`, `http` or `file`.
+    pub fn new(client: Client, text: &str) -> Result<Self, Error> {
         if let Some(path) = text.strip_prefix("file://") {
             return Ok(Self::Folder(PathBuf::from(path)));
         }

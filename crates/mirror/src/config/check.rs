@@ -56,7 +56,7 @@ impl Reader<'_> {
         for (name, mark) in names {
             if let Some(line) = first.get(&name) {
                 let message = format!("{}: duplicate found in configuration", what(&name));
-                self.error(code::DUPLICATE, mark, message).label = Some(format!("already in line {line}"));
+                self.error(code::DUPLICATE, mark, message).earlier = *line;
             } else {
                 first.insert(name, mark.line);
             }

@@ -81,7 +81,7 @@ fn finish<C>(
         Some(config) if problems.iter().all(|p| p.severity == Severity::Warning) => {
             Ok(Loaded { config, warnings: problems, path, text: text.to_owned() })
         }
-        _ => Err(Problems { path, problems }),
+        _ => Err(Problems { path, problems: airlock_document::Problems(problems) }),
     }
 }
 
@@ -90,7 +90,7 @@ fn read(path: &Path) -> Result<String, Problems> {
     let fail = |message: String| {
         let mut problem = Problem::of_file(code::UNREADABLE, &name, message);
         problem.hint = (!path.exists()).then(|| "check the path given with -c/--config".to_owned());
-        Problems { path: path.to_owned(), problems: vec![problem] }
+        Problems { path: path.to_owned(), problems: problem.into() }
     };
     let size = std::fs::metadata(path).map_err(|e| fail(format!("cannot read the configuration: {e}")))?.len();
     if size > MAX_CONFIG_BYTES {

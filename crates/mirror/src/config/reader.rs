@@ -1,7 +1,9 @@
 //! Typed reading of the tree: fields by name without regard to case, scalars by type. Whatever does not fit becomes a
 //! problem with its place, and reading goes on with a default, so that all problems come out together.
 
-use super::problem::{Problem, Severity, code, nearest};
+use airlock_document::nearest;
+
+use super::problem::{Problem, Severity, code};
 use super::sections::CONTENT_FIELDS;
 use super::yaml::{Key, Looks, Mark, Node, Value, looks};
 
@@ -98,9 +100,8 @@ impl<'t> Reader<'t> {
     }
 
     fn report(&mut self, severity: Severity, code: &'static str, mark: Mark, message: String) -> &mut Problem {
-        let mut problem = Problem { severity, ..Problem::of_file(code, self.file, message) };
-        (problem.line, problem.column, problem.length) = (mark.line, mark.column, mark.length);
-        problem.show(self.lines.get((mark.line as usize).saturating_sub(1)).copied().unwrap_or_default());
+        let line = self.lines.get((mark.line as usize).saturating_sub(1)).copied().unwrap_or_default();
+        let problem = Problem { severity, ..Problem::in_line(code, self.file, line, mark, message) };
         let kept = if severity == Severity::Error { &mut self.errors } else { &mut self.warnings };
         if kept.problems.len() == MAX_PROBLEMS {
             kept.dropped += 1;
@@ -197,18 +198,7 @@ impl<'t> Reader<'t> {
     }
 
     fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) -> &mut Problem {
-        let found = match &node.value {
-            Value::Map(_) => "a mapping",
-            Value::List(_) => "a list",
-            Value::Scalar { text, plain: true } => match looks(text) {
-                Looks::Null => "nothing",
-                Looks::Boolean(_) => "a boolean",
-                Looks::Integer | Looks::Float => "a number",
-                Looks::Text => "a string",
-            },
-            Value::Scalar { .. } => "a string",
-        };
-        self.error(code::TYPE, node.mark, format!("`{path}` must be {expected}, found {found}"))
+        self.error(code::TYPE, node.mark, format!("`{path}` must be {expected}, found {}", node.kind()))
     }
 
     /// The items of a list field; nothing where it is missing or empty.

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use airlock_document::nearest;
 use airlock_oci::Platform;
 use regex::Regex;
 
 use super::image::Untagged;
 use super::model::*;
 use super::operators::{CatalogMarks, catalog};
-use super::problem::{code, nearest};
+use super::problem::code;
 use super::reader::{Former, Reader, Section, UnderV1};
 use super::yaml::{Mark, Node, Value};
 

@@ -1,9 +1,8 @@
-//! What planning learned, on disk, so that planning again asks only what may have changed.
+//! What planning learned, on disk, so that planning again asks only what may have changed: the bytes of manifests, what references stood
+//! for last time, and notes about what a digest pins (the components of a release, its signature, the attachments of an image).
 //!
-//! `<folder>/manifests/<algorithm>/<2 hex>/<hex>` holds the bytes of manifests, `<folder>/names` what references stood for last time, and
-//! `<folder>/<topic>/<2 hex>/<hex>` notes about what a digest pins: the components of a release, its signature, the attachments of an
-//! image. Manifests are verified on every read, notes by whoever reads them: a damaged entry is as if it were absent. The cache is
-//! bounded; the oldest go first.
+//! Manifests are verified on every read, notes by whoever reads them; a damaged entry is as if it were absent. Where the bytes lie is
+//! the business of [`packs`](super::packs).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,31 +14,33 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::locked;
+use super::packs::Packs;
 
-/// Bytes that the cache may take; beyond, the oldest entries go.
+/// Bytes that the packs may take; beyond, the oldest entries go. The same again for what was generated.
 const MAX_CACHE_BYTES: u64 = 512 * 1024 * 1024;
+/// Under this topic lie manifests, by digest.
+const MANIFESTS: &str = "manifest";
+/// Under this one, what references stood for.
+const NAMES: &str = "name";
 
 /// The cache. Failures to write it are never errors of a run: it only saves requests.
 pub struct Cache {
     folder: PathBuf,
+    /// `None`: nothing is kept at all.
+    packs: Option<Packs>,
+    /// What references were found to stand for in this run.
     names: Mutex<HashMap<String, Digest>>,
-    /// Whether anything is kept at all.
-    shared: bool,
 }
 
 impl Cache {
     /// The user's cache in `folder` (`$XDG_CACHE_HOME/airlock`).
     pub fn open(folder: &Path) -> Self {
-        let names = std::fs::read(folder.join("names"))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
-        Self { folder: folder.to_owned(), names: Mutex::new(names), shared: true }
+        Self { folder: folder.to_owned(), packs: Some(Packs::open(&folder.join("packs"))), names: Mutex::default() }
     }
 
     /// Keeps nothing: for sources that lie on this machine, and runs that must not write.
     pub fn none() -> Self {
-        Self { folder: PathBuf::new(), names: Mutex::default(), shared: false }
+        Self { folder: PathBuf::new(), packs: None, names: Mutex::default() }
     }
 
     /// Where it is; empty for one that keeps nothing.
@@ -47,115 +48,98 @@ impl Cache {
         &self.folder
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join("manifests").join(digest.algorithm().name()).join(&digest.hex()[..2]).join(digest.hex())
-    }
-
     /// The manifest, if it is there and undamaged.
     pub fn get(&self, digest: &Digest) -> Option<Manifest> {
-        if !self.shared {
-            return None;
-        }
-        let path = self.path(digest);
-        let bytes = std::fs::read(&path).ok()?;
-        let manifest = Manifest::parse_expecting(bytes.into(), None, digest).ok()?;
-        Some(manifest)
+        let (bytes, _) = self.packs.as_ref()?.get(MANIFESTS, &digest.to_string())?;
+        Manifest::parse_expecting(bytes.into(), None, digest).ok()
     }
 
     /// Keeps a manifest. The media type must be the one that its bytes imply; others are not kept.
     pub fn put(&self, manifest: &Manifest) {
-        let path = self.path(manifest.digest());
-        let plain = Manifest::parse_expecting(manifest.bytes().clone(), None, manifest.digest());
-        if !self.shared || path.exists() || !plain.is_ok_and(|m| m.media_type() == manifest.media_type()) {
+        let Some(packs) = &self.packs else { return };
+        let key = manifest.digest().to_string();
+        if packs.contains(MANIFESTS, &key) {
             return;
         }
-        write_beside(&path, manifest.bytes());
-    }
-
-    fn note_path(&self, topic: &str, key: &str) -> PathBuf {
-        let key = Digest::of(key.as_bytes());
-        self.folder.join(topic).join(&key.hex()[..2]).join(key.hex())
+        let plain = Manifest::parse_expecting(manifest.bytes().clone(), None, manifest.digest());
+        if plain.is_ok_and(|m| m.media_type() == manifest.media_type()) {
+            packs.put(MANIFESTS, &key, manifest.bytes());
+        }
     }
 
     /// A note, unless it is older than `most`.
     pub fn note<T: DeserializeOwned>(&self, topic: &str, key: &str, most: Option<Duration>) -> Option<T> {
-        if !self.shared {
-            return None;
-        }
-        let path = self.note_path(topic, key);
+        let (bytes, written) = self.packs.as_ref()?.get(topic, Digest::of(key.as_bytes()).hex())?;
         if let Some(most) = most {
-            let written = std::fs::metadata(&path).and_then(|m| m.modified()).ok()?;
             // A clock that went back makes a note old, not young.
             SystemTime::now().duration_since(written).ok().filter(|age| *age <= most)?;
         }
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        serde_json::from_slice(&bytes).ok()
     }
 
     /// Keeps a note in place of the one before.
     pub fn set_note<T: Serialize>(&self, topic: &str, key: &str, value: &T) {
-        if let Ok(bytes) = serde_json::to_vec(value)
-            && self.shared
-        {
-            write_beside(&self.note_path(topic, key), &bytes);
+        if let (Some(packs), Ok(bytes)) = (&self.packs, serde_json::to_vec(value)) {
+            packs.put(topic, Digest::of(key.as_bytes()).hex(), &bytes);
         }
     }
 
     /// What a reference stood for last time.
     pub fn name(&self, reference: &Reference) -> Option<Digest> {
-        locked(&self.names).get(&reference.to_string()).cloned()
+        let name = reference.to_string();
+        let known = locked(&self.names).get(&name).cloned();
+        known.or_else(|| {
+            let (bytes, _) = self.packs.as_ref()?.get(NAMES, &name)?;
+            std::str::from_utf8(&bytes).ok()?.parse().ok()
+        })
     }
 
     /// Remembers what a reference stands for.
     pub fn set_name(&self, reference: &Reference, digest: &Digest) {
-        locked(&self.names).insert(reference.to_string(), digest.clone());
-    }
-
-    /// Writes the names and lets the longest unused manifests go.
-    pub fn close(&self) {
-        if !self.shared {
+        if self.name(reference).as_ref() == Some(digest) {
             return;
         }
-        let names = serde_json::to_vec(&*locked(&self.names)).unwrap_or_default();
-        write_beside(&self.folder.join("names"), &names);
-        self.trim(MAX_CACHE_BYTES);
+        let name = reference.to_string();
+        if let Some(packs) = &self.packs {
+            packs.put(NAMES, &name, digest.to_string().as_bytes());
+        }
+        locked(&self.names).insert(name, digest.clone());
     }
 
-    fn trim(&self, limit: u64) {
-        let mut entries: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-        let mut folders = vec![self.folder.clone()];
-        while let Some(folder) = folders.pop() {
-            let Ok(read) = std::fs::read_dir(&folder) else { continue };
-            for entry in read.flatten() {
-                let Ok(metadata) = entry.metadata() else { continue };
-                if metadata.is_dir() {
-                    folders.push(entry.path());
-                } else {
-                    let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                    entries.push((used, metadata.len(), entry.path()));
-                }
-            }
-        }
-        let mut total: u64 = entries.iter().map(|e| e.1).sum();
-        entries.sort();
-        for (_, len, path) in entries {
-            if total <= limit {
-                break;
-            }
-            if std::fs::remove_file(path).is_ok() {
-                total -= len;
-            }
+    /// Lets the longest unused entries go.
+    pub fn close(&self) {
+        if let Some(packs) = &self.packs {
+            packs.tidy(MAX_CACHE_BYTES);
+            trim(&self.folder.join("generated"), MAX_CACHE_BYTES);
         }
     }
 }
 
-fn write_beside(path: &Path, bytes: &[u8]) {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
-    let beside = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&beside, bytes))
-        .and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
+/// Removes the oldest files below `folder` until they take at most `limit` bytes.
+fn trim(folder: &Path, limit: u64) {
+    let mut entries: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(read) = std::fs::read_dir(&folder) else { continue };
+        for entry in read.flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else {
+                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                entries.push((used, metadata.len(), entry.path()));
+            }
+        }
+    }
+    let mut total: u64 = entries.iter().map(|e| e.1).sum();
+    entries.sort();
+    for (_, len, path) in entries {
+        if total <= limit {
+            break;
+        }
+        if std::fs::remove_file(path).is_ok() {
+            total -= len;
+        }
     }
 }
 
@@ -164,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_keeps_returns_verifies_and_is_bounded() {
+    fn it_keeps_returns_and_verifies() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path());
         let manifest = Manifest::parse(r#"{"schemaVersion":2,"manifests":[]}"#.into(), None).unwrap();
@@ -173,14 +157,27 @@ mod tests {
         assert_eq!(cache.get(manifest.digest()).unwrap().bytes(), manifest.bytes());
         let name: Reference = "quay.io/a/b:1".parse().unwrap();
         cache.set_name(&name, manifest.digest());
-        cache.close();
-        assert_eq!(Cache::open(folder.path()).name(&name).as_ref(), Some(manifest.digest()));
         cache.set_note("seen", "key", &vec![1, 2]);
-        assert_eq!(cache.note::<Vec<u8>>("seen", "key", None), Some(vec![1, 2]));
-        assert_eq!(cache.note::<Vec<u8>>("seen", "key", Some(Duration::ZERO)), None);
-        std::fs::write(cache.path(manifest.digest()), "damaged").unwrap();
-        assert!(cache.get(manifest.digest()).is_none());
-        cache.trim(0);
-        assert!(!cache.path(manifest.digest()).exists());
+        cache.close();
+        let again = Cache::open(folder.path());
+        assert_eq!(again.name(&name).as_ref(), Some(manifest.digest()));
+        assert_eq!(again.get(manifest.digest()).unwrap().bytes(), manifest.bytes());
+        assert_eq!(again.note::<Vec<u8>>("seen", "key", None), Some(vec![1, 2]));
+        assert_eq!(again.note::<Vec<u8>>("seen", "key", Some(Duration::from_secs(3600))), Some(vec![1, 2]));
+        assert_eq!(again.note::<Vec<u8>>("seen", "key", Some(Duration::ZERO)), None);
+        again.set_note("seen", "key", &vec![3]);
+        assert_eq!(again.note::<Vec<u8>>("seen", "key", None), Some(vec![3]));
+    }
+
+    #[test]
+    fn what_was_generated_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            std::fs::write(folder.path().join(name), "1234").unwrap();
+        }
+        trim(folder.path(), 8);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        trim(folder.path(), 7);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -57,10 +57,10 @@ pub enum Signatures {
     Kept(Arc<BTreeMap<Digest, Signature>>),
 }
 
-/// Judges signatures of a store.
+/// Judges signatures of stores.
 pub struct Judge {
     verifier: Verifier,
-    store: Store,
+    stores: Vec<Store>,
     cache: Arc<Cache>,
 }
 
@@ -91,11 +91,11 @@ impl Origins {
             Some(path) => KeyRing::file(path)?,
             None => KeyRing::red_hat()?,
         };
-        let store = Store::new(client.clone(), services.signature_url.as_deref())?;
+        let stores = Store::chosen(client, services.signature_url.as_deref())?;
         let verifier = Verifier::new(keys, clock::now().0);
         Ok(Self {
             graphs: Arc::new(service.clone()),
-            signatures: Signatures::Judged(Arc::new(Judge { verifier, store, cache })),
+            signatures: Signatures::Judged(Arc::new(Judge { verifier, stores, cache })),
             service: Some(service),
         })
     }
@@ -146,7 +146,7 @@ impl Judge {
         if let Some(signed) = kept.and_then(|bytes| self.verifier.verify(digest, bytes.into()).ok()) {
             return Ok(Signature { reference: signed.reference, bytes: signed.bytes });
         }
-        let signed = self.verifier.find(digest, &self.store).await?;
+        let signed = self.verifier.find(digest, &self.stores).await?;
         self.cache.set_note(SIGNATURE_NOTES, &key, &BASE64.encode(&signed.bytes));
         Ok(Signature { reference: signed.reference, bytes: signed.bytes })
     }

@@ -68,20 +68,27 @@ impl Draft {
             }
         }
         out.push_str(&format!("spec:\n  {}:\n", self.kind.list()));
-        for entry in &self.entries {
-            for line in entry.comment.iter().flat_map(|c| c.lines()) {
-                out.push_str(&format!("  # {line}\n"));
-            }
-            out.push_str(&format!("  - source: {}\n", scalar(&entry.source)));
-            if !entry.mirrors.is_empty() {
-                out.push_str("    mirrors:\n");
-            }
-            for mirror in &entry.mirrors {
-                out.push_str(&format!("    - {mirror}\n"));
-            }
-            if entry.never && self.kind != Kind::Icsp {
-                out.push_str(&format!("    mirrorSourcePolicy: {}\n", Policy::NeverContactSource.as_str()));
-            }
+        out.extend(self.entries.iter().map(|entry| entry.yaml(self.kind, "  ")));
+        out
+    }
+}
+
+impl DraftEntry {
+    /// The entry as an item of the list of an object of this kind, whose items stand behind `indent`.
+    pub(super) fn yaml(&self, kind: Kind, indent: &str) -> String {
+        let mut out = String::new();
+        for line in self.comment.iter().flat_map(|c| c.lines()) {
+            out.push_str(&format!("{indent}# {line}\n"));
+        }
+        out.push_str(&format!("{indent}- source: {}\n", scalar(&self.source)));
+        if !self.mirrors.is_empty() {
+            out.push_str(&format!("{indent}  mirrors:\n"));
+        }
+        for mirror in &self.mirrors {
+            out.push_str(&format!("{indent}  - {mirror}\n"));
+        }
+        if self.never && kind != Kind::Icsp {
+            out.push_str(&format!("{indent}  mirrorSourcePolicy: {}\n", Policy::NeverContactSource.as_str()));
         }
         out
     }

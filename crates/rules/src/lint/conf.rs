@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use airlock_document::nearest;
 use airlock_oci::registries_conf::Config;
 use toml::de::{DeTable, DeValue};
 
 use super::{Files, Lint};
-use crate::problem::nearest;
 
 const TOP: [&str; 7] = [
     "unqualified-search-registries",

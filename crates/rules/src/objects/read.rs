@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use airlock_document::nearest;
+
 use super::{Entry, ImageConfig, Kind, MirrorSet, Objects, Other, Policy, SourceFile, Text};
-use crate::problem::{Problem, Problems, Severity, code, nearest};
+use crate::problem::{Problem, Problems, Severity, code};
 use crate::yaml::{Key, Mark, Node, Value, read};
 
 /// Most problems that are kept of one set of files.

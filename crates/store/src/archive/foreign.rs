@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
 
 use super::layout::RepositoryContents;
-use super::reader::{add_link, parts_in};
+use super::offers::Offers;
+use super::reader::parts_in;
 use super::table::digest_of_path;
 use super::tar::Walk;
-use crate::storage::{ReferrerIndex, Region, Storage, referrer_index};
+use crate::storage::{Region, Storage};
 
 /// A link is a digest as text; anything longer is not one.
 const MAX_LINK_BYTES: u64 = 256;
@@ -30,11 +31,9 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 pub struct Foreign {
     directory: PathBuf,
     blobs: HashMap<Digest, Region>,
-    repositories: BTreeMap<Repository, RepositoryContents>,
+    offers: Offers,
     /// Files of the working directory, by their path below it.
     files: BTreeMap<String, Region>,
-    /// Made when it is asked for first, once, while others wait: it takes reading every manifest.
-    referrers: Mutex<Option<Arc<ReferrerIndex>>>,
 }
 
 impl Foreign {
@@ -43,14 +42,13 @@ impl Foreign {
         let mut this = Self {
             directory: directory.to_owned(),
             blobs: HashMap::new(),
-            repositories: BTreeMap::new(),
+            offers: Offers::default(),
             files: BTreeMap::new(),
-            referrers: Mutex::default(),
         };
         for (_, path) in parts_in(directory)? {
             this.read_part(&path)?;
         }
-        if this.repositories.is_empty() {
+        if this.offers.contents().is_empty() {
             return Err(Error::new(
                 ErrorKind::Damaged,
                 format!("read the archive in {}", directory.display()),
@@ -87,7 +85,7 @@ impl Foreign {
                 file.read_exact_at(&mut text, entry.data).map_err(|e| Error::io(what(), &e))?;
                 // A link that was being written while it was archived is empty: it is as if it were not there.
                 if let Some(digest) = std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok()) {
-                    add_link(&mut self.repositories, entry_path, &digest);
+                    self.offers.add_link(entry_path, &digest);
                 }
             } else if let Some(name) = entry_path.strip_prefix(WORKING_DIR) {
                 let region = Region { file: Arc::clone(&file), offset: entry.data, len: entry.size };
@@ -119,7 +117,7 @@ impl Foreign {
 
     /// What each repository offers, as far as links say.
     pub fn contents(&self) -> &BTreeMap<Repository, RepositoryContents> {
-        &self.repositories
+        self.offers.contents()
     }
 }
 
@@ -129,20 +127,18 @@ impl Storage for Foreign {
     }
 
     fn repositories(&self) -> Result<Vec<Repository>, Error> {
-        Ok(self.repositories.iter().filter(|(_, c)| !c.manifests.is_empty()).map(|(r, _)| r.clone()).collect())
+        Ok(self.offers.repositories())
     }
 
     fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
-        Ok(self.repositories.get(repository).map(|c| c.tags.keys().cloned().collect()))
+        Ok(self.offers.tags(repository))
     }
 
     fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
-        let Some(contents) = self.repositories.get(repository) else { return Ok(None) };
-        let digest = match at {
-            ManifestName::Digest(digest) => contents.manifests.get(digest),
-            ManifestName::Tag(tag) => contents.tags.get(tag),
+        let Some((digest, region)) = self.offers.manifest(repository, at).and_then(|d| Some((d, self.blobs.get(d)?)))
+        else {
+            return Ok(None);
         };
-        let Some((digest, region)) = digest.and_then(|d| Some((d, self.blobs.get(d)?))) else { return Ok(None) };
         let what = || format!("read manifest `{digest}` in {}", self.directory.display());
         if region.len > airlock_oci::MAX_MANIFEST_BYTES as u64 {
             return Err(Error::new(ErrorKind::Unsupported, what(), "it is larger than 4 MiB"));
@@ -153,26 +149,13 @@ impl Storage for Foreign {
     }
 
     fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
-        let offered = self.repositories.get(repository);
-        if !offered.is_some_and(|c| c.layers.contains(digest) || c.manifests.contains(digest)) {
+        if !self.offers.has(repository, digest) {
             return Ok(None);
         }
         Ok(self.region(digest))
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let index = {
-            let mut made = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*made {
-                Some(index) => Arc::clone(index),
-                None => {
-                    let index =
-                        Arc::new(referrer_index(self.repositories.iter().map(|(r, c)| (r, &c.manifests)), self)?);
-                    *made = Some(Arc::clone(&index));
-                    index
-                }
-            }
-        };
-        Ok(index.get(&(repository.clone(), subject.clone())).cloned().unwrap_or_default())
+        self.offers.referrers(repository, subject, self)
     }
 }

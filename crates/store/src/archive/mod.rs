@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod foreign;
 pub mod journal;
 pub mod layout;
+mod offers;
 pub mod reader;
 mod recovery;
 pub mod seal;

@@ -5,19 +5,18 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
 use bytes::Bytes;
 
-use super::layout::{
-    Absent, Kind, PART_PATH, RepositoryContents, SEAL_PATH, STORAGE_ROOT, Slot, TABLE_PATH, part_name,
-};
+use super::layout::{Absent, Kind, PART_PATH, RepositoryContents, SEAL_PATH, Slot, TABLE_PATH, part_name};
+use super::offers::Offers;
 use super::seal::Seal;
 use super::table::{self, Table};
 use super::tar::{self, END_BYTES, Walk, padded};
-use crate::storage::{ReferrerIndex, Region, Storage, referrer_index};
+use crate::storage::{Region, Storage};
 
 /// Parts that a message about mixed archives names as the other side.
 const MAX_NAMED_PARTS: usize = 3;
@@ -33,9 +32,7 @@ pub struct Archive {
     seal: Seal,
     identity: Digest,
     by_digest: HashMap<Digest, usize>,
-    repositories: BTreeMap<Repository, RepositoryContents>,
-    /// Made when it is asked for first, once, while others wait: it takes reading every manifest.
-    referrers: Mutex<Option<Arc<ReferrerIndex>>>,
+    offers: Offers,
 }
 
 /// One tar file of it.
@@ -232,18 +229,8 @@ impl Archive {
             return Err(invalid(&parts[parts.len() - 1].path, "its seal belongs to another archive".into()).hint(again));
         }
         let voids: HashSet<usize> = seal.voids.iter().copied().collect();
-        let (by_digest, repositories) = index(&table.slots, &voids);
-        Ok(Self {
-            directory: directory.to_owned(),
-            parts,
-            table,
-            set,
-            seal,
-            identity,
-            by_digest,
-            repositories,
-            referrers: Mutex::default(),
-        })
+        let (by_digest, offers) = index(&table.slots, &voids);
+        Ok(Self { directory: directory.to_owned(), parts, table, set, seal, identity, by_digest, offers })
     }
 
     /// The directory.
@@ -303,7 +290,7 @@ impl Archive {
 
     /// What each repository offers (without voids).
     pub fn contents(&self) -> &BTreeMap<Repository, RepositoryContents> {
-        &self.repositories
+        self.offers.contents()
     }
 
     /// The bytes of a file under `airlock/`, verified; `None` when there is none.
@@ -399,42 +386,21 @@ fn read_seal(part: &Part, at: u64) -> Result<(Seal, Digest), Error> {
         .map_err(|e| e.context(format!("read the seal in {}", part.path.display())))
 }
 
-type Index = (HashMap<Digest, usize>, BTreeMap<Repository, RepositoryContents>);
-
-/// What the entries that are not void offer.
-fn index(slots: &[Slot], voids: &HashSet<usize>) -> Index {
+/// What the entries that are not void offer: blobs, and what links say.
+fn index(slots: &[Slot], voids: &HashSet<usize>) -> (HashMap<Digest, usize>, Offers) {
     let mut by_digest = HashMap::new();
-    let mut repositories: BTreeMap<Repository, RepositoryContents> = BTreeMap::new();
+    let mut offers = Offers::default();
     for (number, slot) in slots.iter().enumerate() {
         if voids.contains(&number) {
             continue;
         }
         match &slot.kind {
             Kind::Blob(digest) => drop(by_digest.insert(digest.clone(), number)),
-            Kind::Link(digest) => add_link(&mut repositories, &slot.path, digest),
+            Kind::Link(digest) => offers.add_link(&slot.path, digest),
             Kind::Derived | Kind::File(_) => {}
         }
     }
-    (by_digest, repositories)
-}
-
-/// Takes in a link by its path in docker-distribution storage; other paths are passed over.
-pub(super) fn add_link(repositories: &mut BTreeMap<Repository, RepositoryContents>, path: &str, digest: &Digest) {
-    let Some(rest) = path.strip_prefix(STORAGE_ROOT).and_then(|p| p.strip_prefix("/repositories/")) else { return };
-    if let Some((name, _)) = rest.split_once("/_layers/") {
-        if let Ok(name) = Repository::new(name) {
-            repositories.entry(name).or_default().layers.insert(digest.clone());
-        }
-    } else if let Some((name, _)) = rest.split_once("/_manifests/revisions/") {
-        if let Ok(name) = Repository::new(name) {
-            repositories.entry(name).or_default().manifests.insert(digest.clone());
-        }
-    } else if let Some((name, tag)) = rest.split_once("/_manifests/tags/")
-        && let Some(tag) = tag.strip_suffix("/current/link")
-        && let (Ok(name), Ok(tag)) = (Repository::new(name), Tag::new(tag))
-    {
-        repositories.entry(name).or_default().tags.insert(tag, digest.clone());
-    }
+    (by_digest, offers)
 }
 
 /// The complete blobs of an interrupted archive in `directory` (partial names), for reuse: those whose header is in place. They are
@@ -472,20 +438,19 @@ impl Storage for Archive {
     }
 
     fn repositories(&self) -> Result<Vec<Repository>, Error> {
-        Ok(self.repositories.iter().filter(|(_, c)| !c.manifests.is_empty()).map(|(r, _)| r.clone()).collect())
+        Ok(self.offers.repositories())
     }
 
     fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
-        Ok(self.repositories.get(repository).map(|c| c.tags.keys().cloned().collect()))
+        Ok(self.offers.tags(repository))
     }
 
     fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
-        let Some(contents) = self.repositories.get(repository) else { return Ok(None) };
-        let digest = match at {
-            ManifestName::Digest(digest) => contents.manifests.get(digest),
-            ManifestName::Tag(tag) => contents.tags.get(tag),
+        let Some((digest, number)) =
+            self.offers.manifest(repository, at).and_then(|d| Some((d, *self.by_digest.get(d)?)))
+        else {
+            return Ok(None);
         };
-        let Some((digest, number)) = digest.and_then(|d| Some((d, *self.by_digest.get(d)?))) else { return Ok(None) };
         let slot = &self.table.slots[number];
         let part = &self.parts[slot.part];
         let bytes = read(part, slot.data_offset(), slot.size)?;
@@ -495,26 +460,13 @@ impl Storage for Archive {
     }
 
     fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
-        let offered = self.repositories.get(repository);
-        if !offered.is_some_and(|c| c.layers.contains(digest) || c.manifests.contains(digest)) {
+        if !self.offers.has(repository, digest) {
             return Ok(None);
         }
         Ok(self.region(digest))
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let index = {
-            let mut made = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*made {
-                Some(index) => Arc::clone(index),
-                None => {
-                    let index =
-                        Arc::new(referrer_index(self.repositories.iter().map(|(r, c)| (r, &c.manifests)), self)?);
-                    *made = Some(Arc::clone(&index));
-                    index
-                }
-            }
-        };
-        Ok(index.get(&(repository.clone(), subject.clone())).cloned().unwrap_or_default())
+        self.offers.referrers(repository, subject, self)
     }
 }

@@ -11,13 +11,11 @@ use airlock_oci::{
     Abilities, Content, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Sink, Tag,
 };
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::StreamExt;
 
 use super::{BLOBS, MANIFESTS, VERSION, digest_of, file, folder, tagged};
 use crate::disk::{self, DirectorySyncs};
 use crate::source::blocking;
-use crate::staged::Staged;
+use crate::staged;
 
 /// How files that have no name yet begin. No repository can have such a name.
 const TEMPORARY: &str = ".airlock-";
@@ -221,37 +219,8 @@ impl Sink for Writer {
     }
 
     async fn write_blob(&self, repository: &Repository, blob: &Descriptor, content: &dyn Content) -> Result<(), Error> {
-        let wrong = |cause: String| Error::new(ErrorKind::Content, format!("write blob `{}`", blob.digest), cause);
-        let mut staged = Staged::new(self.temporary()?, blob.digest.algorithm());
-        let mut body = content.open(0).await?;
-        while let Some(chunk) = body.next().await {
-            let chunk: Bytes = chunk?;
-            if staged.len() + chunk.len() as u64 > blob.size {
-                return Err(wrong(format!("more bytes came than the {} that the manifest says", blob.size)));
-            }
-            staged = blocking(move || {
-                staged.write(&[chunk])?;
-                Ok(staged)
-            })
-            .await?;
-        }
-        if staged.len() != blob.size {
-            return Err(wrong(format!("only {} bytes came, the manifest says {}", staged.len(), blob.size)));
-        }
-        let (to, digest) = (file(self.root(), repository, BLOBS, &blob.digest), blob.digest.clone());
-        blocking(move || {
-            let found = staged.digest(digest.algorithm(), digest.algorithm())?;
-            if found != digest {
-                let cause = format!("the {} bytes that came have the digest `{found}`", staged.len());
-                return Err(Error::new(ErrorKind::Content, format!("write blob `{digest}`"), cause));
-            }
-            let path = staged.keep()?;
-            File::open(&path).and_then(|f| f.sync_data()).map_err(|e| disk::failed("sync", &path, &e))?;
-            let mut syncs = DirectorySyncs::default();
-            syncs.publish(&path, &to)?;
-            syncs.sync()
-        })
-        .await
+        let to = file(self.root(), repository, BLOBS, &blob.digest);
+        staged::write_blob(blob, content, self.temporary()?, &to).await
     }
 
     async fn put_manifest(&self, repository: &Repository, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Error> {

@@ -9,13 +9,11 @@ use airlock_oci::{
     Abilities, Content, Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Sink, Tag, media_type,
 };
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::StreamExt;
 
 use super::{Index, Layout, REF_NAME, VERSION, Version, blob_path, read_index};
 use crate::disk::{self, DirectorySyncs};
 use crate::source::blocking;
-use crate::staged::Staged;
+use crate::staged;
 
 /// An OCI layout directory being written. Repositories are not looked at: everything goes into the one layout.
 ///
@@ -235,43 +233,13 @@ impl Sink for Writer {
         blob: &Descriptor,
         content: &dyn Content,
     ) -> Result<(), Error> {
-        let wrong = |cause: String| Error::new(ErrorKind::Content, format!("write blob `{}`", blob.digest), cause);
         let writer = self.clone();
         blocking(move || {
             let _held = writer.inner.index.lock().unwrap_or_else(PoisonError::into_inner);
             writer.prepare()
         })
         .await?;
-        let mut staged = Staged::new(self.temporary()?, blob.digest.algorithm());
-        let mut body = content.open(0).await?;
-        while let Some(chunk) = body.next().await {
-            let chunk: Bytes = chunk?;
-            if staged.len() + chunk.len() as u64 > blob.size {
-                return Err(wrong(format!("more bytes came than the {} that the manifest says", blob.size)));
-            }
-            staged = blocking(move || {
-                staged.write(&[chunk])?;
-                Ok(staged)
-            })
-            .await?;
-        }
-        if staged.len() != blob.size {
-            return Err(wrong(format!("only {} bytes came, the manifest says {}", staged.len(), blob.size)));
-        }
-        let (writer, digest) = (self.clone(), blob.digest.clone());
-        blocking(move || {
-            let found = staged.digest(digest.algorithm(), digest.algorithm())?;
-            if found != digest {
-                let cause = format!("the {} bytes that came have the digest `{found}`", staged.len());
-                return Err(Error::new(ErrorKind::Content, format!("write blob `{digest}`"), cause));
-            }
-            let path = staged.keep()?;
-            File::open(&path).and_then(|f| f.sync_data()).map_err(|e| disk::failed("sync", &path, &e))?;
-            let mut syncs = DirectorySyncs::default();
-            syncs.publish(&path, &blob_path(writer.root(), &digest))?;
-            syncs.sync()
-        })
-        .await
+        staged::write_blob(blob, content, self.temporary()?, &blob_path(self.root(), &blob.digest)).await
     }
 
     async fn put_manifest(

@@ -9,7 +9,7 @@ use crate::answers::{Asked, Query};
 use crate::architecture::Architecture;
 use crate::channel::{ChannelName, STREAMS};
 use crate::graph::Graph;
-use crate::nearest::nearest;
+use crate::nearest;
 use crate::version::Version;
 
 /// A path from minor version to minor version passes every one of them: from this distance on there are some between.

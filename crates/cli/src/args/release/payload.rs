@@ -15,6 +15,13 @@ pub(crate) struct WhereArgs {
     /// Of a release for several architectures, the image for this one (os/arch).
     #[arg(long, visible_alias = "filter-by-os", value_name = "OS/ARCH")]
     pub platform: Option<airlock_oci::Platform>,
+    /// Pull through the mirrors of the IDMS, ITMS or ICSP in this file, by tag and by digest: they come first, then the release's own place
+    /// unless a rule forbids it.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub idms_file: Option<PathBuf>,
+    /// The same; `oc` has two flags for it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "idms_file"])]
+    pub icsp_file: Option<PathBuf>,
     /// Registry.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -93,6 +100,9 @@ pub(crate) struct ExtractArgs {
     /// (oc.rhel9). The release's name is written into it.
     #[arg(long, value_name = "NAME")]
     pub command: Option<String>,
+    /// The programs for all systems as archives, with checksums; not the installers that only some platforms need.
+    #[arg(long, conflicts_with_all = ["file", "command"])]
+    pub tools: bool,
     /// The system that the program is for: linux, mac or windows, with an architecture as in linux/arm64. Else linux on the
     /// release's architecture.
     #[arg(long, value_name = "OS[/ARCH]", requires = "command")]

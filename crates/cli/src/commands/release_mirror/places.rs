@@ -5,13 +5,9 @@ use std::sync::Arc;
 
 use airlock_client::{Client, RegistrySource};
 use airlock_content::release::Component;
-use airlock_oci::{
-    BlobStream, Descriptor, Digest, Error, ErrorKind, Found, Manifest, Place, Reference, Registry, Repository, Source,
-    Tag,
-};
+use airlock_oci::{Error, ErrorKind, Forward, Reference, Registry, Repository, Source, Tag};
 use airlock_store::StorageSource;
 use airlock_store::file_tree::Tree;
-use async_trait::async_trait;
 
 use crate::args::release::MirrorArgs;
 use crate::commands::release_payload;
@@ -28,8 +24,8 @@ const VERSION: &str = "${version}";
 
 /// Where images are read: of a file tree what its names say, everything else from registries.
 pub(super) struct Origin {
-    pub tree: Option<StorageSource<Tree>>,
-    pub registries: RegistrySource,
+    pub tree: Option<Arc<StorageSource<Tree>>>,
+    pub registries: Arc<RegistrySource>,
 }
 
 /// A repository that images go to.
@@ -113,15 +109,8 @@ impl Origin {
     /// Opens the file tree, if there is one.
     pub(super) fn open(from_dir: Option<&Path>, client: Client) -> Result<Self, Error> {
         let tree = from_dir.map(Tree::open).transpose()?;
-        Ok(Self { tree: tree.map(|t| StorageSource::new(Arc::new(t))), registries: RegistrySource::new(client) })
-    }
-
-    fn of(&self, name: &Reference) -> Result<&dyn Source, Error> {
-        if !is_in_tree(name) {
-            return Ok(&self.registries);
-        }
-        let tree = self.tree.as_ref().map(|t| t as &dyn Source);
-        tree.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("read `{}`", shown(name)), "no file tree is open"))
+        let tree = tree.map(|tree| Arc::new(StorageSource::new(Arc::new(tree))));
+        Ok(Self { tree, registries: Arc::new(RegistrySource::new(client)) })
     }
 
     /// The name under which a component is read: of a release in a file tree or a mirror there, if that has it, so that nothing is asked of
@@ -138,7 +127,7 @@ impl Origin {
         }
         for name in release_payload::beside(release, image) {
             // What a mirror answers to a name that it does not have is not always "not found".
-            if self.resolve(&name).await.is_ok() {
+            if Source::resolve(self, &name).await.is_ok() {
                 return Ok(name);
             }
         }
@@ -146,49 +135,19 @@ impl Origin {
     }
 }
 
-#[async_trait]
-impl Source for Origin {
+impl Forward for Origin {
     fn describe(&self) -> String {
-        self.tree.as_ref().map_or_else(|| self.registries.describe(), Source::describe)
+        self.tree.as_ref().map_or_else(|| self.registries.describe(), |tree| tree.describe())
     }
 
-    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
-        self.of(name)?.resolve(name).await
-    }
-
-    async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
-        self.of(name)?.manifest(name).await
-    }
-
-    async fn manifest_at(&self, name: &Reference, place: &Place) -> Result<Option<Manifest>, Error> {
-        self.of(name)?.manifest_at(name, place).await
-    }
-
-    async fn blob(
-        &self,
-        name: &Reference,
-        blob: &Descriptor,
-        offset: u64,
-        near: Option<&Place>,
-    ) -> Result<BlobStream, Error> {
-        self.of(name)?.blob(name, blob, offset, near).await
-    }
-
-    async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
-        self.of(name)?.has_blob(name, blob, near).await
-    }
-
-    async fn referrers(
-        &self,
-        name: &Reference,
-        subject: &Digest,
-        near: Option<&Place>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        self.of(name)?.referrers(name, subject, near).await
-    }
-
-    async fn tags(&self, name: &Reference) -> Result<Vec<Tag>, Error> {
-        self.of(name)?.tags(name).await
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        if !is_in_tree(name) {
+            return Ok((self.registries.clone(), name.clone()));
+        }
+        let tree = self.tree.clone().ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("read `{}`", shown(name)), "no file tree is open")
+        })?;
+        Ok((tree, name.clone()))
     }
 }
 

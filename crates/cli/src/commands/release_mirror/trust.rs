@@ -29,7 +29,7 @@ const MAX_FILE_BYTES: u64 = MAX_SIGNATURES as u64 * MAX_SIGNATURE_BYTES * 2;
 /// Judges signatures: of a file tree, and of the store that the environment names.
 pub(super) struct Judge {
     verifier: Verifier,
-    store: Store,
+    stores: Vec<Store>,
     /// The folder of signatures of the file tree that the release is read from.
     kept: Option<PathBuf>,
 }
@@ -58,8 +58,8 @@ impl Judge {
             Some(path) => KeyRing::file(path)?,
             None => KeyRing::red_hat()?,
         };
-        let store = Store::new(client, services.signature_url.as_deref())?;
-        Ok(Self { verifier: Verifier::new(keys, clock::now().0), store, kept })
+        let stores = Store::chosen(&client, services.signature_url.as_deref())?;
+        Ok(Self { verifier: Verifier::new(keys, clock::now().0), stores, kept })
     }
 
     /// A signature of the release that holds. What lies in the file tree is judged like anything else, and asked first: behind an air gap
@@ -70,7 +70,7 @@ impl Judge {
             let place = self.kept.as_deref().unwrap_or(Path::new("")).display().to_string();
             return self.verifier.verify_any(digest, kept, &place).map_err(|e| e.into_error(digest));
         }
-        self.verifier.find(digest, &self.store).await
+        self.verifier.find(digest, &self.stores).await
     }
 }
 

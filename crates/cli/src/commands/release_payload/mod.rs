@@ -2,6 +2,9 @@
 
 mod extract;
 mod info;
+mod mirrors;
+mod pack;
+mod programs;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use airlock_mirror::archives::{ArchiveSource, Archives};
 use airlock_mirror::event::Events;
 use airlock_oci::{Error, Found, Manifest, Reference, Repository, Source};
 
+use crate::args::registries::Side;
 use crate::args::release::{ExtractArgs, InfoArgs, WhereArgs};
 use crate::commands::{file_path, image};
 use crate::exit::Failure;
@@ -56,7 +60,10 @@ async fn open(release: &str, place: &WhereArgs, events: &Events) -> Result<Opene
             };
             (Arc::new(ArchiveSource(Arc::new(archives))), name)
         }
-        None => image::open(&image::parse(release)?, &place.common, &place.side.side(), events)?,
+        None => {
+            let side = Side { rules: mirrors::rules(place)?, ..place.side.side() };
+            image::open(&image::parse(release)?, &place.common, &side, events)?
+        }
     };
     let parts = Parts { boot_images: false, platform: place.platform.clone() };
     let payload = Payload::read(source.as_ref(), &name, parts).await?;

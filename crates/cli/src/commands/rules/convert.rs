@@ -153,9 +153,9 @@ fn convert(args: &ConvertArgs, name: &str, text: &str, style: Style, images: &[L
     }
     if let Some(wanted) = args.scope {
         let before = load(&text)?;
-        let (drafts, notes) = scope::rescope(&before, wanted.into(), images);
+        let (changed, notes) = scope::rescope_text(&before, 0, wanted.into(), images);
         tell(&notes);
-        text = documents(&drafts);
+        text = changed;
         effect(before, load(&text)?, images)?;
     }
     let base =

@@ -5,7 +5,11 @@ use std::sync::atomic::Ordering;
 
 use airlock_oci::{Digest, Error, Hasher};
 
-use super::{CHUNK_BYTES, COMPLETE, Kind, READ_BYTES, Recorded, Writer, headers, lock, void_header};
+use super::super::chunks::CHUNK_BYTES;
+use super::super::journal::Recorded;
+use super::super::layout::Kind;
+use super::super::tar::{headers, void_header};
+use super::{COMPLETE, READ_BYTES, Writer, lock};
 
 impl Writer {
     /// Takes over what an interrupted run has: entries it journaled; others whose header is in place are hashed again. Returns what

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use airlock_oci::{Digest, Error, ErrorKind};
 use bytes::Bytes;
 
-use super::super::layout::{SEAL_PATH, part_name};
+use super::super::layout::{Kind, SEAL_PATH, part_name};
 use super::super::recovery::finish_names;
 use super::super::seal::{Seal, SealedPart};
-use super::super::tar::{END_BYTES, padded};
-use super::{COMPLETE, ENABLED, Kind, READ_BYTES, Sealed, Writer, headers, lock, void_header};
+use super::super::tar::{END_BYTES, headers, padded, void_header};
+use super::{COMPLETE, ENABLED, READ_BYTES, Sealed, Writer, lock};
 
 impl Writer {
     /// Writes the links of everything that is complete, the chunk digests and the seal, and gives the parts their names.
