@@ -126,6 +126,11 @@ fn the_commands_about_auditing_run() {
 }
 
 #[test]
+fn the_commands_about_the_registry_run() {
+    run_page("docs/registry.md");
+}
+
+#[test]
 fn the_commands_about_clusters_run() {
     run_page("docs/cluster.md");
 }

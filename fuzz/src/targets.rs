@@ -7,13 +7,14 @@ mod layer;
 mod manifest;
 mod names;
 mod registries_conf;
+mod requests;
 mod signature;
 mod tar;
 
 use crate::Target;
 
 /// Every target.
-pub const ALL: [Target; 9] = [
+pub const ALL: [Target; 10] = [
     names::TARGET,
     manifest::TARGET,
     tar::TARGET,
@@ -22,6 +23,7 @@ pub const ALL: [Target; 9] = [
     registries_conf::TARGET,
     config::TARGET,
     graph::TARGET,
+    requests::TARGET,
     signature::TARGET,
 ];
 

@@ -2,11 +2,11 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// `-v` shows decisions, `-vv` requests, `-vvv` everything; `AIRLOCK_LOG` overrides.
+/// Who changed what in a registry is always shown; `-v` shows decisions, `-vv` requests, `-vvv` everything; `AIRLOCK_LOG` overrides.
 pub(crate) fn init(verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
         (true, _) => "error",
-        (false, 0) => "warn",
+        (false, 0) => "warn,airlock_registry::audit=info",
         (false, 1) => "warn,airlock=info,airlock_client=info,airlock_mirror=info,airlock_registry=info",
         (false, 2) => "info,airlock=debug,airlock_client=debug,airlock_mirror=debug,airlock_registry=debug",
         (false, _) => "trace",

@@ -6,12 +6,16 @@
 //!
 //! * [`Server`] builds and starts one; [`Running`] is its handle
 //! * [`route`], [`range`] and [`query`] are the pure parsers of what a client may send
+//! * [`admin`]: health, metrics, and work on the storage while it is served
 //! * [`access`] knows who may do what; [`tls`] loads or makes certificates
 
 pub mod access;
+pub mod admin;
 mod body;
 mod handlers;
+mod health;
 mod limits;
+mod metrics;
 mod patience;
 pub mod query;
 pub mod range;
@@ -22,6 +26,6 @@ pub mod server;
 mod service;
 pub mod tls;
 
-pub use access::{Anonymous, Users};
+pub use access::{Anonymous, Password, PasswordFile, Rights, Users};
 pub use server::{Builder, Running, Server};
 pub use tls::Tls;

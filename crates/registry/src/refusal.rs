@@ -42,6 +42,8 @@ pub(crate) struct Refusal {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What only the log may know.
     log: Option<String>,
+    /// The disk failed.
+    disk: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,7 +62,7 @@ struct Document<'a> {
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
         let items = vec![Item { code, message: message.into(), detail: None }];
-        Self { status, items, headers: Vec::new(), log: None }
+        Self { status, items, headers: Vec::new(), log: None, disk: false }
     }
 
     /// Adds to the first item what exactly is meant.
@@ -79,7 +81,7 @@ impl Refusal {
         details: impl IntoIterator<Item = serde_json::Value>,
     ) -> Self {
         let items = details.into_iter().map(|d| Item { code, message: message.to_owned(), detail: Some(d) }).collect();
-        Self { status, items, headers: Vec::new(), log: None }
+        Self { status, items, headers: Vec::new(), log: None, disk: false }
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: impl AsRef<str>) -> Self {
@@ -91,6 +93,11 @@ impl Refusal {
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Whether the disk failed.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        self.disk
     }
 
     /// The answer, and a line in the log when the fault is ours.
@@ -136,6 +143,7 @@ impl From<Error> for Refusal {
             ),
         };
         refusal.log = Some(error.to_string());
+        refusal.disk = error.kind() == ErrorKind::Io;
         refusal
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use airlock_oci::{Error, ErrorKind};
 use airlock_store::Storage;
@@ -15,7 +16,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::access::{Access, Anonymous, Users};
+use crate::access::{Access, Anonymous, Rights, Tokens, Users};
+use crate::admin;
 use crate::limits::{
     DRAIN_TIME, FILES_PER_CONNECTION, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS,
     MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
@@ -23,7 +25,7 @@ use crate::limits::{
 use crate::patience::Patient;
 use crate::sendfile::{Queue, Sending};
 use crate::service::Registry;
-use crate::tls::Tls;
+use crate::tls::{Live, Tls};
 
 /// Where one begins: [`Server::read_only`] or [`Server::writable`].
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Builder {
     tls: Option<Tls>,
     sparse_indexes: bool,
     deletion: bool,
+    health: Option<SocketAddr>,
+    tokens: bool,
 }
 
 /// A registry that is running. [`Running::shutdown`] ends it in good order; dropped, it stops as well, but nobody waits for it.
@@ -45,6 +49,8 @@ pub struct Builder {
 pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where it tells of its health.
+    pub health: Option<SocketAddr>,
     /// The CA that clients have to trust, when the certificate was made here.
     pub ca_pem: Option<String>,
     stop: watch::Sender<bool>,
@@ -67,7 +73,19 @@ impl Server {
 impl Builder {
     fn new(storage: Arc<dyn Storage>, writer: Option<Writer>) -> Self {
         let access = Access { realm: "Airlock registry".to_owned(), ..Access::default() };
-        Self { storage, writer, access, tls: None, sparse_indexes: true, deletion: true }
+        Self { storage, writer, access, tls: None, sparse_indexes: true, deletion: true, health: None, tokens: false }
+    }
+
+    /// What users, and others, may do where. Without it users may do everything.
+    pub fn rights(mut self, rights: Rights) -> Self {
+        self.access.rights = Some(rights);
+        self
+    }
+
+    /// Gives clients tokens for some minutes instead of asking them for the password with every request. Passwords are still taken.
+    pub fn tokens(mut self) -> Self {
+        self.tokens = true;
+        self
     }
 
     /// Lets these users in, with all rights. Without users only [`Builder::anonymous`] gives rights.
@@ -101,13 +119,23 @@ impl Builder {
         self
     }
 
+    /// Answers `/healthz`, `/readyz` and `/metrics` at this address, without credentials. Nowhere, unless it is said.
+    pub fn health(mut self, addr: SocketAddr) -> Self {
+        self.health = Some(addr);
+        self
+    }
+
     /// Listens and starts to answer. Port 0 takes a free one; [`Running::addr`] says which.
-    pub async fn bind(self, addr: SocketAddr) -> Result<Running, Error> {
-        let tls = self.tls;
+    pub async fn bind(mut self, addr: SocketAddr) -> Result<Running, Error> {
+        self.access.tls = self.tls.is_some();
+        if self.tokens {
+            self.access.tokens = Some(Tokens::new()?);
+        }
+        let tls = self.tls.take();
         let loaded = match tls {
             None => None,
             Some(tls) => Some(
-                tokio::task::spawn_blocking(move || tls.load())
+                tokio::task::spawn_blocking(move || Live::load(tls))
                     .await
                     .map_err(|e| Error::new(ErrorKind::Io, "prepare TLS", e))??,
             ),
@@ -118,18 +146,39 @@ impl Builder {
         let addr = listener.local_addr().map_err(|e| Error::io(format!("listen on {addr}"), &e))?;
         let (ca_pem, acceptor) = match loaded {
             None => (None, None),
-            Some(loaded) => (loaded.ca_pem, Some(TlsAcceptor::from(loaded.config))),
+            Some(live) => (live.ca_pem.clone(), Some(Arc::new(live))),
         };
+        let health = match self.health {
+            None => None,
+            Some(addr) => Some(
+                TcpListener::bind(addr)
+                    .await
+                    .map_err(|e| Error::io(format!("listen on {addr} for health and metrics"), &e))?,
+            ),
+        };
+        let health_addr = health.as_ref().and_then(|listener| listener.local_addr().ok());
         let registry = Registry {
             storage: self.storage,
             writer: self.writer.clone(),
             access: Arc::new(self.access),
             sparse_indexes: self.sparse_indexes,
             deletion: self.deletion,
+            metrics: Arc::default(),
+            health: Arc::default(),
         };
+        let registry = Arc::new(registry);
         let (stop, stopping) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, acceptor, Arc::new(registry), stopping));
-        Ok(Running { addr, ca_pem, stop, task, writer: self.writer })
+        if let Some(listener) = health {
+            tokio::spawn(admin::serve_health(listener, registry.clone(), stopping.clone()));
+        }
+        if let Some(writer) = &self.writer {
+            match admin::listen(&writer.own_folder()) {
+                Ok(listener) => drop(tokio::spawn(admin::serve_socket(listener, registry.clone(), stopping.clone()))),
+                Err(e) => tracing::warn!(error = %e, "the storage can only be worked on while it is not served"),
+            }
+        }
+        let task = tokio::spawn(serve(listener, acceptor, registry, stopping));
+        Ok(Running { addr, health: health_addr, ca_pem, stop, task, writer: self.writer })
     }
 }
 
@@ -161,7 +210,7 @@ impl Running {
 
 async fn serve(
     listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<Arc<Live>>,
     registry: Arc<Registry>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -190,7 +239,9 @@ async fn serve(
                 let (registry, acceptor, stopping) = (registry.clone(), acceptor.clone(), stopping.clone());
                 connections.spawn(async move {
                     let _place = place;
-                    connection(stream, peer, acceptor, registry, stopping).await;
+                    registry.metrics.connections.fetch_add(1, Ordering::Relaxed);
+                    connection(stream, peer, acceptor, registry.clone(), stopping).await;
+                    registry.metrics.connections.fetch_sub(1, Ordering::Relaxed);
                 });
             }
             Some(Err(e)) => {
@@ -223,7 +274,9 @@ fn connection_limit() -> usize {
 
 fn maintain(registry: &Registry) {
     let Some(writer) = registry.writer.clone() else { return };
+    let health = registry.health.clone();
     tokio::task::spawn_blocking(move || {
+        health.try_again(&writer);
         match writer.maintain() {
             Ok(0) => {}
             Ok(expired) => tracing::info!(expired, "abandoned uploads were removed"),
@@ -238,7 +291,7 @@ fn maintain(registry: &Registry) {
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<Arc<Live>>,
     registry: Arc<Registry>,
     stopping: watch::Receiver<bool>,
 ) {
@@ -249,11 +302,14 @@ async fn connection(
             let queue = Queue::default();
             requests(Sending::new(stream, queue.clone()), peer, registry, stopping, Some(queue)).await;
         }
-        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => requests(stream, peer, registry, stopping, None).await,
-            Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
-        },
+        Some(live) => {
+            let acceptor = TlsAcceptor::from(live.config().await);
+            match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => requests(stream, peer, registry, stopping, None).await,
+                Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            }
+        }
     }
 }
 

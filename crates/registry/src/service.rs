@@ -12,10 +12,12 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version, header};
 
-use crate::access::{Access, Action, Subject};
+use crate::access::{Access, Action, Permit, Subject};
 use crate::body::{self, Body};
-use crate::handlers::{blobs, lists, manifests, uploads};
+use crate::handlers::{blobs, lists, manifests, token, uploads};
+use crate::health::Health;
 use crate::limits::{MAX_HEADER_BYTES, MAX_URL_BYTES};
+use crate::metrics::{self, Metrics};
 use crate::query::Query;
 use crate::refusal::{Code, Refusal};
 use crate::route::{self, Route, RouteError};
@@ -33,12 +35,16 @@ pub(crate) struct Registry {
     pub(crate) access: Arc<Access>,
     pub(crate) sparse_indexes: bool,
     pub(crate) deletion: bool,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Arc<Health>,
 }
 
 /// A request as the handlers see it.
 pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) query: Query,
+    /// Whom it comes from, and what he may do.
+    pub(crate) permit: Permit,
     /// Where blobs may be sent straight from their files.
     pub(crate) queue: Option<Queue>,
     body: &'a mut Option<Incoming>,
@@ -122,9 +128,17 @@ impl Registry {
         let mut body = Some(body);
         let mut subject = Subject::Anonymous;
         let uri = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-        let mut response = match self.answer(&parts.method, uri, &parts.headers, &mut body, &mut subject, queue).await {
+        let mut kind = metrics::kind(None);
+        let reads = parts.method == Method::GET || parts.method == Method::HEAD;
+        let answer = self.answer(&parts.method, uri, &parts.headers, &mut body, &mut subject, &mut kind, queue).await;
+        let mut response = match answer {
             Ok(response) => response,
-            Err(refusal) => refusal.into_response(),
+            Err(refusal) => {
+                if refusal.is_of_disk() && !reads {
+                    self.health.failed();
+                }
+                refusal.into_response()
+            }
         };
         if let Some(body) = body
             && !(response.status().is_client_error() && parts.headers.contains_key(EXPECT))
@@ -141,6 +155,16 @@ impl Registry {
             Subject::Anonymous => "-",
             Subject::User(name) => name,
         };
+        let bytes = hyper::body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        self.metrics.answered(kind, &parts.method, response.status().as_u16(), bytes, start.elapsed());
+        if !reads && response.status().is_success() {
+            tracing::info!(
+                target: "airlock_registry::audit",
+                method = %parts.method, path = parts.uri.path(), query = parts.uri.query(), user, %peer,
+                digest = response.headers().get(&CONTENT_DIGEST).and_then(|d| d.to_str().ok()),
+                "write"
+            );
+        }
         tracing::info!(
             target: "airlock_registry::requests",
             method = %parts.method, path = parts.uri.path(), status = response.status().as_u16(), %peer, user,
@@ -157,6 +181,7 @@ impl Registry {
         headers: &HeaderMap,
         body: &mut Option<Incoming>,
         subject: &mut Subject,
+        kind: &mut usize,
         queue: Option<Queue>,
     ) -> Answer {
         if uri.len() > MAX_URL_BYTES {
@@ -168,18 +193,26 @@ impl Registry {
             return Err(Refusal::new(status, Code::Unsupported, "the headers are too large"));
         }
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        if path == "/token" {
+            return token::issue(&self.access, method, headers, query, body).await;
+        }
+        let permit = self.access.identify(headers).await?;
+        *subject = permit.subject.clone();
         let route = match route::parse(path) {
             Ok(route) => route,
             Err(error) => {
                 // Whoever may not even read learns nothing of names either.
-                self.access.authorize(headers, Action::Pull).await?;
+                if !permit.may_see_names() {
+                    self.access.check(&permit, headers, Action::Pull, None)?;
+                }
                 return Err(refuse_path(&error));
             }
         };
-        *subject = self.access.authorize(headers, Action::of(method, &route)).await?;
+        *kind = metrics::kind(Some(&route));
+        self.access.check(&permit, headers, Action::of(method, &route), route.repository())?;
         let query = Query::parse(query)
             .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, Code::NameInvalid, format!("malformed query: {e}")))?;
-        self.dispatch(method, route, Asked { headers, query, queue, body }).await
+        self.dispatch(method, route, Asked { headers, query, permit, queue, body }).await
     }
 
     async fn dispatch(&self, method: &Method, route: Route, asked: Asked<'_>) -> Answer {
@@ -227,10 +260,16 @@ impl Registry {
     }
 
     fn writer(&self) -> Result<&Writer, Refusal> {
-        self.writer.as_ref().ok_or_else(|| {
+        let writer = self.writer.as_ref().ok_or_else(|| {
             let text = "this registry is read-only";
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, text).header(ALLOW, "GET, HEAD")
-        })
+        })?;
+        if self.health.is_failed() {
+            let text = "the registry's disk failed; until it works again, only reading is possible";
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text)
+                .header(header::RETRY_AFTER, "30"));
+        }
+        Ok(writer)
     }
 }
 

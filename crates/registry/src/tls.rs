@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use airlock_oci::{Error, ErrorKind};
 use rcgen::{
@@ -17,8 +17,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// How long a CA that we make is valid.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How long a certificate that we make is valid: the longest that all clients take. It is made anew at every start.
+/// How long a certificate that we make is valid: the longest that all clients take. It is made anew at every start, and after two thirds of
+/// this time.
 const LEAF_LIFE: Duration = Duration::from_secs(397 * 24 * 3600);
+/// How often it is looked whether the files were replaced.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Clocks of clients that are behind ours by less than this trust a new certificate.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
 
@@ -51,6 +54,16 @@ pub(crate) struct Loaded {
 }
 
 impl Tls {
+    /// The states of the files that somebody may replace; none where the certificate is made here.
+    fn files(&self) -> Vec<Option<(SystemTime, u64)>> {
+        let paths = match self {
+            Self::Files { certificate, key } => vec![certificate, key],
+            Self::SelfMade { .. } => Vec::new(),
+        };
+        let state = |path: &PathBuf| fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
+        paths.into_iter().map(state).collect()
+    }
+
     /// Reads or makes the certificate. Blocks on the disk.
     pub(crate) fn load(&self) -> Result<Loaded, Error> {
         match self {
@@ -65,6 +78,81 @@ impl Tls {
             }
         }
     }
+}
+
+/// The certificate of a server that runs. Files that were replaced are read again, and what was made here is made anew long before it
+/// ends; connections that are open keep what they have.
+#[derive(Debug)]
+pub(crate) struct Live {
+    tls: Tls,
+    /// The CA that clients have to trust, when it is ours. It stays the same.
+    pub(crate) ca_pem: Option<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Arc<ServerConfig>,
+    /// The states of the files that it was read from.
+    files: Vec<Option<(SystemTime, u64)>>,
+    loaded: SystemTime,
+    looked: Instant,
+}
+
+impl Live {
+    /// Reads or makes the certificate. Blocks on the disk.
+    pub(crate) fn load(tls: Tls) -> Result<Self, Error> {
+        let files = tls.files();
+        let Loaded { config, ca_pem } = tls.load()?;
+        let state = State { config, files, loaded: SystemTime::now(), looked: Instant::now() };
+        Ok(Self { tls, ca_pem, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the next connection is answered with.
+    pub(crate) async fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
+        {
+            let mut state = self.state();
+            if state.looked.elapsed() < LOOK_AGAIN {
+                return state.config.clone();
+            }
+            state.looked = Instant::now();
+        }
+        let this = self.clone();
+        if let Err(e) = tokio::task::spawn_blocking(move || this.refresh(SystemTime::now())).await {
+            tracing::error!(error = %e, "the certificate cannot be looked at");
+        }
+        self.state().config.clone()
+    }
+
+    /// Loads again where that is due. What cannot be loaded changes nothing: the files may be in the middle of being replaced.
+    fn refresh(&self, now: SystemTime) {
+        let files = self.tls.files();
+        let due = {
+            let state = self.state();
+            let is_made_here = matches!(self.tls, Tls::SelfMade { .. });
+            files != state.files || (is_made_here && is_old(state.loaded, now))
+        };
+        if !due {
+            return;
+        }
+        match self.tls.load() {
+            Ok(loaded) => {
+                let mut state = self.state();
+                (state.config, state.files, state.loaded) = (loaded.config, files, now);
+                tracing::info!("new connections get a new certificate");
+            }
+            Err(e) => tracing::warn!(error = %e, "the changed certificate cannot be used; the old one stays"),
+        }
+    }
+}
+
+/// Whether a certificate made here has come to two thirds of its life.
+fn is_old(made: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(made).is_ok_and(|age| age >= LEAF_LIFE * 2 / 3)
 }
 
 struct Made {
@@ -175,6 +263,19 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_certificate_made_here_is_made_anew_in_time() {
+        let root = tempfile::tempdir().unwrap();
+        let live = Live::load(Tls::SelfMade { folder: root.path().to_owned(), names: vec![] }).unwrap();
+        let first = live.state().config.clone();
+        let start = SystemTime::now();
+        live.refresh(start + LEAF_LIFE / 2);
+        assert!(Arc::ptr_eq(&first, &live.state().config));
+        live.refresh(start + LEAF_LIFE * 3 / 4);
+        assert!(!Arc::ptr_eq(&first, &live.state().config));
+        assert_eq!(fs::read_to_string(root.path().join("ca.crt")).ok(), live.ca_pem, "clients need not learn anything");
+    }
 
     #[test]
     fn the_ca_stays_and_keys_are_private() {

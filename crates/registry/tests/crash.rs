@@ -1,4 +1,5 @@
-//! Killed at any moment, the registry has lost nothing that it acknowledged, and shows nothing that is incomplete.
+//! Killed at any moment of pushes, deletions and garbage collections, the registry has lost nothing that it acknowledged, and shows nothing
+//! that is incomplete. `AIRLOCK_REGISTRY_KILLS=500` kills it that often.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod support;
@@ -17,7 +18,7 @@ use support::*;
 
 /// Set for the process that is to be killed: the directory it serves.
 const ROOT: &str = "AIRLOCK_CRASH_TEST_ROOT";
-/// How often it is killed.
+/// How often it is killed, unless the environment says otherwise.
 const KILLS: u64 = 12;
 
 /// Not a test, but the server of the one below, in a process of its own.
@@ -28,6 +29,13 @@ fn server_of_the_crash_test() {
     let durability = if root.join("each").exists() { Durability::Each } else { Durability::Image };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let writer = Writer::open(root, durability).unwrap();
+        let collector = writer.clone();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_millis(20));
+                collector.collect_garbage(false).unwrap();
+            }
+        });
         let running = Server::writable(writer).anonymous(Anonymous::Push).bind(localhost()).await.unwrap();
         std::fs::write(root.join("addr.new"), running.addr.to_string()).unwrap();
         std::fs::rename(root.join("addr.new"), root.join("addr")).unwrap();
@@ -108,11 +116,12 @@ fn assert_whole(root: &Path, acknowledged: &[(String, String, String)]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+    let kills = std::env::var("AIRLOCK_REGISTRY_KILLS").map_or(KILLS, |n| n.parse().unwrap());
     let root = tempfile::tempdir().unwrap();
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    for kill in 0..KILLS {
-        if kill == KILLS / 2 {
+    for kill in 0..kills {
+        if kill == kills / 2 {
             std::fs::write(root.path().join("each"), "").unwrap();
         }
         let (server, addr) = start(root.path());
@@ -123,17 +132,33 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
                     for i in 0.. {
                         let (name, tag) = (format!("r{}", task % 2), format!("k{kill}-{task}-{i}"));
                         let Some(text) = push(&client, &addr, &name, &tag, &tag).await else { return };
-                        acknowledged.lock().unwrap().push((name, tag, text));
+                        acknowledged.lock().unwrap().push((name.clone(), tag, text));
+                        if i % 3 == 2 {
+                            // From here on nobody may rely on it, whether the deletion is carried out or not.
+                            let (_, _, text) = {
+                                let mut list = acknowledged.lock().unwrap();
+                                let Some(at) =
+                                    list.iter().position(|(_, t, _)| *t == format!("k{kill}-{task}-{}", i - 1))
+                                else {
+                                    continue;
+                                };
+                                list.remove(at)
+                            };
+                            let digest = Digest::of(text.as_bytes());
+                            let url = format!("http://{addr}/v2/{name}/manifests/{digest}");
+                            let Ok(deleted) = client.delete(url).send().await else { return };
+                            assert_eq!(deleted.status(), 202);
+                        }
                     }
                 })
             })
             .collect();
         // On a busy machine the first push takes its time.
         let (before, end) = (acknowledged.lock().unwrap().len(), Instant::now() + Duration::from_secs(60));
-        while acknowledged.lock().unwrap().len() == before && Instant::now() < end {
+        while acknowledged.lock().unwrap().len() <= before && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let moment = (seed >> (kill * 5)) % 130;
+        let moment = (seed >> (kill * 5 % 60)) % 130;
         tokio::time::sleep(Duration::from_millis(moment)).await;
         drop(server);
         for task in tasks {
@@ -141,7 +166,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         }
         assert_whole(root.path(), &acknowledged.lock().unwrap());
     }
-    assert!(acknowledged.lock().unwrap().len() >= KILLS as usize, "hardly anything was pushed (seed {seed})");
+    assert!(acknowledged.lock().unwrap().len() >= kills as usize, "hardly anything was pushed (seed {seed})");
     drop(Writer::open(root.path(), Durability::Image).unwrap());
     let leftovers = std::fs::read_dir(root.path().join(".airlock/uploads")).unwrap().count();
     assert_eq!(leftovers, 0, "what has no name is removed at the next start");

@@ -366,3 +366,49 @@ async fn a_full_disk_is_said_so_and_reading_goes_on() {
     assert_eq!(client.delete(&blob).send().await.unwrap().status(), 202);
     running.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_error_of_the_disk_reading_goes_on_and_writing_begins_again_when_it_works() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path(), Durability::Image).unwrap();
+    let builder = Server::writable(writer.clone()).anonymous(Anonymous::Push).health(localhost());
+    let running = builder.bind(localhost()).await.unwrap();
+    let (client, base) = (client(), format!("http://{}", running.addr));
+    let ready = format!("http://{}/readyz", running.health.unwrap());
+    let push = async |bytes: &'static [u8]| {
+        let url = format!("{base}/v2/a/blobs/uploads/?digest={}", Digest::of(bytes));
+        client.post(url).body(bytes).send().await.unwrap()
+    };
+    assert_eq!(push(b"before").await.status(), 201);
+    writer.flush().unwrap();
+    let is_ready = async || client.get(&ready).send().await.unwrap().status() == 200;
+    for _ in 0..100 {
+        if is_ready().await {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(is_ready().await);
+    // A disk that fails is hard to come by; a file in the place of the folder fails in the same way.
+    let (uploads, aside) = (root.path().join(".airlock/uploads"), root.path().join(".airlock/aside"));
+    std::fs::rename(&uploads, &aside).unwrap();
+    std::fs::write(&uploads, "").unwrap();
+    let response = push(b"meanwhile").await;
+    assert_eq!(response.status(), 500);
+    let text = response.text().await.unwrap();
+    assert!(!text.contains(root.path().to_str().unwrap()), "{text}");
+    let response = push(b"meanwhile").await;
+    assert_eq!((response.status().as_u16(), header(&response, "retry-after").as_str()), (503, "30"));
+    assert_eq!(codes(response).await, ["UNAVAILABLE"]);
+    assert!(!is_ready().await);
+    let blob = format!("{base}/v2/a/blobs/{}", Digest::of(b"before"));
+    assert_eq!(client.get(&blob).send().await.unwrap().bytes().await.unwrap(), &b"before"[..]);
+    std::fs::remove_file(&uploads).unwrap();
+    std::fs::rename(&aside, &uploads).unwrap();
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !is_ready().await && std::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(push(b"afterwards").await.status(), 201);
+    running.shutdown().await.unwrap();
+}

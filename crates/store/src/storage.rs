@@ -59,6 +59,13 @@ pub trait Storage: Send + Sync {
     /// Where a blob's bytes lie; `None` when the repository does not have it. Not verified.
     fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error>;
 
+    /// Where a blob's bytes lie, if that can be told without waiting for the disk, like [`Storage::manifest_at_once`]. `None` says
+    /// nothing: ask [`Storage::blob`].
+    fn blob_at_once(&self, repository: &Repository, digest: &Digest) -> Option<Region> {
+        let _ = (repository, digest);
+        None
+    }
+
     /// Descriptors (with `artifactType` and annotations) of the manifests of the repository whose subject is `subject`, sorted by digest.
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error>;
 }

@@ -1,8 +1,10 @@
-//! `registry serve`.
+//! `registry serve`, and the verbs that keep its storage in order.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+
+use crate::output::Format;
 
 /// `airlock registry`.
 #[derive(Debug, Args)]
@@ -17,6 +19,111 @@ pub(crate) struct RegistryArgs {
 pub(crate) enum RegistryCommand {
     /// Serve a directory as a registry, or an archive as a read-only one.
     Serve(ServeArgs),
+    /// Remove what no manifest names, also while the registry serves.
+    Gc(GcArgs),
+    /// Read every byte and compare it with its name, also while the registry serves.
+    Scrub(ScrubArgs),
+    /// Bring back from archives what is damaged or missing, also while the registry serves.
+    Repair(RepairArgs),
+    /// Add, remove and list the users of a file that the registry serves with.
+    User(UserArgs),
+}
+
+/// `registry user`.
+#[derive(Debug, Args)]
+pub(crate) struct UserArgs {
+    /// The file of users (bcrypt lines).
+    #[arg(long, value_name = "FILE", global = true, default_value = "htpasswd")]
+    pub htpasswd: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: UserCommand,
+}
+
+/// The verbs of `registry user`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add a user; a password is made and printed unless one is given.
+    Add {
+        /// The user's name.
+        name: String,
+        /// Read the password from standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Give a user a new password; one is made and printed unless one is given.
+    Passwd {
+        /// The user's name.
+        name: String,
+        /// Read the password from standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Remove a user.
+    Remove {
+        /// The user's name.
+        name: String,
+    },
+    /// List the users.
+    List {
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+}
+
+/// When what is pushed is safe from a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    /// Each blob before it is acknowledged.
+    Each,
+    /// All blobs of an image before its manifest is acknowledged.
+    Image,
+}
+
+/// `registry gc`.
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// The directory that the registry serves.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Only say what would be removed.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+}
+
+/// `registry scrub`.
+#[derive(Debug, Args)]
+pub(crate) struct ScrubArgs {
+    /// The directory that the registry serves.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Read at most so many MiB a second, to leave the disk to those who pull.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+}
+
+/// `registry repair`.
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// The directory that the registry serves.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// An archive's directory (file:// is accepted; repeatable, asked in this order).
+    #[arg(long, value_name = "ARCHIVE", required = true)]
+    pub from: Vec<PathBuf>,
+    /// Only look for what is missing, without reading every byte first.
+    #[arg(long)]
+    pub quick: bool,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
 }
 
 /// What may be done without credentials.
@@ -56,4 +163,16 @@ pub(crate) struct ServeArgs {
     /// What may be done without credentials; bare: push.
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "push")]
     pub anonymous: Option<AnonymousArg>,
+    /// Who may do what where (lines `USER REPOSITORIES RIGHTS`); without it users may do everything.
+    #[arg(long, value_name = "FILE")]
+    pub rights: Option<PathBuf>,
+    /// Give clients tokens for some minutes instead of asking for the password with every request.
+    #[arg(long, requires = "htpasswd")]
+    pub tokens: bool,
+    /// When what is pushed is safe from a power cut.
+    #[arg(long, value_enum, default_value = "image", conflicts_with = "archive")]
+    pub durability: DurabilityArg,
+    /// Answer /healthz, /readyz and /metrics (Prometheus) at this address, without credentials.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<std::net::SocketAddr>,
 }

@@ -1,13 +1,23 @@
-//! Who may do what: no credentials, or a user of an htpasswd file.
+//! Who may do what: credentials or tokens, and the rights that they have where.
 
 mod htpasswd;
+mod passwords;
+mod rights;
+mod token;
 
+use std::sync::Arc;
+
+use airlock_oci::Repository;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 
 pub use htpasswd::Users;
+pub use passwords::{Password, PasswordFile};
+pub use rights::Rights;
+use rights::Rules;
+pub(crate) use token::{Grant, LIFETIME, Tokens};
 
 use crate::refusal::{Code, Refusal};
 use crate::route::Route;
@@ -49,13 +59,37 @@ pub(crate) enum Subject {
 pub(crate) struct Access {
     pub(crate) users: Option<Users>,
     pub(crate) anonymous: Anonymous,
+    /// What users may do; everything where there is no file of rights.
+    pub(crate) rights: Option<Rights>,
+    /// Issues tokens; without it clients are asked for a password.
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) realm: String,
+    /// The server speaks HTTPS, for the address of the tokens.
+    pub(crate) tls: bool,
+}
+
+/// Whom a request comes from, and what he may do.
+#[derive(Clone, Debug)]
+pub(crate) struct Permit {
+    pub(crate) subject: Subject,
+    anonymous: Anonymous,
+    /// `None`: users may do everything.
+    rules: Option<Arc<Rules>>,
+    /// What the token is for, if there is one.
+    grants: Option<Vec<Grant>>,
 }
 
 /// A name and a password as they came. Never printed.
 struct Credentials {
     name: String,
     password: String,
+}
+
+/// What stands in `Authorization`.
+enum Given {
+    Nothing,
+    Password(Credentials),
+    Token(String),
 }
 
 impl Action {
@@ -71,68 +105,171 @@ impl Action {
             _ => Self::Push,
         }
     }
+
+    /// What a token must be for (docker's words).
+    fn scope(self) -> &'static str {
+        match self {
+            Self::Ping => "",
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+impl Permit {
+    /// Whether it may be done in the repository; `None`: in any, or to the list of repositories.
+    pub(crate) fn may(&self, action: Action, repository: Option<&Repository>) -> bool {
+        let in_token = self.grants.as_ref().is_none_or(|grants| grants.iter().any(|g| g.covers(action, repository)));
+        in_token && self.has_right(action, repository)
+    }
+
+    /// Whether it may be done in every repository there is.
+    pub(crate) fn may_everywhere(&self, action: Action) -> bool {
+        self.grants.is_none()
+            && (self.by_flag(action)
+                || match (&self.subject, &self.rules) {
+                    (Subject::User(_), None) => true,
+                    (Subject::Anonymous, None) => false,
+                    (subject, Some(rules)) => rules.allow_everywhere(subject, action),
+                })
+    }
+
+    /// Whether it may pull anything at all, and so may hear what is a name and what is none.
+    pub(crate) fn may_see_names(&self) -> bool {
+        self.has_right(Action::Pull, None)
+    }
+
+    /// Whether the list of repositories may show this one: whoever may see the list sees what he may pull.
+    pub(crate) fn may_see(&self, repository: &Repository) -> bool {
+        self.has_right(Action::Pull, Some(repository))
+    }
+
+    fn has_right(&self, action: Action, repository: Option<&Repository>) -> bool {
+        self.by_flag(action)
+            || match (&self.subject, &self.rules) {
+                (Subject::User(_), None) => true,
+                (Subject::Anonymous, None) => false,
+                (subject, Some(rules)) => rules.allow(subject, action, repository),
+            }
+    }
+
+    /// What everybody may do, with and without a password.
+    fn by_flag(&self, action: Action) -> bool {
+        match self.anonymous {
+            Anonymous::Push => true,
+            Anonymous::Pull => action == Action::Pull,
+            Anonymous::None => false,
+        }
+    }
 }
 
 impl Access {
+    /// Finds out whom a request comes from.
+    pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Permit, Refusal> {
+        let (subject, grants) = match (given(headers)?, &self.users) {
+            (Given::Password(Credentials { name, password }), Some(users)) => {
+                if !users.verify(&name, &password).await {
+                    return Err(self.challenge(headers, "wrong user name or password", ""));
+                }
+                (Subject::User(name), None)
+            }
+            (Given::Token(token), _) if self.tokens.is_some() => {
+                let checked = self.tokens.as_ref().and_then(|tokens| tokens.check(&token));
+                let refused = || self.challenge(headers, "the token is not valid any more", ",error=\"invalid_token\"");
+                let (subject, grants) = checked.ok_or_else(refused)?;
+                (subject, Some(grants))
+            }
+            _ => (Subject::Anonymous, None),
+        };
+        let rules = match &self.rights {
+            Some(rights) => Some(rights.rules().await),
+            None => None,
+        };
+        Ok(Permit { subject, anonymous: self.anonymous, rules, grants })
+    }
+
     /// Lets a request through, or says why not.
-    pub(crate) async fn authorize(&self, headers: &HeaderMap, action: Action) -> Result<Subject, Refusal> {
-        let given = credentials(headers)?;
-        match (&self.users, given) {
-            (Some(users), Some(given)) => {
-                if users.verify(&given.name, &given.password).await {
-                    Ok(Subject::User(given.name))
-                } else {
-                    Err(self.challenge("wrong user name or password"))
-                }
+    pub(crate) fn check(
+        &self,
+        permit: &Permit,
+        headers: &HeaderMap,
+        action: Action,
+        repository: Option<&Repository>,
+    ) -> Result<(), Refusal> {
+        let allowed = match action {
+            // Clients ask here once and go without credentials ever after when they are not asked for any; those that have
+            // some, to push, must hear of it, and those that have none go on and may pull.
+            Action::Ping => {
+                self.anonymous == Anonymous::Push
+                    || self.users.is_none()
+                    || permit.grants.is_some()
+                    || permit.subject != Subject::Anonymous
             }
-            (_, given) => {
-                let allowed = match self.anonymous {
-                    Anonymous::Push => true,
-                    // Clients ask here once and go without credentials ever after when they are not asked for any; those that have
-                    // some, to push, must hear of it, and those that have none go on and may pull.
-                    Anonymous::Pull => {
-                        action == Action::Pull || (action == Action::Ping && (self.users.is_none() || given.is_some()))
-                    }
-                    Anonymous::None => action == Action::Ping && self.users.is_none(),
-                };
-                if allowed {
-                    Ok(Subject::Anonymous)
-                } else if self.users.is_some() {
-                    Err(self.challenge("authentication is required"))
-                } else {
-                    Err(Refusal::new(
-                        StatusCode::FORBIDDEN,
-                        Code::Denied,
-                        "this registry has no users and does not let anybody do this without credentials",
-                    ))
-                }
+            _ => permit.may(action, repository),
+        };
+        if allowed {
+            return Ok(());
+        }
+        let scope = match repository {
+            _ if action == Action::Ping => String::new(),
+            Some(repository) => format!(",scope=\"repository:{repository}:{}\"", action.scope()),
+            None => ",scope=\"registry:catalog:*\"".to_owned(),
+        };
+        match permit.subject {
+            // The right exists, but the token was not asked for it.
+            _ if permit.grants.is_some() && permit.has_right(action, repository) => Err(self.challenge(
+                headers,
+                "the token is not for this",
+                &format!("{scope},error=\"insufficient_scope\""),
+            )),
+            Subject::Anonymous if self.users.is_some() => {
+                Err(self.challenge(headers, "authentication is required", &scope))
             }
+            Subject::Anonymous => Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                Code::Denied,
+                "this registry has no users and does not let anybody do this without credentials",
+            )),
+            Subject::User(_) => Err(Refusal::new(StatusCode::FORBIDDEN, Code::Denied, "you may not do this here")),
         }
     }
 
-    fn challenge(&self, message: &str) -> Refusal {
-        Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message)
-            .header(WWW_AUTHENTICATE, format!("Basic realm=\"{}\"", self.realm.replace(['"', '\\'], "")))
+    /// Asks for credentials; `more` goes to the parameters of a token.
+    pub(crate) fn challenge(&self, headers: &HeaderMap, message: &str, more: &str) -> Refusal {
+        let clean = |text: &str| text.replace(['"', '\\'], "");
+        let refusal = Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message);
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).map(clean);
+        match (&self.tokens, host) {
+            (Some(_), Some(host)) => {
+                let scheme = if self.tls { "https" } else { "http" };
+                let realm = format!("Bearer realm=\"{scheme}://{host}/token\",service=\"{host}\"{more}");
+                refusal.header(WWW_AUTHENTICATE, realm)
+            }
+            _ => refusal.header(WWW_AUTHENTICATE, format!("Basic realm=\"{}\"", clean(&self.realm))),
+        }
     }
 }
 
 /// The credentials of a request. Clients without any that were asked for some send an empty name and an empty password.
-fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Refusal> {
-    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+fn given(headers: &HeaderMap) -> Result<Given, Refusal> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(Given::Nothing) };
     let malformed = || Refusal::new(StatusCode::BAD_REQUEST, Code::Unauthorized, "malformed `Authorization` header");
     let text = value.to_str().map_err(|_| malformed())?;
     let (scheme, rest) = text.split_once(' ').ok_or_else(malformed)?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Given::Token(rest.trim().to_owned()));
+    }
     if !scheme.eq_ignore_ascii_case("basic") {
-        // A token that we never gave out is worth nothing; the challenge says what is.
-        return Ok(None);
+        return Ok(Given::Nothing);
     }
     let bytes = STANDARD.decode(rest.trim()).map_err(|_| malformed())?;
     let text = String::from_utf8(bytes).map_err(|_| malformed())?;
     let (name, password) = text.split_once(':').ok_or_else(malformed)?;
     if name.is_empty() && password.is_empty() {
-        return Ok(None);
+        return Ok(Given::Nothing);
     }
-    Ok(Some(Credentials { name: name.to_owned(), password: password.to_owned() }))
+    Ok(Given::Password(Credentials { name: name.to_owned(), password: password.to_owned() }))
 }
 
 #[cfg(test)]
@@ -175,12 +312,15 @@ mod tests {
             (true, A::None, Some("anna:secret "), [401, 401, 401, 401]),
             (true, A::None, Some("Anna:secret"), [401, 401, 401, 401]),
         ] {
-            let access = Access { users: with_users.then(users), anonymous, realm: "r".into() };
+            let access = Access { users: with_users.then(users), anonymous, realm: "r".into(), ..Access::default() };
+            let name = Repository::new("a").unwrap();
             for (action, expected) in [Ping, Pull, Push, Delete].into_iter().zip(expected) {
-                let status = match access.authorize(&headers(given), action).await {
-                    Ok(_) => 200,
-                    Err(refusal) => refusal.status().as_u16(),
+                let headers = headers(given);
+                let outcome = match access.identify(&headers).await {
+                    Ok(permit) => access.check(&permit, &headers, action, Some(&name)),
+                    Err(refusal) => Err(refusal),
                 };
+                let status = outcome.map_or_else(|refusal| refusal.status().as_u16(), |()| 200);
                 assert_eq!(status, expected, "users {with_users}, {anonymous:?}, {given:?}, {action:?}");
             }
         }
@@ -191,7 +331,7 @@ mod tests {
         for value in ["Basic", "Basic !!!", "Basic YQ==", "Basic /w=="] {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
-            assert!(credentials(&headers).is_err(), "{value}");
+            assert!(super::given(&headers).is_err(), "{value}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Blobs: whole, in part, or away.
 
 use airlock_oci::{Digest, Repository};
-use airlock_store::Storage;
 use airlock_store::distribution::Writer;
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_RANGE, RANGE,
 };
 use hyper::{Method, Response, StatusCode};
 
+use crate::access::Action;
 use crate::body::Body;
 use crate::range::{self, Wanted};
 use crate::refusal::{Code, Refusal};
@@ -31,7 +31,23 @@ pub(crate) async fn get(
     digest: Digest,
 ) -> Answer {
     let (storage, wanted) = (registry.storage.clone(), digest.clone());
-    let region = blocking(move || Storage::blob(&*storage, &name, &wanted)).await?;
+    // Whoever asks with HEAD and may push is told "it is there" and will not upload it: it must stay for the manifest.
+    let claims =
+        registry.writer.clone().filter(|_| method == Method::HEAD && asked.permit.may(Action::Push, Some(&name)));
+    let known = match &claims {
+        Some(writer) => writer.claim_blob_at_once(&name, &wanted),
+        None => storage.blob_at_once(&name, &wanted),
+    };
+    let region = match known {
+        Some(region) => Some(region),
+        None => {
+            blocking(move || match claims {
+                Some(writer) => writer.claim_blob(&name, &wanted),
+                None => storage.blob(&name, &wanted),
+            })
+            .await?
+        }
+    };
     let region = region.ok_or_else(|| unknown(&digest))?;
     let etag = format!("\"{digest}\"");
     let unchanged = is_unchanged(asked, &etag);

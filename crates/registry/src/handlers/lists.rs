@@ -79,15 +79,23 @@ pub(crate) async fn tags(registry: &Registry, asked: &Asked<'_>, name: Repositor
 pub(crate) async fn catalog(registry: &Registry, asked: &Asked<'_>) -> Answer {
     let number = number(asked)?.unwrap_or(CATALOG_PAGE);
     let last = asked.query.get("last").unwrap_or_default().to_owned();
-    let storage = registry.storage.clone();
-    let mut repositories = blocking(move || match Repository::new(&last) {
-        Ok(last) => storage.repositories_after(Some(&last), number + 1),
-        // No name of ours: whatever sorts after it.
-        Err(_) => {
-            let mut all = storage.repositories()?;
-            all.retain(|name| name.as_str() > last.as_str());
-            all.truncate(number + 1);
-            Ok(all)
+    let (storage, permit) = (registry.storage.clone(), asked.permit.clone());
+    let mut repositories = blocking(move || {
+        let mut after = match Repository::new(&last) {
+            Ok(last) => Some(last),
+            // No name of ours: the last one that sorts before it.
+            Err(_) => storage.repositories()?.into_iter().rfind(|name| name.as_str() <= last.as_str()),
+        };
+        let mut shown = Vec::new();
+        loop {
+            let page = storage.repositories_after(after.as_ref(), number + 1)?;
+            let is_last = page.len() <= number;
+            after = page.last().cloned();
+            shown.extend(page.into_iter().filter(|name| permit.may_see(name)));
+            if is_last || shown.len() > number {
+                shown.truncate(number + 1);
+                return Ok(shown);
+            }
         }
     })
     .await?;

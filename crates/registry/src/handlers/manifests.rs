@@ -2,7 +2,6 @@
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Shape, Tag, media_type};
-use airlock_store::Storage;
 use airlock_store::distribution::{Expected, Writer};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
@@ -87,7 +86,7 @@ pub(crate) async fn put(
     let manifest = parse(bytes, declared.as_deref(), &at)?;
     let (registry, writer, repository) = (registry.clone(), writer.clone(), name.clone());
     let (manifest, checked) = blocking(move || {
-        let mut checked = check_references(&registry, &repository, &manifest)?;
+        let mut checked = check_references(&registry, &writer, &repository, &manifest)?;
         if checked.is_ok() && !writer.put_manifest_if(&repository, &manifest, &tags, &expected)? {
             let text = "the tag does not point at what the request expects";
             checked = Err(Refusal::new(StatusCode::PRECONDITION_FAILED, Code::TagInvalid, text));
@@ -204,12 +203,13 @@ fn json_depth(bytes: &[u8]) -> usize {
 /// sparse indexes are not wanted; never its subject. Outer errors are the storage's.
 fn check_references(
     registry: &Registry,
+    writer: &Writer,
     repository: &Repository,
     manifest: &Manifest,
 ) -> Result<Result<(), Refusal>, Error> {
     let (mut missing, mut different) = (Vec::new(), Vec::new());
     for blob in manifest.blobs().filter(|blob| !blob.is_foreign()) {
-        match Storage::blob(&*registry.storage, repository, &blob.digest)? {
+        match writer.claim_blob(repository, &blob.digest)? {
             None if missing.contains(&&blob.digest) => {}
             None => missing.push(&blob.digest),
             Some(region) if region.len != blob.size => different.push(serde_json::json!({

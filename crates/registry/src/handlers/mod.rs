@@ -3,4 +3,5 @@
 pub(crate) mod blobs;
 pub(crate) mod lists;
 pub(crate) mod manifests;
+pub(crate) mod token;
 pub(crate) mod uploads;

@@ -7,6 +7,7 @@ use futures_util::Stream;
 use hyper::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use hyper::{Response, StatusCode};
 
+use crate::access::Action;
 use crate::body::{self, Body};
 use crate::limits::{CHECKED_UPLOAD_BYTES, RESERVED_DISK_BYTES};
 use crate::range;
@@ -57,8 +58,12 @@ pub(crate) async fn begin(writer: &Writer, mut asked: Asked<'_>, name: Repositor
     if let Some(digest) = asked.query.get("mount") {
         let digest = parse_digest(digest)?;
         let from = asked.query.get("from").filter(|from| !from.is_empty()).map(Repository::new).transpose();
-        // A source that cannot exist is one that does not: the client uploads.
-        if let Ok(from) = from {
+        // A source that cannot exist, or that this client may not read, is one that does not: the client uploads.
+        let from = from.ok().filter(|from| match from {
+            Some(from) => asked.permit.may(Action::Pull, Some(from)),
+            None => asked.permit.may_everywhere(Action::Pull),
+        });
+        if let Some(from) = from {
             let (writer, target, blob) = (writer.clone(), name.clone(), digest.clone());
             if blocking(move || writer.mount_blob(&target, &blob, from.as_ref())).await? {
                 return Ok(created(&name, &digest));

@@ -79,6 +79,10 @@ impl Registry {
         registry
     }
 
+    pub(crate) fn health(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().health.unwrap()
+    }
+
     pub(crate) fn ca_pem(&self) -> String {
         self.running.as_ref().unwrap().ca_pem.clone().unwrap()
     }

@@ -1,7 +1,7 @@
 //! docker-distribution's storage layout on a local disk (drawn in `paths.rs`).
 //!
 //! * [`Directory`] reads it, whoever wrote it: docker-registry 2.x or 3.x, oc-mirror's cache, an unpacked archive, us.
-//! * [`Writer`] also writes it, so that docker-registry can serve what we wrote.
+//! * [`Writer`] also writes it, so that docker-registry can serve what we wrote; collects garbage, scrubs and repairs it.
 //!
 //! What is read is judged with mistrust, since docker-registry writes in place and leaves empty or short files behind when
 //! it is interrupted: a manifest is hashed at every reading; a link that says nothing sensible stands for the digest that its
@@ -9,12 +9,16 @@
 
 mod cache;
 mod catalog;
+mod gc;
+mod leases;
 mod paths;
 mod publish;
 mod referrers;
+mod scrub;
 mod sink;
 mod stamp;
 mod uploads;
+mod walk;
 mod writer;
 
 use std::path::Path;
@@ -24,7 +28,9 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{Algorithm, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 use bytes::Bytes;
 
+pub use gc::Collected;
 pub use publish::Durability;
+pub use scrub::{Damage, Fault, Repaired, Scrubbed};
 pub use uploads::{Upload, UploadId, UploadStatus};
 pub use writer::{Expected, Writer};
 

@@ -9,6 +9,7 @@
 //!   repositories/NAME/_manifests/tags/TAG/index/ALG/HEX/link  everything the tag ever pointed at
 //! .airlock/lock                                               held by the one writer of ours
 //! .airlock/uploads/                                           bytes that have no name yet
+//! .airlock/quarantine/ALG-HEX                                 files whose bytes do not have their digest
 //! ```
 //!
 //! A `link` holds `ALG:HEX` and nothing else: 71 bytes for sha256.
@@ -97,6 +98,10 @@ impl Paths {
 
     pub(super) fn lock(&self) -> PathBuf {
         self.own().join("lock")
+    }
+
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.own().join("quarantine")
     }
 
     pub(super) fn uploads(&self) -> PathBuf {

@@ -32,8 +32,10 @@ impl Sink for Writer {
 
     async fn has_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, Error> {
         let (writer, repository, blob) = (self.clone(), repository.clone(), blob.clone());
-        blocking(move || Ok(writer.blob(&repository, &blob.digest)?.is_some_and(|region| region.len == blob.size)))
-            .await
+        blocking(move || {
+            Ok(writer.claim_blob(&repository, &blob.digest)?.is_some_and(|region| region.len == blob.size))
+        })
+        .await
     }
 
     async fn mount_blob(&self, repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<bool, Error> {

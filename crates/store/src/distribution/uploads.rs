@@ -113,6 +113,10 @@ impl Sessions {
         self.lock().get(id).filter(|session| session.repository == *repository).cloned()
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn remove(&self, id: &UploadId) {
         self.lock().remove(id);
     }

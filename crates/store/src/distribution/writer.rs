@@ -3,6 +3,7 @@
 //! The order is blobs, then the manifest's bytes, then its revision link, then tags, each step durable before the next, so
 //! that after a crash no name leads to something incomplete. Deletion goes the other way round.
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File, TryLockError};
 use std::hash::{Hash, Hasher};
@@ -13,8 +14,10 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 
 use super::catalog::Catalog;
+use super::leases::Leases;
 use super::paths::Link;
 use super::publish::{Durability, MAX_PENDING_AGE, Pending, Readable, write_link};
+use super::stamp::Stamp;
 use super::uploads::{self, Sessions, UploadId};
 use super::{Directory, has_digest_below, open_region, read_link};
 use crate::disk::{self, DirectorySyncs};
@@ -22,6 +25,9 @@ use crate::storage::{Region, Storage};
 
 /// Locks among which the repositories are shared out, so that changes to one repository's names happen one after the other.
 const REPOSITORY_LOCKS: usize = 64;
+
+/// Files kept open at most, for some seconds, for those who ask for the same blob again.
+const MAX_OPEN: usize = 128;
 
 /// Registry storage on a local disk, for reading and writing. Cheap to clone; all clones are the same writer.
 #[derive(Clone, Debug)]
@@ -47,8 +53,11 @@ struct Inner {
     durability: Durability,
     pending: Pending,
     catalog: Catalog,
+    leases: Leases,
     sessions: Sessions,
     locks: Vec<Mutex<()>>,
+    /// Files that were sent lately, open, each with the state in which it was opened.
+    open: Mutex<HashMap<Digest, (Stamp, Region)>>,
     /// Held for as long as the writer lives.
     _lock: File,
 }
@@ -83,8 +92,10 @@ impl Writer {
             durability,
             pending: Pending::default(),
             catalog: Catalog::default(),
+            leases: Leases::default(),
             sessions: Sessions::default(),
             locks,
+            open: Mutex::default(),
             _lock: lock,
         })))
     }
@@ -92,6 +103,32 @@ impl Writer {
     /// The reading side. It does not see blobs that wait for their manifest; the writer's own [`Storage`] does.
     pub fn directory(&self) -> &Directory {
         &self.0.directory
+    }
+
+    /// Tries whether the disk takes a file and gives it back: after an error it may be better again.
+    pub fn probe(&self) -> Result<(), Error> {
+        let path = self.0.directory.paths.uploads().join(format!("probe-{}", UploadId::random()?));
+        let written = File::create_new(&path).and_then(|file| {
+            std::io::Write::write_all(&mut &file, b"probe")?;
+            file.sync_data()
+        });
+        let _ = fs::remove_file(&path);
+        written.map_err(|e| disk::failed("write", &path, &e))
+    }
+
+    /// Upload sessions that are open.
+    pub fn open_uploads(&self) -> usize {
+        self.0.sessions.count()
+    }
+
+    /// Whether the names of all repositories are known.
+    pub fn is_searched(&self) -> bool {
+        self.0.catalog.page(None, 0).is_some()
+    }
+
+    /// Our own folder below the root, for what belongs to the storage and is no content.
+    pub fn own_folder(&self) -> PathBuf {
+        self.0.directory.paths.own()
     }
 
     /// Bytes that can still be written.
@@ -108,6 +145,7 @@ impl Writer {
     /// What has to be done now and then: removes upload sessions whose time is over (their number is returned) and publishes blobs that
     /// have waited long for their manifest.
     pub fn maintain(&self) -> Result<usize, Error> {
+        self.close_files();
         let expired = self.0.sessions.expire(uploads::MAX_IDLE, uploads::MAX_AGE);
         self.publish_older_than(MAX_PENDING_AGE)?;
         Ok(expired)
@@ -132,6 +170,37 @@ impl Writer {
         self.0.pending.publish(&self.0.pending.older_than(age), &self.0.directory.paths)
     }
 
+    pub(super) fn leases(&self) -> &Leases {
+        &self.0.leases
+    }
+
+    /// Lets go of the files that are kept open, so that what is removed gives its space back.
+    pub(super) fn close_files(&self) {
+        self.open_files().clear();
+    }
+
+    fn open_files(&self) -> MutexGuard<'_, HashMap<Digest, (Stamp, Region)>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Writer::claim_blob`], if that can be told without waiting for the disk; `None` says nothing.
+    pub fn claim_blob_at_once(&self, repository: &Repository, digest: &Digest) -> Option<Region> {
+        self.blob_at_once(repository, digest)?;
+        self.0.leases.renew(repository, digest);
+        self.blob_at_once(repository, digest)
+    }
+
+    /// A blob for somebody who is going to name it in a manifest: if it is there, garbage collection leaves it alone until that
+    /// manifest has come, or for a day.
+    pub fn claim_blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
+        if self.blob(repository, digest)?.is_none() {
+            return Ok(None);
+        }
+        self.0.leases.renew(repository, digest);
+        // It may have been collected just before.
+        self.blob(repository, digest)
+    }
+
     pub(super) fn sessions(&self) -> &Sessions {
         &self.0.sessions
     }
@@ -149,6 +218,7 @@ impl Writer {
 
     /// Takes over a complete file whose digest was checked.
     pub(super) fn accept_blob(&self, repository: &Repository, digest: &Digest, staged: PathBuf) -> Result<(), Error> {
+        self.0.leases.renew(repository, digest);
         self.settle(digest, self.0.pending.add(digest, Some(staged), repository)?)
     }
 
@@ -167,6 +237,7 @@ impl Writer {
         digest: &Digest,
         from: Option<&Repository>,
     ) -> Result<bool, Error> {
+        self.0.leases.renew(repository, digest);
         if self.blob(repository, digest)?.is_some() {
             return Ok(true);
         }
@@ -176,6 +247,8 @@ impl Writer {
         };
         if there {
             self.settle(digest, self.0.pending.add(digest, None, repository)?)?;
+        } else {
+            self.0.leases.release(repository, [digest].into_iter());
         }
         Ok(there)
     }
@@ -194,6 +267,9 @@ impl Writer {
         expected: &Expected,
     ) -> Result<bool, Error> {
         let blobs: Vec<Digest> = manifest.blobs().map(|blob| blob.digest.clone()).collect();
+        for digest in blobs.iter().chain([manifest.digest()]) {
+            self.0.leases.renew(repository, digest);
+        }
         let paths = &self.0.directory.paths;
         self.0.pending.publish(&blobs, paths)?;
         let _names = self.lock_repository(repository);
@@ -233,6 +309,7 @@ impl Writer {
             write_link(&current, digest, paths, &mut syncs)?;
         }
         syncs.sync()?;
+        self.0.leases.release(repository, blobs.iter().chain([digest]));
         Ok(true)
     }
 
@@ -293,6 +370,7 @@ impl Writer {
 
     /// Removes a blob from a repository; its bytes stay in the storage. `false` when it was not there.
     pub fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
+        self.0.leases.release(repository, [digest].into_iter());
         let was_pending = self.0.pending.disown(digest, repository)?;
         let link = self.0.directory.paths.link(repository, Link::Layer, digest);
         let there = disk::remove_file(&link)?;
@@ -347,8 +425,28 @@ impl Storage for Writer {
                 self.0.directory.blob_at(digest)
             }
             Some(Readable::InPlace) => self.0.directory.blob_at(digest),
-            None => self.0.directory.blob(repository, digest),
+            None => {
+                let stamp = Stamp::at(&self.0.directory.paths.data(digest));
+                let region = self.0.directory.blob(repository, digest)?;
+                if let (Some(region), Some(stamp)) = (&region, stamp.filter(Stamp::is_settled)) {
+                    let mut open = self.open_files();
+                    if open.len() >= MAX_OPEN {
+                        open.clear();
+                    }
+                    open.insert(digest.clone(), (stamp, region.clone()));
+                }
+                Ok(region)
+            }
         }
+    }
+
+    fn blob_at_once(&self, repository: &Repository, digest: &Digest) -> Option<Region> {
+        let (stamp, region) = self.open_files().get(digest).cloned()?;
+        let paths = &self.0.directory.paths;
+        let link = fs::metadata(paths.link(repository, Link::Layer, digest)).ok()?;
+        // Another length may say that the bytes lie under another digest.
+        let is_own = link.is_file() && link.len() == digest.to_string().len() as u64;
+        (is_own && Stamp::at(&paths.data(digest)) == Some(stamp)).then_some(region)
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {

@@ -1,14 +1,17 @@
-//! `airlock registry serve`.
+//! `airlock registry`: serving, and keeping the storage in order.
+
+mod upkeep;
+mod user;
 
 use std::sync::Arc;
 
 use airlock_mirror::archives::Archives;
 use airlock_oci::{Error, ErrorKind};
-use airlock_registry::{Anonymous, Server, Tls, Users};
+use airlock_registry::{Anonymous, Rights, Server, Tls, Users};
 use airlock_store::distribution::{Durability, Writer};
 use airlock_transfer::Stop;
 
-use crate::args::registry::{AnonymousArg, RegistryArgs, RegistryCommand, ServeArgs};
+use crate::args::registry::{AnonymousArg, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs};
 use crate::commands::plain_path;
 use crate::exit::Failure;
 use crate::{environment, signals};
@@ -17,6 +20,10 @@ use crate::{environment, signals};
 pub(crate) async fn run(args: RegistryArgs) -> Result<u8, Failure> {
     match args.command {
         RegistryCommand::Serve(args) => serve(args).await,
+        RegistryCommand::Gc(args) => upkeep::gc(args).await,
+        RegistryCommand::Scrub(args) => upkeep::scrub(args).await,
+        RegistryCommand::Repair(args) => upkeep::repair(args).await,
+        RegistryCommand::User(args) => user::run(args).await,
     }
 }
 
@@ -35,7 +42,11 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
     let (builder, what) = match &args.root {
         Some(root) => {
             let root = root.clone();
-            let writer = blocking(move || Writer::open(&root, Durability::Image)).await?;
+            let durability = match args.durability {
+                DurabilityArg::Each => Durability::Each,
+                DurabilityArg::Image => Durability::Image,
+            };
+            let writer = blocking(move || Writer::open(&root, durability)).await?;
             let what = writer.directory().root().display().to_string();
             (Server::writable(writer), what)
         }
@@ -50,6 +61,15 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
     let mut builder = builder.anonymous(anonymous);
     if let Some(path) = &args.htpasswd {
         builder = builder.users(Users::read(path)?);
+    }
+    if let Some(path) = &args.rights {
+        builder = builder.rights(Rights::read(path)?);
+    }
+    if args.tokens {
+        builder = builder.tokens();
+    }
+    if let Some(addr) = args.metrics {
+        builder = builder.health(addr);
     }
     let mut scheme = "https";
     let mut ca = None;
@@ -71,6 +91,9 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
     let stop = Stop::default();
     signals::listen_quietly(&stop);
     eprintln!("serving {what} at {scheme}://{}", running.addr);
+    if let Some(addr) = running.health {
+        eprintln!("health and metrics at http://{addr}");
+    }
     if let Some(ca) = ca {
         eprintln!("clients must trust {}", ca.display());
     }

@@ -1,0 +1,107 @@
+//! `airlock registry gc|scrub|repair`: through the registry that serves the storage where one does, otherwise directly.
+
+use std::path::{Path, PathBuf};
+
+use airlock_oci::{Error, ErrorKind};
+use airlock_registry::admin::{Work, ask};
+use airlock_store::distribution::{Collected, Durability, Repaired, Scrubbed, Writer};
+use serde::de::DeserializeOwned;
+
+use super::blocking;
+use crate::args::registry::{GcArgs, RepairArgs, ScrubArgs};
+use crate::commands::plain_path;
+use crate::exit::Failure;
+use crate::output;
+
+/// Has the work done by whoever holds the storage.
+async fn done<T: DeserializeOwned + Send + 'static>(root: PathBuf, work: Work) -> Result<T, Failure> {
+    let json = blocking(move || {
+        if !root.join("docker/registry/v2").is_dir() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("open registry storage `{}`", root.display()),
+                "there is no `docker/registry/v2` below it",
+            )
+            .hint("give the directory that `airlock registry serve --root` serves"));
+        }
+        match ask(&root, &work)? {
+            Some(json) => Ok(json),
+            None => work.carry_out(&Writer::open(&root, Durability::Image)?),
+        }
+    })
+    .await?;
+    serde_json::from_value(json).map_err(|e| Error::new(ErrorKind::Invalid, "read the result", e).into())
+}
+
+fn root_of(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(plain_path(path)).map_err(|e| Error::io(format!("find `{}`", path.display()), &e).into())
+}
+
+/// `registry gc`.
+pub(crate) async fn gc(args: GcArgs) -> Result<u8, Failure> {
+    let collected: Collected = done(root_of(&args.root)?, Work::CollectGarbage { dry_run: args.dry_run }).await?;
+    if output::value(args.output, &collected)? {
+        return Ok(0);
+    }
+    let removed = if args.dry_run { "would be removed" } else { "removed" };
+    let rows = [
+        ("repositories", collected.repositories.to_string()),
+        ("manifests", collected.manifests.to_string()),
+        ("files", format!("{} ({})", collected.files, output::size(collected.bytes))),
+        (removed, format!("{} ({})", collected.removed_files, output::size(collected.removed_bytes))),
+        ("kept for pushes under way", collected.leased.to_string()),
+        ("signatures and such without their image", collected.orphans.to_string()),
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    output::text(&output::table(&["WHAT", "HOW MANY"], &rows))?;
+    Ok(0)
+}
+
+/// `registry scrub`.
+pub(crate) async fn scrub(args: ScrubArgs) -> Result<u8, Failure> {
+    let root = root_of(&args.root)?;
+    let place = root.display().to_string();
+    let work = Work::Scrub { bytes_per_second: args.rate.map(|mib| mib * 1024 * 1024) };
+    let scrubbed: Scrubbed = done(root, work).await?;
+    if !output::value(args.output, &scrubbed)? {
+        let rows: Vec<Vec<String>> = scrubbed.damage.iter().map(row).collect();
+        let read = format!("read {} files ({})\n", scrubbed.files, output::size(scrubbed.bytes));
+        let damage = if rows.is_empty() { String::new() } else { output::table(&["FILE", "FAULT", "IMAGES"], &rows) };
+        output::text(&format!("{read}{damage}"))?;
+    }
+    scrubbed.verdict(&place)?;
+    Ok(0)
+}
+
+/// `registry repair`.
+pub(crate) async fn repair(args: RepairArgs) -> Result<u8, Failure> {
+    let root = root_of(&args.root)?;
+    let place = root.display().to_string();
+    let from = args.from.iter().map(|path| root_of(path)).collect::<Result<_, _>>()?;
+    let repaired: Repaired = done(root, Work::Repair { from, quick: args.quick }).await?;
+    if !output::value(args.output, &repaired)? {
+        let mut rows: Vec<Vec<String>> =
+            repaired.restored.iter().map(|digest| vec![digest.to_string(), "restored".into(), String::new()]).collect();
+        rows.extend(repaired.left.iter().map(row));
+        if rows.is_empty() {
+            output::text("nothing is damaged or missing\n")?;
+        } else {
+            output::text(&output::table(&["FILE", "STATE", "IMAGES"], &rows))?;
+        }
+    }
+    if repaired.left.is_empty() {
+        return Ok(0);
+    }
+    let cause = format!("files that are still damaged or missing: {}", repaired.left.len());
+    Err(Error::new(ErrorKind::Damaged, format!("repair `{place}`"), cause)
+        .hint("give another archive with `--from`, or push or mirror the images again")
+        .into())
+}
+
+fn row(damage: &airlock_store::distribution::Damage) -> Vec<String> {
+    let fault = serde_json::to_value(damage.fault).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let more = damage.affected.saturating_sub(1);
+    let first = damage.images.first().cloned().unwrap_or_default();
+    let images = if more > 0 { format!("{first} and {more} more") } else { first };
+    vec![damage.digest.to_string(), fault, images]
+}

@@ -1,0 +1,32 @@
+//! Whether the storage takes what is pushed. After an error of the disk it is not written to until a trial shows that it works again;
+//! pulls go on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use airlock_store::distribution::Writer;
+
+/// The state of one server's storage.
+#[derive(Debug, Default)]
+pub(crate) struct Health(AtomicBool);
+
+impl Health {
+    /// Notes that a write failed.
+    pub(crate) fn failed(&self) {
+        if !self.0.swap(true, Ordering::AcqRel) {
+            tracing::error!("the storage failed; pushes are refused until it takes a file again");
+        }
+    }
+
+    /// Whether writes are refused.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Tries to write where that failed. Blocks on the disk.
+    pub(crate) fn try_again(&self, writer: &Writer) {
+        if self.is_failed() && writer.probe().is_ok() {
+            self.0.store(false, Ordering::Release);
+            tracing::info!("the storage takes files again; so are pushes");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Scrubbing and repair: every byte is read and compared with its name, every manifest's content is looked for, and what is damaged or
+//! missing is taken from an archive.
+//!
+//! A file whose bytes do not have its digest is moved to `.airlock/quarantine`: it is then absent, clients hear so, and a push or a
+//! repair brings it back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use airlock_oci::{Digest, Error, ErrorKind, Hasher, Repository};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::paths::Link;
+use super::publish::write_link;
+use super::uploads::UploadId;
+use super::walk::Revision;
+use super::{Directory, Writer};
+use crate::disk::{self, DirectorySyncs};
+use crate::staged::Staged;
+use crate::storage::Region;
+
+/// Bytes read at once.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Images named for one damaged file at most.
+const MAX_NAMED: usize = 20;
+
+/// What is wrong with content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// The bytes have another digest; the file is in quarantine now.
+    Altered,
+    /// A manifest names it, and it is not there.
+    Missing,
+    /// A manifest gives it another length.
+    Length,
+}
+
+/// One damaged or missing file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// Its name.
+    pub digest: Digest,
+    /// What is wrong.
+    pub fault: Fault,
+    /// Images that need it (`repository@digest`), the first twenty.
+    pub images: Vec<String>,
+    /// How many there are.
+    pub affected: usize,
+}
+
+/// What a scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrubbed {
+    /// Files that were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Manifests whose content was looked for.
+    pub manifests: u64,
+    /// What is damaged or missing, by digest.
+    pub damage: Vec<Damage>,
+}
+
+/// What a repair did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// What was damaged or missing and is whole again.
+    pub restored: Vec<Digest>,
+    /// What nobody could give.
+    pub left: Vec<Damage>,
+}
+
+/// Who needs what.
+#[derive(Default)]
+struct Needs {
+    manifests: u64,
+    /// Content that is not there as it should be: the fault, and the images, each with its repository.
+    faults: BTreeMap<Digest, (Fault, BTreeSet<(Repository, Digest)>)>,
+}
+
+/// Keeps reading below a rate, so that scrubbing does not take the disk from those who pull.
+struct Pace {
+    bytes_per_second: Option<u64>,
+    start: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn wait(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if let Some(rate) = self.bytes_per_second.filter(|rate| *rate > 0) {
+            let due = Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+            std::thread::sleep(due.saturating_sub(self.start.elapsed()));
+        }
+    }
+}
+
+impl Writer {
+    /// Reads everything. At most so many bytes a second; blocks on the disk.
+    pub fn scrub(&self, bytes_per_second: Option<u64>) -> Result<Scrubbed, Error> {
+        let mut pace = Pace { bytes_per_second, start: Instant::now(), bytes: 0 };
+        let mut altered = BTreeSet::new();
+        let mut scrubbed = Scrubbed::default();
+        self.directory().visit_blobs(&mut |blob| {
+            scrubbed.files += 1;
+            scrubbed.bytes += blob.len;
+            if self.quarantine_if_altered(&blob.digest, &mut pace)? {
+                altered.insert(blob.digest);
+            }
+            Ok(())
+        })?;
+        let needs = self.directory().needs()?;
+        scrubbed.manifests = needs.manifests;
+        scrubbed.damage = needs.damage(&altered);
+        Ok(scrubbed)
+    }
+
+    /// Whether the bytes have another digest than the file's name; the file is then out of the way.
+    fn quarantine_if_altered(&self, digest: &Digest, pace: &mut Pace) -> Result<bool, Error> {
+        let path = self.directory().paths.data(digest);
+        let Some((file, len)) = disk::open(&path)? else { return Ok(false) };
+        if digest_of(&file, len, digest, &path, pace)? == *digest {
+            return Ok(false);
+        }
+        let is_same = |path: &Path| match (fs::metadata(path), file.metadata()) {
+            (Ok(a), Ok(b)) => (a.ino(), a.dev()) == (b.ino(), b.dev()),
+            _ => false,
+        };
+        // A push may have put a whole one in its place meanwhile.
+        if is_same(&path) {
+            let folder = self.directory().paths.quarantine();
+            let mut syncs = DirectorySyncs::default();
+            syncs.changed(&path);
+            syncs.publish(&path, &folder.join(format!("{}-{}", digest.algorithm(), digest.hex())))?;
+            syncs.sync()?;
+            self.close_files();
+            tracing::error!(%digest, "a file is damaged and was put into quarantine");
+        }
+        Ok(true)
+    }
+
+    /// Brings back what is damaged or missing: `find` gives the bytes, which are verified. With `quick` only what is missing is looked
+    /// for; otherwise everything is read first.
+    pub fn repair(&self, quick: bool, find: &dyn Fn(&Digest) -> Option<Region>) -> Result<Repaired, Error> {
+        let mut altered = BTreeSet::new();
+        if !quick {
+            altered.extend(self.scrub(None)?.damage.into_iter().map(|damage| damage.digest));
+        }
+        let mut repaired = Repaired::default();
+        // A manifest that is back may name more that is missing: again, until a round has brought nothing.
+        loop {
+            let needs = self.directory().needs()?;
+            let wanted: BTreeSet<Digest> = needs.faults.keys().chain(&altered).cloned().collect();
+            let before = repaired.restored.len();
+            for digest in wanted {
+                if let Some(region) = find(&digest)
+                    && self.restore(&digest, &region, &needs.links(&digest))?
+                {
+                    altered.remove(&digest);
+                    repaired.restored.push(digest);
+                }
+            }
+            if repaired.restored.len() == before {
+                repaired.left = needs.damage(&altered);
+                repaired.restored.sort();
+                return Ok(repaired);
+            }
+        }
+    }
+
+    /// Copies a region into its place; `false` when it has another digest.
+    fn restore(&self, digest: &Digest, region: &Region, links: &[(Repository, Link)]) -> Result<bool, Error> {
+        let paths = &self.directory().paths;
+        let mut staged =
+            Staged::new(paths.uploads().join(format!("repair-{}", UploadId::random()?)), digest.algorithm());
+        let mut buffer = vec![0; PIECE_BYTES];
+        let mut at = 0;
+        while at < region.len {
+            let want = buffer.len().min((region.len - at) as usize);
+            region
+                .file
+                .read_exact_at(&mut buffer[..want], region.offset + at)
+                .map_err(|e| Error::io(format!("read `{digest}` to repair it"), &e))?;
+            staged.write(&[Bytes::copy_from_slice(&buffer[..want])])?;
+            at += want as u64;
+        }
+        if staged.digest(digest.algorithm(), digest.algorithm())? != *digest {
+            return Ok(false);
+        }
+        let path = staged.keep()?;
+        let mut syncs = DirectorySyncs::default();
+        File::open(&path).and_then(|file| file.sync_data()).map_err(|e| disk::failed("sync", &path, &e))?;
+        syncs.publish(&path, &paths.data(digest))?;
+        for (repository, kind) in links {
+            write_link(&paths.link(repository, *kind, digest), digest, paths, &mut syncs)?;
+        }
+        syncs.sync()?;
+        Ok(true)
+    }
+}
+
+fn digest_of(file: &File, len: u64, named: &Digest, path: &Path, pace: &mut Pace) -> Result<Digest, Error> {
+    let mut hasher = Hasher::new(named.algorithm());
+    let mut buffer = vec![0; PIECE_BYTES];
+    let mut at = 0;
+    while at < len {
+        let want = buffer.len().min((len - at) as usize);
+        let read = file.read_at(&mut buffer[..want], at).map_err(|e| disk::failed("read", path, &e))?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+        at += read as u64;
+        pace.wait(read);
+    }
+    Ok(hasher.finish())
+}
+
+impl Directory {
+    /// Looks for everything that manifests name.
+    fn needs(&self) -> Result<Needs, Error> {
+        let mut needs = Needs::default();
+        for repository in self.all_repositories()? {
+            for digest in self.linked_manifests(&repository)? {
+                needs.manifests += 1;
+                let image = (repository.clone(), digest.clone());
+                let manifest = match self.revision(&repository, &digest)? {
+                    Revision::Whole(manifest) => manifest,
+                    Revision::Foreign(_) => continue,
+                    Revision::Damaged => {
+                        needs.add(digest, Fault::Altered, image);
+                        continue;
+                    }
+                    Revision::Missing => {
+                        needs.add(digest, Fault::Missing, image);
+                        continue;
+                    }
+                };
+                for blob in manifest.blobs().filter(|blob| !blob.is_foreign()) {
+                    let place = self.place_of(&repository, Link::Layer, &blob.digest)?;
+                    let linked = self.linked(&repository, Link::Layer, &blob.digest)?.is_some();
+                    let fault = match fs::metadata(self.paths.data(&place)) {
+                        Ok(metadata) if metadata.len() != blob.size => Fault::Length,
+                        Ok(_) if linked => continue,
+                        Ok(_) => Fault::Missing,
+                        Err(e) if disk::is_absent(&e) => Fault::Missing,
+                        Err(e) => return Err(disk::failed("read", &self.paths.data(&place), &e)),
+                    };
+                    needs.add(blob.digest.clone(), fault, image.clone());
+                }
+            }
+        }
+        Ok(needs)
+    }
+}
+
+impl Needs {
+    fn add(&mut self, digest: Digest, fault: Fault, image: (Repository, Digest)) {
+        self.faults.entry(digest).or_insert_with(|| (fault, BTreeSet::new())).1.insert(image);
+    }
+
+    /// The repositories that must link to the digest, and how.
+    fn links(&self, digest: &Digest) -> Vec<(Repository, Link)> {
+        let Some((_, images)) = self.faults.get(digest) else { return Vec::new() };
+        images
+            .iter()
+            .map(|(repository, image)| (repository.clone(), if image == digest { Link::Revision } else { Link::Layer }))
+            .collect()
+    }
+
+    /// For people; `altered` are files that are in quarantine since a moment ago.
+    fn damage(self, altered: &BTreeSet<Digest>) -> Vec<Damage> {
+        let mut damage: BTreeMap<Digest, Damage> = altered
+            .iter()
+            .map(|digest| {
+                let damage = Damage { digest: digest.clone(), fault: Fault::Altered, images: Vec::new(), affected: 0 };
+                (digest.clone(), damage)
+            })
+            .collect();
+        for (digest, (fault, images)) in self.faults {
+            let named =
+                images.iter().take(MAX_NAMED).map(|(repository, image)| format!("{repository}@{image}")).collect();
+            let fault = if altered.contains(&digest) { Fault::Altered } else { fault };
+            damage.insert(digest.clone(), Damage { digest, fault, images: named, affected: images.len() });
+        }
+        damage.into_values().collect()
+    }
+}
+
+/// Whether anything is wrong, as an error for those who only want to know that.
+impl Scrubbed {
+    /// [`ErrorKind::Damaged`] when something is damaged or missing.
+    pub fn verdict(&self, place: &str) -> Result<(), Error> {
+        if self.damage.is_empty() {
+            return Ok(());
+        }
+        let cause = format!("damaged or missing files: {}", self.damage.len());
+        Err(Error::new(ErrorKind::Damaged, format!("scrub `{place}`"), cause)
+            .hint("bring them back with `airlock registry repair --from ARCHIVE`, or push or mirror the images again"))
+    }
+}
