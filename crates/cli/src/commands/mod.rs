@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod audit;
+pub(crate) mod catalog;
 pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod image;
