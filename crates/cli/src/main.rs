@@ -73,7 +73,9 @@ async fn run(arguments: Arguments) -> u8 {
         },
         Command::Catalog(args) => match args.command {
             CatalogCommand::List(args) => commands::catalog::list(*args, look).await,
+            CatalogCommand::Diff(args) => commands::catalog::diff(*args, look).await,
             CatalogCommand::Init(args) => commands::catalog::init(*args, look).await,
+            CatalogCommand::Mirror(args) => commands::catalog_mirror::run(*args, look).await,
         },
         Command::Updates(args) => match args.command {
             UpdatesCommand::Show(args) => commands::release_graph::list(args, look).await,

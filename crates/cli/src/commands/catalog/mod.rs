@@ -1,5 +1,6 @@
 //! `airlock catalog list|diff|init`: looks into catalogs of operators. What writes is `catalog_mirror`.
 
+mod diff;
 mod init;
 mod list;
 pub(super) mod view;
@@ -13,7 +14,7 @@ use airlock_mirror::event::Events;
 use airlock_oci::{Descriptor, Error, ErrorKind, Reference, Source};
 use airlock_store::oci_layout::Layout;
 
-use crate::args::catalog::{InitArgs, ListArgs, WhereArgs};
+use crate::args::catalog::{DiffArgs, InitArgs, ListArgs, WhereArgs};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::{file_path, image};
 use crate::exit::Failure;
@@ -23,6 +24,14 @@ use crate::progress::{Look, Progress};
 pub(crate) async fn list(args: ListArgs, look: Look) -> Result<u8, Failure> {
     let progress = Progress::start(look);
     let result = list::run(&args, &progress.events()).await;
+    progress.end();
+    result
+}
+
+/// Runs `catalog diff`.
+pub(crate) async fn diff(args: DiffArgs, look: Look) -> Result<u8, Failure> {
+    let progress = Progress::start(look);
+    let result = diff::run(&args, &progress).await;
     progress.end();
     result
 }
