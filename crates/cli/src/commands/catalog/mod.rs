@@ -5,6 +5,8 @@ mod init;
 mod list;
 pub(super) mod view;
 
+pub(super) use list::published;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,8 +51,6 @@ pub(super) struct Opened {
     pub catalog: Catalog,
     /// As it is named to people.
     pub shown: String,
-    /// Where it lies, and with it perhaps the images of its operators; `None` for a directory of catalog files.
-    pub source: Option<Arc<dyn Source>>,
 }
 
 /// Where the documents of a catalog are kept while it is looked at.
@@ -68,9 +68,8 @@ async fn open(text: &str, place: &WhereArgs, events: &Events) -> Result<Opened, 
         ));
     };
     let archives = Arc::new(Archives::open(&[file_path(from, "--from")?])?);
-    let source: Arc<dyn Source> = Arc::new(ArchiveSource(archives));
-    let catalog = catalog::read(source.as_ref(), &name.pulled(), &folder()).await?;
-    Ok(Opened { catalog, shown: text.to_owned(), source: Some(source) })
+    let catalog = catalog::read(&ArchiveSource(archives), &name.pulled(), &folder()).await?;
+    Ok(Opened { catalog, shown: text.to_owned() })
 }
 
 /// Reads a catalog in a registry, an OCI layout, or a directory of catalog files.
@@ -80,14 +79,14 @@ async fn read(text: &str, common: &CommonArgs, side: &Side, events: &Events) -> 
         let directory = PathBuf::from(text);
         let read = tokio::task::spawn_blocking(move || catalog::read_directory(&directory, &folder())).await;
         let catalog = read.map_err(|e| Error::new(ErrorKind::Io, format!("read the catalog `{text}`"), e))??;
-        return Ok(Opened { catalog, shown, source: None });
+        return Ok(Opened { catalog, shown });
     }
     let (source, name): (Arc<dyn Source>, Reference) = match image::parse(text)? {
         image::Place::Layout { path, tag: None } => layout(&path)?,
         place => image::open(&place, common, side, events)?,
     };
     let catalog = catalog::read(source.as_ref(), &name, &folder()).await?;
-    Ok(Opened { catalog, shown, source: Some(source) })
+    Ok(Opened { catalog, shown })
 }
 
 /// A path, as opposed to a name in a registry.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use airlock_mirror::workspace::write_file;
 use airlock_oci::{Error, ErrorKind, Reference};
-use airlock_rules::Kind;
 use airlock_rules::convert::draft::{Draft, DraftEntry, documents};
+use airlock_rules::{Kind, Pull};
 
 use super::mapping::Mapped;
 use crate::args::catalog::Scope;
@@ -44,11 +44,11 @@ pub(super) fn catalog_source(index: &Mapped) -> String {
     )
 }
 
-/// The rules for what is asked for by digest, as entries in order.
-pub(super) fn entries(scope: Scope, all: &[&Mapped]) -> Vec<DraftEntry> {
+/// The rules for what is asked for by digest, or by tag, as entries in order.
+pub(super) fn entries(scope: Scope, pull: Pull, all: &[&Mapped]) -> Vec<DraftEntry> {
     let mut rules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let by_digest = all.iter().filter(|m| m.name.digest().is_some() && !is_in_tree(&m.name));
-    for image in by_digest {
+    let wanted = |m: &&&Mapped| m.name.digest().is_some() == (pull == Pull::Digest) && !is_in_tree(&m.name);
+    for image in all.iter().filter(wanted) {
         let (from, to) = (image.name.name(), image.destination.spot.name());
         let (from, to) = match (scope, whole_registry(&image.name, &to)) {
             // Where the mirror's names are other names, a rule for the whole registry leads nowhere.
@@ -133,7 +133,7 @@ mod tests {
     fn rules_lead_to_where_the_images_are() {
         let pairs = |scope, names: &[&str], to: &str, most| -> Vec<(String, String)> {
             let all: Vec<Mapped> = names.iter().map(|name| mapped(name, to, most)).collect();
-            let entries = entries(scope, &all.iter().collect::<Vec<_>>());
+            let entries = entries(scope, Pull::Digest, &all.iter().collect::<Vec<_>>());
             entries.into_iter().map(|e| (e.source, e.mirrors.join(" "))).collect()
         };
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
@@ -155,7 +155,7 @@ mod tests {
     fn rules_are_cut_where_they_grow_too_large() {
         let names: Vec<String> = (0..20).map(|n| by_digest(&format!("quay.io/namespace/repository-{n:02}"))).collect();
         let all: Vec<Mapped> = names.iter().map(|name| mapped(name, "h.io", 2)).collect();
-        let entries = entries(Scope::Repository, &all.iter().collect::<Vec<_>>());
+        let entries = entries(Scope::Repository, Pull::Digest, &all.iter().collect::<Vec<_>>());
         let text = rules(Kind::Idms, "index", &entries, 500).unwrap();
         let parts: Vec<&str> = text.split("---\n").filter(|part| !part.is_empty()).collect();
         assert!(parts.len() > 1 && parts.iter().all(|part| part.len() <= 500), "{text}");

@@ -104,7 +104,7 @@ impl Mount {
                         Some(other) if *other != name => {
                             let cause = format!("`{other}` goes to `{to}` as well");
                             let error = Error::new(ErrorKind::Refused, format!("mirror `{name}`"), cause)
-                                .hint("--max-components 0 keeps repositories apart that share a name");
+                                .hint("names at the destination have no registry; copy it elsewhere with `airlock image copy`");
                             unmapped.push(Unmapped { text, error });
                         }
                         _ => {

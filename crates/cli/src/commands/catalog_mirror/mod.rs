@@ -17,7 +17,8 @@ use airlock_mirror::event::{Event, Events, Phase};
 use airlock_mirror::plan::{Attachments, Cache};
 use airlock_mirror::run::{OneImage, one_image};
 use airlock_oci::{Digest, Error, ErrorKind, Reference, Shape, Sink, Source};
-use airlock_rules::Kind;
+use airlock_rules::convert::draft::DraftEntry;
+use airlock_rules::{Kind, Pull};
 use airlock_store::file_tree::Writer;
 use airlock_transfer::{Job, Outcome, Stop};
 use futures_util::StreamExt;
@@ -319,17 +320,22 @@ fn cluster_files(args: &MirrorArgs, plan: &Plan, say: &impl Fn(String)) -> Resul
     if plan.mount.is_tree() {
         return Ok(written);
     }
-    for image in plan.content.iter().filter(|image| image.name.digest().is_none()) {
-        say(format!(
-            "warning: `{}` is named by tag: rules are for digests, so that no rule leads to its mirror",
-            image.name
-        ));
-    }
-    let entries = files::entries(args.idms_scope, &all);
     let name = files::index_name(&plan.index.name);
-    if !entries.is_empty() {
-        written.push(("imageDigestMirrorSet.yaml", files::rules(Kind::Idms, &name, &entries, args.max_idms_size)?));
-        written.push(("imageContentSourcePolicy.yaml", files::rules(Kind::Icsp, &name, &entries, args.max_idms_size)?));
+    let by_digest = files::entries(args.idms_scope, Pull::Digest, &all);
+    // The catalog itself is asked for at the mirror, by its CatalogSource.
+    let content: Vec<&Mapped> = plan.content.iter().collect();
+    let by_tag = files::entries(args.idms_scope, Pull::Tag, &content);
+    let rules = |kind, entries: &[DraftEntry]| files::rules(kind, &name, entries, args.max_idms_size);
+    if !by_digest.is_empty() {
+        written.push(("imageDigestMirrorSet.yaml", rules(Kind::Idms, &by_digest)?));
+        written.push(("imageContentSourcePolicy.yaml", rules(Kind::Icsp, &by_digest)?));
+    }
+    if !by_tag.is_empty() {
+        written.push(("imageTagMirrorSet.yaml", rules(Kind::Itms, &by_tag)?));
+        let tags = content.iter().filter(|image| image.name.digest().is_none()).count();
+        say(format!(
+            "note: {tags} images are named by tag, which clusters find by imageTagMirrorSet.yaml only (4.13 and later)"
+        ));
     }
     written.push(("catalogSource.yaml", files::catalog_source(&plan.index)));
     Ok(written)
@@ -366,6 +372,10 @@ fn print(args: &MirrorArgs, plan: &Plan, done: &Done) -> Result<(), Failure> {
             text.push_str(&format!("wrote mirroring manifests to {}\n", folder.display()));
         }
         output::text(&text)?;
+        if plan.mount.is_tree() && !args.dry_run && !args.manifests_only {
+            let from = args.dir.display();
+            eprintln!("next: airlock catalog mirror {} REGISTRY/REPOSITORY --from-dir {from}", plan.index.destination);
+        }
     }
     for failed in done.failed.iter().take(MAX_PRINTED_FAILURES) {
         diagnostics::print_error(&failed.error);
