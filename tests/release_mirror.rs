@@ -240,7 +240,14 @@ fn what_is_only_asked_for_is_only_told() {
     let dry = it.mirror(TAG, &["--to", &to, "--dry-run"]).expect_code(0);
     assert!(dry.stdout.is_empty(), "{}", dry.stdout);
     for (tag, digest) in &expected {
-        assert!(dry.stderr.contains(&format!("{digest} -> {tag}\n")), "{}", dry.stderr);
+        assert!(dry.stderr.contains(&format!("\n      {digest} -> {tag}\n")), "{}", dry.stderr);
+    }
+    let (host, repository) = to.split_once('/').expect("a host and a path");
+    let tree = format!("\n{host}/\n  {repository}\n    blobs:\n      {COMPONENTS} sha256:");
+    let ends =
+        ["\n    manifests:\n", "\n  stats: shared=", "\ninfo: Planning completed in ", "\ninfo: Dry run complete\n"];
+    for part in [&tree[..]].iter().chain(&ends) {
+        assert!(dry.stderr.contains(part), "`{part}` is not in\n{}", dry.stderr);
     }
     let document = it.mirror(TAG, &["--to", &to, "--dry-run", "-o", "json"]).expect_code(0);
     let document: Value = serde_json::from_str(&document.stdout).unwrap();
@@ -299,6 +306,9 @@ fn patterns_and_another_place_for_the_release_image() {
 
     let more = ["--to", &it.to("parts"), "--to-release-image", &other, "--print-mirror-instructions=idms"];
     let done = it.mirror(TAG, &more).expect_code(0);
+    for place in [&it.to("parts"), &other] {
+        assert!(done.stdout.contains(&format!("\nMirror prefix: {place}\n")), "{}", done.stdout);
+    }
     let contents = it.target.contents();
     assert_eq!(tags(&contents, "releases/mine"), BTreeMap::from([("newest".to_owned(), expected[TAG].clone())]));
     assert_eq!(tags(&contents, "parts").len(), expected.len() - 1);

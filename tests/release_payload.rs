@@ -236,9 +236,9 @@ fn a_release_is_read_where_the_rules_of_a_file_lead() {
         }
         let name = format!("{RELEASES}:4.16.1-x86_64");
         let extract =
-            ["release", "extract", &name, rules, "--insecure=true", "--command=openshift-install", "--to", rules];
+            ["release", "extract", &name, rules, "--insecure=true", "--command=openshift-install", "--to", "out"];
         binary.run(extract).expect_code(0);
-        let written = std::fs::read(binary.folder().join(rules).join("openshift-install")).unwrap();
+        let written = std::fs::read(binary.folder().join("out/openshift-install")).unwrap();
         // By the name it has for everybody: the cluster that it installs has the rules too.
         let spec = format!("{RELEASES}@{}\0", payload.digest());
         assert!(written.windows(spec.len()).any(|w| w == spec.as_bytes()), "the installer does not name its release");
@@ -248,6 +248,83 @@ fn a_release_is_read_where_the_rules_of_a_file_lead() {
     std::fs::write(binary.folder().join("none.yaml"), "kind: ConfigMap\n").unwrap();
     let none = binary.run(["release", "info", "a.io/b:1", "--idms-file=none.yaml"]).expect_code(2);
     assert!(none.stderr.contains("none.yaml"), "{}", none.stderr);
+}
+
+#[test]
+fn all_programs_come_as_archives_with_checksums() {
+    let upstream = Registry::start();
+    let slots = |first: &[u8]| [first, &Slot::Version.empty(), b"between", &Slot::Image.empty(), b"end"].concat();
+    let (client, artifact) = (slots(b"oc"), slots(b"artifact"));
+    let shared = |file: &str| format!("usr/share/openshift/{file}");
+    let artifacts = ["linux_amd64/oc.rhel9", "linux_arm64/oc", "mac/oc", "windows/oc.exe"].map(shared);
+    let files: Vec<(&str, &[u8])> = artifacts.iter().map(|path| (path.as_str(), &artifact[..])).collect();
+    let images = [
+        ("cli", image_of(1, &[("usr/bin/oc", &client)])),
+        ("cli-artifacts", image_of(2, &files)),
+        ("installer", image_of(3, &[("usr/bin/openshift-install", &slots(b"install"))])),
+        ("cloud-credential-operator", image_of(4, &[("usr/bin/ccoctl.rhel9", b"ccoctl")])),
+    ];
+    let payload = release(&images.iter().map(|(name, image)| (*name, image)).collect::<Vec<_>>());
+    upstream.put("ocp4", &payload, Some("4.16.1-x86_64"));
+    for (name, image) in &images {
+        upstream.put("ocp4", image, Some(&format!("4.16.1-x86_64-{name}")));
+    }
+    let binary = Binary::new(AIRLOCK);
+    let name = format!("{}/ocp4:4.16.1-x86_64", upstream.address());
+    let done = binary.run(["release", "extract", &name, "--insecure", "--tools", "--to", "out"]).expect_code(0);
+    assert!(done.stderr.contains("`openshift-client-mac-arm64-4.16.1.tar.gz` is left out"), "{}", done.stderr);
+    let out = binary.folder().join("out");
+    let names: Vec<String> =
+        std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut expected: Vec<String> = [
+        "client-linux",
+        "client-linux-amd64",
+        "client-linux-amd64-rhel9",
+        "client-linux-arm64",
+        "client-mac",
+        "install-linux",
+        "install-linux-amd64",
+    ]
+    .map(|name| format!("openshift-{name}-4.16.1.tar.gz"))
+    .to_vec();
+    expected.extend(
+        ["openshift-client-windows-4.16.1.zip", "ccoctl-linux-rhel9-4.16.1.tar.gz", "release.txt", "sha256sum.txt"]
+            .map(String::from),
+    );
+    assert_eq!(names.into_iter().collect::<std::collections::BTreeSet<_>>(), expected.into_iter().collect());
+    let sums = Command::new("sha256sum")
+        .args(["--check", "--strict", "--quiet", "sha256sum.txt"])
+        .current_dir(&out)
+        .output()
+        .unwrap();
+    assert!(sums.status.success() && sums.stdout.is_empty(), "{}", String::from_utf8_lossy(&sums.stdout));
+    assert_eq!(std::fs::read_to_string(out.join("sha256sum.txt")).unwrap().lines().count(), 10);
+    assert!(
+        std::fs::read_to_string(out.join("release.txt"))
+            .unwrap()
+            .contains(&format!("{UPSTREAM}@{}", images[0].1.digest()))
+    );
+
+    let unpacked = |archive: &str, file: &str| -> Vec<u8> {
+        let tar = Command::new("tar").arg("-xOzf").arg(out.join(archive)).arg(file).output().unwrap();
+        assert!(tar.status.success(), "{archive}: {}", String::from_utf8_lossy(&tar.stderr));
+        tar.stdout
+    };
+    for (archive, begins) in [
+        ("openshift-client-linux-4.16.1.tar.gz", &b"oc4.16.1\0"[..]),
+        ("openshift-client-linux-amd64-rhel9-4.16.1.tar.gz", b"artifact4.16.1\0"),
+    ] {
+        let oc = unpacked(archive, "oc");
+        assert!(oc.starts_with(begins) && oc.windows(24).any(|w| w == b"_RELEASE_IMAGE_LOCATION_"), "{archive}");
+    }
+    let installer = unpacked("openshift-install-linux-4.16.1.tar.gz", "openshift-install");
+    let spec = format!("{}/ocp4@{}\0", upstream.address(), payload.digest());
+    assert!(installer.windows(spec.len()).any(|w| w == spec.as_bytes()), "the installer names no release");
+    assert_eq!(unpacked("ccoctl-linux-rhel9-4.16.1.tar.gz", "ccoctl"), b"ccoctl");
+    // Each image was read once.
+    let layer = images[1].1.blobs[1].descriptor.digest.to_string();
+    assert_eq!(upstream.log().iter().filter(|r| r.method == "GET" && r.path.ends_with(&layer)).count(), 1);
+    binary.run(["release", "extract", &name, "--tools", "--command=oc"]).expect_code(2);
 }
 
 /// What a layer that is far larger than the program may take in memory.

@@ -326,7 +326,8 @@ fn a_policy_keeps_the_file_and_a_scope_shows_its_effect() {
     write(here.path(), "images.txt", "ghcr.io/a/c:1\nghcr.io/a/b:1\n");
     let args = ["rules", "convert", "rules.yaml", "--scope", "namespace", "--images", "images.txt"];
     let wide = airlock(here.path(), &args);
-    assert!(out(&wide).contains("- source: ghcr.io/a\n"), "{}", out(&wide));
+    assert!(out(&wide).contains("- source: ghcr.io/a # by hand\n"), "{}", out(&wide));
+    assert!(out(&wide).starts_with("# staging\n"), "{}", out(&wide));
     assert!(err(&wide).contains("effect: ghcr.io/a/c:1: ghcr.io/a/c:1 -> m.lab/a/c:1"), "{}", err(&wide));
     assert!(!err(&wide).contains("effect: ghcr.io/a/b"));
 }

@@ -47,12 +47,13 @@ impl Endpoints {
         };
         let (mut from, mut over) = (from, Vec::new());
         while let RegistriesConf::Over { below, name, text } = from {
-            over.insert(0, (name.clone(), text.clone()));
+            over.insert(0, (format!("{name}{ABOVE}"), text.clone()));
             from = below;
         }
         let without_files = |over: &[(String, String)]| {
             let config = Config::parse(None, over).map_err(|error| unusable(&error))?;
-            Ok(Self { config, file: over.last().map(|(name, _)| name.clone()).unwrap_or_default() })
+            let file = over.last().map(|(name, _)| given_name(name).to_owned());
+            Ok(Self { config, file: file.unwrap_or_default() })
         };
         match from {
             RegistriesConf::Ignore => return without_files(&over),
@@ -132,15 +133,23 @@ impl Endpoints {
     }
 }
 
+/// Drop-ins count by the order of their directories, and only with this ending; a text above them is a file of a directory after all others.
+const ABOVE: &str = "/above.conf";
+
+/// The name of a text above the files, as it was given.
+fn given_name(file: &str) -> &str {
+    file.strip_suffix(ABOVE).unwrap_or(file)
+}
+
 fn unusable(error: &LoadError) -> Error {
     let place = match error.line {
         0 => String::new(),
         line => format!(":{line}:{}", error.column),
     };
-    Error::new(ErrorKind::Invalid, format!("read `{}{place}`", error.file), format!("{} ({})", error.cause, error.code))
-        .hint(
-            "with a wrong registries.conf nothing can be pulled, here and on every node that has it; correct it first",
-        )
+    let what = format!("read `{}{place}`", given_name(&error.file));
+    Error::new(ErrorKind::Invalid, what, format!("{} ({})", error.cause, error.code)).hint(
+        "with a wrong registries.conf nothing can be pulled, here and on every node that has it; correct it first",
+    )
 }
 
 fn read(path: &Path) -> Result<Option<String>, Error> {

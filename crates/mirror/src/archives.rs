@@ -152,6 +152,11 @@ impl Archives {
         self.absent.get(digest)
     }
 
+    /// Whether an image was part of what an archive was to carry.
+    pub fn planned(&self, name: &Reference) -> bool {
+        self.names.contains_key(&name.to_string())
+    }
+
     /// The update graphs and signatures of releases that the archives carry; the newest of each.
     pub fn origins(&self) -> Result<Origins, Error> {
         let (mut documents, mut releases) = (Documents::new(), Vec::new());

@@ -223,7 +223,7 @@ impl Report {
         }
     }
 
-    /// oc-mirror's exit mask (oc-mirror 2.8): 2 for releases, 8 for additional images.
+    /// oc-mirror's exit mask (oc-mirror 2.8): 2 for releases, 4 for operators, 8 for additional images.
     pub fn exit_mask(&self) -> u8 {
         match self.status {
             Status::Complete => 0,
@@ -231,6 +231,7 @@ impl Report {
             Status::Partial | Status::Failed => self.failures().fold(0, |mask, image| {
                 mask | match image.kind {
                     Kind::Release | Kind::ReleaseContent | Kind::Graph => 2,
+                    Kind::Catalog | Kind::Bundle | Kind::Related => 4,
                     Kind::Additional => 8,
                 }
             }),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use airlock_oci::{
     BlobStream, Descriptor, Digest, Error, ErrorKind, Forward, Found, Manifest, Place, Reference, Repository, Source,
@@ -13,12 +13,13 @@ use async_trait::async_trait;
 
 use crate::config::{ImageLocation, Loaded};
 use crate::plan::naming::{GENERATED_REGISTRY, LAYOUT_REGISTRY};
-use crate::plan::{Cache, locked};
+use crate::plan::{Cache, Target, locked};
 
 /// References to layouts on disk go to the layout, those to what was built while planning to what was built, all others to the registries.
 pub(crate) struct Router {
     registries: Arc<dyn Source>,
-    layouts: HashMap<Repository, PathBuf>,
+    /// `None`: layouts are read from where everything else is.
+    layouts: Option<HashMap<Repository, PathBuf>>,
     opened: Mutex<HashMap<Repository, Layout>>,
     generated: Mutex<HashMap<Repository, Arc<dyn Source>>>,
 }
@@ -40,14 +41,33 @@ pub(crate) struct Backed {
     pub first: Arc<dyn Source>,
     /// The target, as a source.
     pub target: Arc<dyn Source>,
-    /// Which repository of the target has a blob.
-    pub held: HashMap<Digest, Reference>,
+    /// Which repository of the target has a blob; where that is not known, the one that the archive's table names is asked.
+    pub held: OnceLock<HashMap<Digest, Reference>>,
+    /// The target's names.
+    pub aim: Target,
+}
+
+impl Backed {
+    fn held(&self, digest: &Digest) -> Option<Reference> {
+        if self.archives.region(digest).is_some() {
+            return None;
+        }
+        self.held.get().and_then(|held| held.get(digest)).cloned().or_else(|| {
+            let repository = self.aim.repository(&self.archives.absent(digest)?.repository).ok()?;
+            Some(Reference::new(self.aim.registry.clone(), repository, None, None))
+        })
+    }
 }
 
 impl Router {
     /// Knows the layouts that a configuration names.
     pub(crate) fn new(registries: Arc<dyn Source>, loaded: &Loaded) -> Self {
-        Self { registries, layouts: layouts(loaded), opened: Mutex::default(), generated: Mutex::default() }
+        Self { registries, layouts: Some(layouts(loaded)), opened: Mutex::default(), generated: Mutex::default() }
+    }
+
+    /// Knows nothing but what is built: archives have what lay in layouts.
+    pub(crate) fn over(source: Arc<dyn Source>) -> Self {
+        Self { registries: source, layouts: None, opened: Mutex::default(), generated: Mutex::default() }
     }
 
     /// From now on serves what was built under this name.
@@ -56,15 +76,15 @@ impl Router {
     }
 
     fn layout(&self, name: &Reference) -> Result<Option<Layout>, Error> {
-        if name.registry().as_str() != LAYOUT_REGISTRY {
+        let Some(layouts) = self.layouts.as_ref().filter(|_| name.registry().as_str() == LAYOUT_REGISTRY) else {
             return Ok(None);
-        }
+        };
         let repository = name.repository();
         let mut opened = locked(&self.opened);
         if let Some(layout) = opened.get(repository) {
             return Ok(Some(layout.clone()));
         }
-        let path = self.layouts.get(repository).ok_or_else(|| {
+        let path = layouts.get(repository).ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
                 format!("open OCI layout `{repository}`"),
@@ -80,9 +100,11 @@ impl Router {
 /// The layouts that a configuration names, by the path under which the plan knows them.
 pub(crate) fn layouts(loaded: &Loaded) -> HashMap<Repository, PathBuf> {
     let mut layouts = HashMap::new();
-    for image in &loaded.config.mirror.additional_images {
-        if let ImageLocation::Layout(path) = &image.name.location
-            && let Ok(reference) = crate::plan::layout_reference(image)
+    let content = &loaded.config.mirror;
+    let names = content.additional_images.iter().map(|i| &i.name).chain(content.operators.iter().map(|o| &o.catalog));
+    for name in names {
+        if let ImageLocation::Layout(path) = &name.location
+            && let Ok(reference) = crate::plan::layout_reference(&name.text)
         {
             layouts.insert(reference.repository().clone(), path.clone());
         }
@@ -109,10 +131,15 @@ impl Forward for Router {
 
     fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
         if name.registry().as_str() == GENERATED_REGISTRY {
-            let source = locked(&self.generated).get(name.repository()).cloned();
-            return source.map(|source| (source, name.clone())).ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, format!("read `{}`", name.repository()), "it was not built")
-            });
+            let built = locked(&self.generated).get(name.repository()).cloned();
+            return match built {
+                Some(source) => Ok((source, name.clone())),
+                // An archive has what was built when it was written.
+                None if self.layouts.is_none() => Ok((Arc::clone(&self.registries), name.clone())),
+                None => {
+                    Err(Error::new(ErrorKind::NotFound, format!("read `{}`", name.repository()), "it was not built"))
+                }
+            };
         }
         Ok(match self.layout(name)? {
             Some(layout) => (Arc::new(layout.clone()), within(&layout, name)),
@@ -174,15 +201,14 @@ impl Forward for Backed {
         offset: u64,
         near: Option<&Place>,
     ) -> Result<BlobStream, Error> {
-        match self.held.get(&blob.digest) {
-            Some(held) if self.archives.region(&blob.digest).is_none() => {
-                self.target.blob(held, blob, offset, None).await
-            }
-            _ => self.first.blob(name, blob, offset, near).await,
+        match self.held(&blob.digest) {
+            Some(held) => self.target.blob(&held, blob, offset, None).await,
+            None => self.first.blob(name, blob, offset, near).await,
         }
     }
 
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
-        Ok(self.held.contains_key(&blob.digest) || self.first.has_blob(name, blob, near).await?)
+        Ok(self.held.get().is_some_and(|held| held.contains_key(&blob.digest))
+            || self.first.has_blob(name, blob, near).await?)
     }
 }

@@ -9,6 +9,8 @@
 //!   hold-release/        answers of update services
 //!   signatures/          signatures of releases
 //!   install-config.yaml  mirrors for the installation of a new cluster
+//!   isc_pinned_*.yaml    the configuration with catalogs by digest, and the same for deleting: disc_pinned_*.yaml
+//!   operatorhub-patch.json  switches the default catalog sources off
 //!   report.json          the last run that wrote an archive or went from registry to registry
 //!   load-report.json     the last run that loaded an archive
 //! ```

@@ -8,7 +8,7 @@ use std::time::Duration;
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Digest, Error, ErrorKind, Repository, Sink, Source};
 use futures_util::StreamExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::blobs::Blobs;
@@ -42,6 +42,9 @@ struct Engine {
     options: Options,
     transfers: Semaphore,
     critical_failed: AtomicBool,
+    /// Whether a job is done, once it has ended.
+    ended: Vec<watch::Sender<Option<bool>>>,
+    names: Vec<String>,
     events: Events,
 }
 
@@ -78,6 +81,8 @@ pub async fn run(
         // Who asks for more images or layers at once than blobs means it.
         transfers: Semaphore::new(options.parallel_blobs.max(options.parallel_layers).max(images)),
         critical_failed: AtomicBool::new(options.critical_failed),
+        ended: jobs.iter().map(|_| watch::channel(None).0).collect(),
+        names: jobs.iter().map(|job| job.name.clone()).collect(),
         options,
         events,
     });
@@ -88,6 +93,7 @@ pub async fn run(
         while running.len() < images && !stop.is_stopped() {
             let Some((index, job)) = waiting.next() else { break };
             if engine.critical_failed.load(Ordering::Relaxed) && (job.critical || !engine.options.keep_going) {
+                engine.ended[index].send_replace(Some(false));
                 outcomes[index] = Outcome::Withheld;
                 continue;
             }
@@ -111,8 +117,50 @@ pub async fn run(
     outcomes
 }
 
+/// Tells that a job has ended, whichever way: also when it was dropped, or has panicked.
+struct Ending<'a> {
+    ended: &'a watch::Sender<Option<bool>>,
+    done: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.ended.send_replace(Some(self.done));
+    }
+}
+
 impl Engine {
     async fn job(&self, index: usize, job: &Job) -> Outcome {
+        let mut ending = Ending { ended: &self.ended[index], done: false };
+        let outcome = match self.lacking(index, job).await {
+            None => self.begun(index, job).await,
+            Some(need) => {
+                let cause =
+                    format!("skipped because one of its related images failed to mirror: `{}`", self.names[need]);
+                let error = Error::new(ErrorKind::NotFound, format!("copy `{}`", job.name), cause)
+                    .hint("mend the cause of the other failure; the next run brings both");
+                (self.events)(Event::Failed { job: index, error: error.clone() });
+                Outcome::Failed(vec![error])
+            }
+        };
+        ending.done = outcome.is_done();
+        outcome
+    }
+
+    /// Waits for the jobs that this one needs, all of which were begun before it; answers one that came to nothing.
+    async fn lacking(&self, index: usize, job: &Job) -> Option<usize> {
+        for need in job.needs.iter().copied().filter(|need| *need < index) {
+            let mut ended = self.ended[need].subscribe();
+            // An error means that the sender is gone, which cannot be while the engine is there.
+            let done = ended.wait_for(Option::is_some).await.is_ok_and(|done| *done == Some(true));
+            if !done {
+                return Some(need);
+            }
+        }
+        None
+    }
+
+    async fn begun(&self, index: usize, job: &Job) -> Outcome {
         (self.events)(Event::Begun { job: index });
         let failures = match self.options.image_timeout {
             None => self.move_image(index, job).await,

@@ -18,6 +18,8 @@ pub struct Job {
     pub nodes: Vec<Node>,
     /// Without it the others that are critical are of no use: when it fails, no more of them are begun.
     pub critical: bool,
+    /// Numbers of jobs before this one without which it is of no use: it begins when they are done, and not at all when one is not.
+    pub needs: Vec<usize>,
 }
 
 /// A manifest to be written, with what must be there before it.

@@ -61,6 +61,42 @@ pub(crate) struct PlatformArgs {
     pub ignore_release_signature: bool,
 }
 
+/// Which rules choose bundles of operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SelectionArg {
+    /// The table of OpenShift's book: the default channel, ranges by version.
+    #[default]
+    Table,
+    /// As oc-mirror since 2025: heads of every channel, ranges along the replaces chain.
+    Head,
+}
+
+/// What becomes of an operator's bundle of which an image cannot be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnMissingArg {
+    /// It is left out of the catalog, and not carried.
+    #[default]
+    Skip,
+    /// The catalog keeps it; only its image is withheld.
+    Keep,
+    /// Nothing at all is mirrored.
+    Fail,
+}
+
+/// How bundles of operators are chosen.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct OperatorArgs {
+    /// Which rules choose bundles.
+    #[arg(long, value_enum, default_value = "table", env = "AIRLOCK_SELECTION")]
+    pub selection: SelectionArg,
+    /// What becomes of a bundle of which an image cannot be had.
+    #[arg(long, value_enum, default_value = "skip")]
+    pub on_missing: OnMissingArg,
+    /// Add the bundles that the chosen ones need.
+    #[arg(long)]
+    pub with_dependencies: bool,
+}
+
 /// `airlock mirror`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
@@ -110,6 +146,9 @@ pub(crate) struct MirrorArgs {
     /// How releases are found.
     #[command(flatten)]
     pub release: PlatformArgs,
+    /// How bundles of operators are chosen.
+    #[command(flatten)]
+    pub operators: OperatorArgs,
     /// When something of a release cannot be had, carry everything that belongs to no release nevertheless.
     #[arg(long)]
     pub keep_going: bool,
@@ -169,6 +208,9 @@ pub(crate) struct PlanArgs {
     /// How releases are found.
     #[command(flatten)]
     pub release: PlatformArgs,
+    /// How bundles of operators are chosen.
+    #[command(flatten)]
+    pub operators: OperatorArgs,
     /// Registries.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -200,6 +242,9 @@ pub(crate) struct VerifyArgs {
     /// How releases are found.
     #[command(flatten)]
     pub release: PlatformArgs,
+    /// How bundles of operators are chosen.
+    #[command(flatten)]
+    pub operators: OperatorArgs,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,

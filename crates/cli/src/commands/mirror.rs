@@ -6,13 +6,16 @@ use std::sync::Arc;
 use airlock_client::Client;
 use airlock_mirror::config::{self, Loaded};
 use airlock_mirror::event::{Event, Events};
+use airlock_mirror::plan::catalogs::{OnMissing, Rules};
 use airlock_mirror::policy::Policy;
 use airlock_mirror::report::{ErrorReport, Report, Status};
 use airlock_mirror::run::{DryRun, Request, Settings, Workflow};
 use airlock_oci::{Error, ErrorKind};
 use airlock_transfer::Stop;
 
-use crate::args::mirror::{AttachmentsArg, MirrorArgs, PlatformArgs, PolicyArgs, VerifyArg};
+use crate::args::mirror::{
+    AttachmentsArg, MirrorArgs, OnMissingArg, OperatorArgs, PlatformArgs, PolicyArgs, SelectionArg, VerifyArg,
+};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::version::VERSION;
 use crate::commands::{file_path, host_of, registry_name};
@@ -162,12 +165,12 @@ fn settings(args: &MirrorArgs, workflow: &Workflow) -> Result<Settings, Failure>
         legacy_resources: args.target_version.as_deref().map(is_legacy).transpose()?.unwrap_or(false),
         policy: policy_file(&args.policy, workflow)?,
         keep_going: args.keep_going,
-        ..releases(&args.release)
+        ..found_by(&args.release, &args.operators)
     })
 }
 
-/// Settings that say nothing but how releases are found.
-pub(crate) fn releases(args: &PlatformArgs) -> Settings {
+/// Settings that say nothing but how releases are found and bundles chosen.
+pub(crate) fn found_by(args: &PlatformArgs, operators: &OperatorArgs) -> Settings {
     // A retry may be run from another folder.
     let absolute = |place: &String| match std::path::absolute(place) {
         Ok(path) if !place.contains("://") => path.display().to_string(),
@@ -177,7 +180,21 @@ pub(crate) fn releases(args: &PlatformArgs) -> Settings {
         ignore_release_signature: args.ignore_release_signature,
         graph_data: args.graph_data.as_ref().map(absolute),
         graph_base: args.graph_base.clone(),
+        selection: rules(operators.selection),
+        on_missing: match operators.on_missing {
+            OnMissingArg::Skip => OnMissing::Skip,
+            OnMissingArg::Keep => OnMissing::Keep,
+            OnMissingArg::Fail => OnMissing::Fail,
+        },
+        with_dependencies: operators.with_dependencies,
         ..Settings::default()
+    }
+}
+
+fn rules(selection: SelectionArg) -> Rules {
+    match selection {
+        SelectionArg::Table => Rules::Table,
+        SelectionArg::Head => Rules::Head,
     }
 }
 

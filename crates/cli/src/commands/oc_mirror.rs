@@ -16,6 +16,7 @@ use airlock_mirror::clock;
 use airlock_mirror::config;
 use airlock_mirror::event::{Event, Phase};
 use airlock_mirror::plan::Kind;
+use airlock_mirror::plan::catalogs::{OnMissing, Rules};
 use airlock_mirror::report::{Report, Status};
 use airlock_mirror::run::{DryRun, Request, Settings, Workflow};
 use airlock_mirror::workspace::Workspace;
@@ -190,6 +191,17 @@ fn path_of(text: &str, flag: &str) -> Result<Option<PathBuf>, Failure> {
 }
 
 /// The conflicts of oc-mirror 2.3. Paths that merely contain one of its internal words are no error here: nothing is found by substring.
+/// The rules that choose bundles: oc-mirror's own, unless the environment names others.
+fn selection() -> Result<Rules, Failure> {
+    match std::env::var("AIRLOCK_SELECTION").as_deref() {
+        Err(_) | Ok("" | "head") => Ok(Rules::Head),
+        Ok("table") => Ok(Rules::Table),
+        Ok(other) => {
+            Err(Failure::usage(&format!("AIRLOCK_SELECTION is `{other}`, which are no rules"), "`table` or `head`"))
+        }
+    }
+}
+
 fn workflow(args: &OcMirrorArgs) -> Result<Workflow, Failure> {
     let usage = |message: &str, hint: &str| Failure::usage(message, hint);
     let [destination] = &args.destination[..] else {
@@ -295,6 +307,9 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
         // As there, without effect on channels.
         ignore_release_signature: args.ignore_release_signature
             && loaded.config.mirror.platform.as_ref().is_some_and(|p| p.release.is_some()),
+        selection: selection()?,
+        // As there: the catalog stays as it was chosen, and only the bundle's image is withheld.
+        on_missing: OnMissing::Keep,
         ..Settings::default()
     };
     let common = CommonArgs {
@@ -304,7 +319,11 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
         ..CommonArgs::default()
     };
     let content = &loaded.config.mirror;
-    let collected = [(content.platform.is_some(), "release"), (!content.additional_images.is_empty(), "additional")];
+    let collected = [
+        (content.platform.is_some(), "release"),
+        (!content.operators.is_empty(), "operator"),
+        (!content.additional_images.is_empty(), "additional"),
+    ];
     let kinds: Vec<&'static str> = collected.iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| *kind).collect();
     let events = {
         let log = Arc::clone(log);
@@ -402,6 +421,7 @@ fn tell(log: &Log, kinds: &[&str], event: &Event) {
 fn type_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Release | Kind::ReleaseContent | Kind::Graph => "release",
+        Kind::Catalog | Kind::Bundle | Kind::Related => "operator",
         Kind::Additional => "additional",
     }
 }
@@ -412,7 +432,7 @@ fn results(report: &Report, log: &Log, workspace: &Workspace) {
         // The words that scripts look for; oc-mirror leaves it at them, here the causes follow.
         log.error("[Executor] [GetReleaseReferenceImages] no release images found");
     }
-    let counts = ["release", "additional"].map(|kind| {
+    let counts = ["release", "operator", "additional"].map(|kind| {
         let of_kind = || report.images.iter().filter(|i| type_of(i.kind) == kind);
         (kind, of_kind().filter(|i| i.status == Status::Complete).count(), of_kind().count())
     });

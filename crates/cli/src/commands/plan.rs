@@ -7,13 +7,13 @@ use airlock_mirror::archives::Archives;
 use airlock_mirror::config;
 use airlock_mirror::plan::explain::explain;
 use airlock_mirror::plan::{Cache, Discovered, Plan};
-use airlock_mirror::run::{Settings, Upstream, Workflow};
+use airlock_mirror::run::{Carried, Settings, Upstream, Workflow};
 use serde::Serialize;
 
 use crate::args::mirror::{AttachmentsArg, PlanArgs};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::file_path;
-use crate::commands::mirror::{client, policy_file, releases, source_hosts, warn};
+use crate::commands::mirror::{client, found_by, policy_file, source_hosts, warn};
 use crate::environment;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, size, table};
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: PlanArgs, look: Look) -> Result<u8, Failure> {
         all_attachments: args.attachments == AttachmentsArg::All,
         remove_signatures: args.remove_signatures,
         policy: policy_file(&args.policy, &workflow)?,
-        ..releases(&args.release)
+        ..found_by(&args.release, &args.operators)
     };
     let discovered =
         discover(&args.config, &args.from, &settings, &args.common, &args.source.side(), None, look).await?;
@@ -117,7 +117,7 @@ pub(crate) async fn discover(
     let loaded = config::load(config)?;
     warn(&loaded, &progress, look);
     let events = progress.events();
-    let discovered = if from.is_empty() {
+    let planned = if from.is_empty() {
         let client = client(common, side, &source_hosts(&loaded), &events)?;
         let services = environment::services();
         let upstream = Upstream {
@@ -125,16 +125,18 @@ pub(crate) async fn discover(
             services: &services,
             cache: Arc::new(Cache::open(&environment::cache())),
             workspace: None,
+            archive: false,
         };
-        let planned = airlock_mirror::run::plan(&loaded, upstream, settings, target, &events).await;
-        planned.map(|planned| planned.discovered)
+        airlock_mirror::run::plan(&loaded, upstream, settings, target, &events).await
     } else {
         let directories = from.iter().map(|f| file_path(f, "--from")).collect::<Result<Vec<_>, _>>()?;
         let archives = Arc::new(Archives::open(&directories)?);
-        airlock_mirror::run::plan_from(&loaded, &archives, settings, target, &events).await
+        let cache = environment::cache();
+        let carried = Carried::alone(&archives, &cache);
+        airlock_mirror::run::plan_from(&loaded, carried, settings, target, &events).await
     };
     progress.end();
-    Ok(discovered?)
+    Ok(planned?.discovered)
 }
 
 /// The exit code of a check.

@@ -129,8 +129,11 @@ pub(crate) async fn run(args: QuickstartArgs, look: Look) -> Result<u8, Failure>
     let target = Target::parse(&name, 0)?;
     let archives = Arc::new(archives::Archives::open(std::slice::from_ref(&archive))?);
     let settings = Settings::default();
-    let plan =
-        airlock_mirror::run::plan_from(&config::load(&isc)?, &archives, &settings, Some(&target), &events).await?.plan;
+    let cache = root.join("cache");
+    let carried = airlock_mirror::run::Carried::alone(&archives, &cache);
+    let found =
+        airlock_mirror::run::plan_from(&config::load(&isc)?, carried, &settings, Some(&target), &events).await?;
+    let plan = found.discovered.plan;
     let sink = RegistrySink::new(target_client.clone(), target.registry.clone(), None)?;
     let verified = verify_target(&plan, &target, &sink, &events).await?;
     if let Some(absence) = verified.absent.first() {

@@ -5,7 +5,7 @@ use airlock_mirror::plan::Target;
 use airlock_mirror::run::{Settings, verify_target};
 
 use crate::args::mirror::{AttachmentsArg, VerifyArgs};
-use crate::commands::mirror::{client, releases};
+use crate::commands::mirror::{client, found_by};
 use crate::commands::plan::{discover, verification};
 use crate::commands::{host_of, registry_name};
 use crate::exit::Failure;
@@ -19,7 +19,7 @@ pub(crate) async fn run(args: VerifyArgs, look: Look) -> Result<u8, Failure> {
     let settings = Settings {
         all_attachments: args.attachments == AttachmentsArg::All,
         remove_signatures: args.remove_signatures,
-        ..releases(&args.release)
+        ..found_by(&args.release, &args.operators)
     };
     let source = args.source.side();
     let discovered = discover(&args.config, &args.from, &settings, &args.common, &source, Some(&target), look).await?;

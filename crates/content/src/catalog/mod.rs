@@ -25,6 +25,8 @@ mod version;
 pub use crate::derived::{Base, Derived, DerivedSource, Target};
 pub use diff::{Diff, PackageDiff, Side, diff};
 pub use model::{Bundle, Catalog, Channel, Entry, Form, Gvk, Needs, Origin, Package, Required, Text};
+#[cfg(feature = "sqlite")]
+pub use read::read_database;
 pub use read::{CONFIGS_LABEL, DATABASE_LABEL, MAX_DOCUMENT_BYTES, read, read_directory};
 pub use rebuild::rebuild;
 pub use related::{BundleName, InvalidImage, LeftOut, NeededBy, Related, RelatedImage, leave_out, related};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use airlock_oci::{Error, ErrorKind, Reference};
 
@@ -26,7 +27,7 @@ pub struct RelatedImage {
     /// Whether it is a bundle's own image.
     pub bundle: bool,
     /// Which bundles need it.
-    pub needed: BTreeSet<NeededBy>,
+    pub needed: BTreeSet<Arc<NeededBy>>,
 }
 
 /// A bundle that needs an image.
@@ -48,7 +49,7 @@ pub struct InvalidImage {
     /// Why it is none.
     pub cause: String,
     /// Which bundles need it.
-    pub needed: BTreeSet<NeededBy>,
+    pub needed: BTreeSet<Arc<NeededBy>>,
 }
 
 /// What [`leave_out`] took away.
@@ -78,29 +79,29 @@ pub fn related(catalog: &Catalog, selection: &Selection) -> Result<Related, Erro
         for name in kept.bundles.keys() {
             let Some(bundle) = known.bundle(name) else { continue };
             let channels = kept.channels.iter().filter(|(_, entries)| entries.contains(name));
-            let needed = NeededBy {
+            let needed = Arc::new(NeededBy {
                 package: Text::clone(package),
                 bundle: Text::clone(name),
                 channels: channels.map(|(channel, _)| Text::clone(channel)).collect(),
-            };
+            });
             // Its own image is usually among those that it needs; it is carried in any case.
             let own = Some(&bundle.image).filter(|image| !image.is_empty());
             for image in own.into_iter().chain(&bundle.related) {
                 let is_own = own.is_some_and(|own| own == image);
                 if let Some(known) = found.images.get_mut(image) {
                     known.bundle |= is_own;
-                    known.needed.insert(needed.clone());
+                    known.needed.insert(Arc::clone(&needed));
                     continue;
                 }
                 match parse(image) {
                     Ok(reference) => {
-                        let one = RelatedImage { reference, bundle: is_own, needed: [needed.clone()].into() };
+                        let one = RelatedImage { reference, bundle: is_own, needed: [Arc::clone(&needed)].into() };
                         found.images.insert(Text::clone(image), one);
                     }
                     Err(cause) => {
                         let text = Text::clone(image);
                         let one = InvalidImage { text: Text::clone(&text), cause, needed: BTreeSet::new() };
-                        invalid.entry(text).or_insert(one).needed.insert(needed.clone());
+                        invalid.entry(text).or_insert(one).needed.insert(Arc::clone(&needed));
                     }
                 }
             }

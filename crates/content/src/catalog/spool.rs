@@ -5,7 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -41,14 +41,19 @@ pub(super) struct Range {
     left: u64,
 }
 
+/// A name in a folder that no other part of this process uses.
+pub(super) fn new_path(folder: &Path) -> Result<PathBuf, Error> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(format!("create `{}`", folder.display()), &e))?;
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Ok(folder.join(format!(".catalog-{}-{number}", std::process::id())))
+}
+
 /// A new file in a folder that nothing else can open.
 pub(super) fn unnamed(folder: &Path) -> Result<File, Error> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
     let what = || format!("create a file for the catalog in `{}`", folder.display());
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(what(), &e))?;
     for _ in 0..MAX_NAMES {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!(".catalog-{}-{number}", std::process::id()));
+        let path = new_path(folder)?;
         match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
             Ok(file) => {
                 std::fs::remove_file(&path).map_err(|e| Error::io(what(), &e))?;

@@ -37,6 +37,8 @@ pub(crate) struct Expected {
     pub(crate) skipped: Vec<String>,
     #[serde(default)]
     pub(crate) missing: Vec<String>,
+    #[serde(default)]
+    pub(crate) skipped_bundles: Vec<String>,
 }
 
 #[async_trait]

@@ -163,6 +163,17 @@ pub struct Package {
     pub max_version: Option<String>,
     /// Which channels; empty means all.
     pub channels: Vec<PackageChannel>,
+    /// Exactly these bundles, by name.
+    pub bundles: Vec<PackageBundle>,
+}
+
+/// `operators[].packages[].bundles[]`.
+#[derive(Clone, Debug)]
+pub struct PackageBundle {
+    /// Where it stands.
+    pub line: u32,
+    /// The bundle's name.
+    pub name: String,
 }
 
 /// `operators[].packages[].channels[]`.

@@ -27,14 +27,7 @@ const MIN_BUNDLE: Former = Former {
     under_v1: UnderV1::Refused("it names a bundle, and selection goes by version"),
     hint: "use `minVersion` with the version of that bundle",
 };
-const FORMER_PACKAGE: [Former; 2] = [
-    MIN_BUNDLE,
-    Former {
-        name: "bundles",
-        under_v1: UnderV1::Refused("it was never part of v1alpha2"),
-        hint: "use `minVersion` and `maxVersion` with the bundle's version",
-    },
-];
+const FORMER_PACKAGE: [Former; 1] = [MIN_BUNDLE];
 
 /// Places within one catalog.
 pub(super) struct CatalogMarks {
@@ -120,7 +113,7 @@ fn package(
     file: File,
     at: usize,
 ) -> Option<(Package, PackageMarks)> {
-    let fields = ["name", "defaultChannel", "minVersion", "maxVersion", "channels"];
+    let fields = ["name", "defaultChannel", "minVersion", "maxVersion", "channels", "bundles"];
     let section = reader.section(item, parent.at(&format!("packages[{at}]")), &fields, &FORMER_PACKAGE, file.v1);
     let name = reader.required(&section, "name");
     let (min_version, max_version) = reader.versions(&section, false);
@@ -136,6 +129,13 @@ fn package(
             channels.push(PackageChannel { line: channel.mark.line, name: name.to_owned(), min_version, max_version });
         }
     }
+    let mut bundles = Vec::new();
+    for (at, item) in reader.list(&section, "bundles").iter().enumerate() {
+        let bundle = reader.section(item, section.at(&format!("bundles[{at}]")), &["name"], &[], file.v1);
+        if let Some((name, mark)) = reader.required(&bundle, "name") {
+            bundles.push(PackageBundle { line: mark.line, name: name.to_owned() });
+        }
+    }
     let package = Package {
         line: section.mark.line,
         name: name.map(|(name, _)| name.to_owned()).unwrap_or_default(),
@@ -143,6 +143,7 @@ fn package(
         min_version,
         max_version,
         channels,
+        bundles,
     };
     let marks = PackageMarks { name: name?.1, versions: version_marks(&section), channels: marks };
     Some((package, marks))

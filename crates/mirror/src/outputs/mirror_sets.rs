@@ -77,7 +77,8 @@ fn push(resources: &mut Vec<Resource>, name: &str, text: String) {
 fn category(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Release | Kind::ReleaseContent => Some("release"),
-        Kind::Graph => None,
+        Kind::Graph | Kind::Catalog => None,
+        Kind::Bundle | Kind::Related => Some("operator"),
         Kind::Additional => Some("generic"),
     }
 }

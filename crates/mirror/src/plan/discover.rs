@@ -1,12 +1,14 @@
 //! Builds the plan: every wanted image is looked up, filtered, named; what cannot be had is listed, what contradicts itself is an error.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use airlock_oci::{Digest, Error, ErrorKind, Platform, Reference, Repository, Source, Tag};
 use futures_util::StreamExt;
 
 use super::cache::Cache;
+use super::catalogs::{self, Choice, Difference, Fault};
 use super::graph::{Generator, graph_image};
 use super::model::{AttachmentKind, Image, Kind, Missing, Plan};
 use super::naming::{Target, tag_of};
@@ -16,8 +18,10 @@ use super::walk::{Attachments, Graph, Walk, two_sizes};
 use super::wanted::{Wanted, wanted};
 use crate::config::Loaded;
 use crate::policy::Gate;
-use crate::sources::Cached;
+use crate::sources::{Cached, Router};
 
+/// Most images that are looked up only to tell what the other rules would cost.
+const MAX_COMPARED_IMAGES: usize = 400;
 /// Images that are looked up side by side.
 const PARALLEL_IMAGES: usize = 12;
 
@@ -40,12 +44,30 @@ pub struct Request<'a> {
     pub target: Option<&'a Target>,
     /// Builds the graph image; `None` where it cannot be built but must have been carried.
     pub(crate) generator: Option<Generator>,
+    /// Where catalogs are built.
+    pub(crate) workshop: Workshop,
+    /// How bundles are chosen.
+    pub choice: Choice,
+    /// The plan is for an archive: catalogs are carried as published too.
+    pub originals: bool,
+    /// Images that were planned when the archive was written: what of them is not there was lost on the way.
+    pub(crate) planned: &'a (dyn Fn(&Reference) -> bool + Sync),
     /// Signatures of releases are not looked at.
     pub unsigned_releases: bool,
     /// Releases that cannot be found are among what is missing; otherwise they end the plan.
     pub tells_missing_releases: bool,
     /// Told after each image how many of how many have been looked up.
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+/// Where content is built while planning.
+pub(crate) struct Workshop {
+    /// Serves what was built.
+    pub router: Arc<Router>,
+    /// Where it is kept.
+    pub folder: PathBuf,
+    /// Images can be looked up that are not part of the plan.
+    pub network: bool,
 }
 
 /// A plan with what its reader should know.
@@ -84,19 +106,54 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
             None => all.push(wanted),
         }
     }
-    let kept = unblocked(all, &request, &mut warnings);
+    let mut blocked = Blocked::new(&request);
+    let mut kept = blocked.filter(all);
+    let reader = catalogs::Reader {
+        loaded: request.loaded,
+        choice: request.choice,
+        source: Arc::new(Cached { cache: Arc::clone(&request.cache), source: Arc::clone(&request.source) }),
+        router: Arc::clone(&request.workshop.router),
+        folder: &request.workshop.folder,
+        originals: request.originals,
+        judged: request.gate.is_some(),
+    };
+    let catalogs = reader.open().await;
+    warnings.extend(catalogs.warnings);
     let walk = Walk {
         source: Arc::clone(&request.source),
         cache: Arc::clone(&request.cache),
         attachments: request.attachments,
         gate: request.gate.clone(),
     };
-    let graphs = look_up(&walk, &kept, request.progress).await;
-    walk.cache.close();
+    let candidates = blocked.filter(catalogs.wanted);
+    let mut graphs = look_up(&walk, kept.iter().chain(&candidates), request.progress).await;
 
     let mut plan = Plan::new();
     plan.missing = found.missing;
     plan.missing.extend(unbuilt);
+    plan.missing.extend(catalogs.missing);
+    let fault = |wanted: &Wanted| match graphs.get(&key(wanted)) {
+        Some(Err(error)) => {
+            let passing = error.kind().is_transient() || (request.planned)(&wanted.source);
+            Some(Fault { error: error.clone(), passing })
+        }
+        _ => None,
+    };
+    let mut images = Vec::new();
+    for open in &catalogs.open {
+        let closed = reader.close(open, &fault).await?;
+        warnings.extend(closed.warnings);
+        plan.missing.extend(closed.missing);
+        plan.catalogs.extend(closed.catalog);
+        kept.extend(blocked.filter(closed.wanted));
+        images.extend(blocked.filter(closed.images));
+    }
+    let built = look_up(&walk, &images, request.progress).await;
+    graphs.extend(built);
+    kept.extend(images);
+    blocked.tell(&mut warnings);
+    walk.cache.close();
+
     plan.releases = found.releases;
     let mut known = HashMap::new();
     for wanted in kept {
@@ -107,7 +164,16 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
         }
     }
     note_unsigned(&plan, request.attachments, &mut warnings);
-    plan.images.sort_by(|a, b| (&a.repository, &a.tag, &a.name).cmp(&(&b.repository, &b.tag, &b.name)));
+    plan.images.sort_by(|a, b| {
+        (stage(a.kind), &a.repository, &a.tag, &a.name).cmp(&(stage(b.kind), &b.repository, &b.tag, &b.name))
+    });
+    let carried: Vec<(Repository, Tag)> =
+        plan.images.iter().filter(|i| i.kind == Kind::Catalog).map(|i| (i.repository.clone(), i.tag.clone())).collect();
+    plan.catalogs.retain(|catalog| carried.contains(&(catalog.repository.clone(), catalog.tag.clone())));
+    for difference in catalogs.open.iter().filter_map(|open| reader.difference(open)) {
+        let images = blocked.filter(difference.images.clone());
+        warnings.push(compared(&plan, &request, &difference, images).await);
+    }
     plan.missing.sort_by(|a, b| a.name.cmp(&b.name));
     check_names(&mut plan, request.target, &mut warnings)?;
     plan.releases.sort_by(|a, b| (&a.version, &a.tag).cmp(&(&b.version, &b.tag)));
@@ -121,9 +187,56 @@ fn key(wanted: &Wanted) -> Key {
     (wanted.source.clone(), wanted.platforms.clone())
 }
 
-async fn look_up(
+/// Bundles come after the images that they need, catalogs after the bundles (oc-mirror 4.6).
+fn stage(kind: Kind) -> u8 {
+    match kind {
+        Kind::Catalog => 2,
+        Kind::Bundle => 1,
+        _ => 0,
+    }
+}
+
+/// By how many bundles and bytes the other rules differ, in a sentence.
+async fn compared(plan: &Plan, request: &Request<'_>, difference: &Difference, images: Vec<Wanted>) -> String {
+    let (ours, theirs) = difference.bundles;
+    let mut text = format!(
+        "catalog {}: --selection {} would keep {theirs} bundles instead of {ours} ({} more, {} fewer)",
+        difference.name,
+        difference.other.name(),
+        difference.more,
+        difference.fewer
+    );
+    if !request.workshop.network {
+        return text;
+    }
+    let walk = Walk {
+        source: Arc::clone(&request.source),
+        cache: Arc::clone(&request.cache),
+        attachments: Attachments::None,
+        gate: None,
+    };
+    let (all, looked) = (images.len(), images.len().min(MAX_COMPARED_IMAGES));
+    let graphs = look_up(&walk, &images[..looked], &|_, _| {}).await;
+    let mut more: BTreeMap<&Digest, u64> = BTreeMap::new();
+    for graph in graphs.values().flatten() {
+        let new = graph.blobs.iter().filter(|(digest, _)| !plan.blobs.contains_key(*digest));
+        more.extend(new.map(|(digest, blob)| (digest, blob.size)));
+    }
+    let spared = |image: &&Image| difference.spared.contains(&image.source);
+    let others: std::collections::BTreeSet<Digest> =
+        plan.images.iter().filter(|i| !spared(i)).flat_map(|i| plan.blobs_of(i)).collect();
+    let own: std::collections::BTreeSet<Digest> =
+        plan.images.iter().filter(spared).flat_map(|i| plan.blobs_of(i)).filter(|d| !others.contains(d)).collect();
+    let fewer: u64 = own.iter().filter_map(|digest| plan.blobs.get(digest)).map(|blob| blob.size).sum();
+    let at_least = if looked < all { "at least " } else { "" };
+    let more: u64 = more.values().sum();
+    text.push_str(&format!(": {at_least}{more} bytes more, {fewer} bytes fewer"));
+    text
+}
+
+async fn look_up<'w>(
     walk: &Walk,
-    kept: &[Wanted],
+    kept: impl IntoIterator<Item = &'w Wanted>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> HashMap<Key, Result<Graph, Error>> {
     let mut keys: Vec<Key> = Vec::new();
@@ -164,36 +277,49 @@ fn note_unsigned(plan: &Plan, attachments: Attachments, warnings: &mut Vec<Strin
     }
 }
 
-fn unblocked(all: Vec<Wanted>, request: &Request<'_>, warnings: &mut Vec<String>) -> Vec<Wanted> {
-    let patterns = &request.loaded.config.mirror.blocked_images;
-    let mut hits = vec![0_usize; patterns.len()];
-    let kept = all
-        .into_iter()
-        .filter(|wanted| {
+/// `blockedImages`, and how often each was the one.
+struct Blocked<'a> {
+    request: &'a Request<'a>,
+    hits: Vec<usize>,
+}
+
+impl<'a> Blocked<'a> {
+    fn new(request: &'a Request<'a>) -> Self {
+        Self { request, hits: vec![0; request.loaded.config.mirror.blocked_images.len()] }
+    }
+
+    /// What is not blocked.
+    fn filter(&mut self, mut all: Vec<Wanted>) -> Vec<Wanted> {
+        let patterns = &self.request.loaded.config.mirror.blocked_images;
+        all.retain(|wanted| {
             let tag = wanted.tag.as_ref().map_or_else(String::new, |t| format!(":{t}"));
             let stored = format!("{}{tag}", wanted.repository);
             let mut names = vec![wanted.name.clone(), wanted.source.to_string(), stored];
-            if let Some(target) = request.target
+            if let Some(target) = self.request.target
                 && let Ok(repository) = target.repository(&wanted.repository)
             {
                 names.push(format!("{}/{repository}{tag}", target.registry));
             }
             let blocked = patterns.iter().position(|p| names.iter().any(|n| p.pattern.is_match(n)));
             if let Some(number) = blocked {
-                hits[number] += 1;
+                self.hits[number] += 1;
             }
             blocked.is_none()
-        })
-        .collect();
-    for (pattern, hits) in patterns.iter().zip(hits) {
-        if hits == 0 {
-            warnings.push(format!(
-                "blockedImages `{}` (line {}) blocks nothing in this configuration",
-                pattern.pattern, pattern.line
-            ));
+        });
+        all
+    }
+
+    /// A pattern that blocks nothing is probably a mistake.
+    fn tell(&self, warnings: &mut Vec<String>) {
+        for (pattern, hits) in self.request.loaded.config.mirror.blocked_images.iter().zip(&self.hits) {
+            if *hits == 0 {
+                warnings.push(format!(
+                    "blockedImages `{}` (line {}) blocks nothing in this configuration",
+                    pattern.pattern, pattern.line
+                ));
+            }
         }
     }
-    kept
 }
 
 /// A blob has one size in the whole plan; the image that says otherwise is the one that fails.
@@ -240,6 +366,15 @@ fn add(plan: &mut Plan, known: &mut Known, wanted: Wanted, graph: &Graph) {
         known.reasons.extend(wanted.reasons);
         known.reasons.sort();
         known.reasons.dedup();
+        // A bundle's image that another bundle needs too stays a bundle's image.
+        if wanted.kind == Kind::Bundle {
+            known.kind = Kind::Bundle;
+        }
+        for need in wanted.needs {
+            if !known.needs.contains(&need) {
+                known.needs.push(need);
+            }
+        }
         for platform in wanted.platforms {
             if !known.platforms.contains(&platform) {
                 known.platforms.push(platform);
@@ -274,6 +409,8 @@ fn add(plan: &mut Plan, known: &mut Known, wanted: Wanted, graph: &Graph) {
         platforms: wanted.platforms,
         nodes: graph.nodes.clone(),
         attachments: graph.attachments.clone(),
+        needs: wanted.needs,
+        original: wanted.original,
     });
 }
 

@@ -48,15 +48,9 @@ pub(super) async fn graph_image(
 ) -> Option<(Wanted, Option<Error>)> {
     let platform = loaded.config.mirror.platform.as_ref().filter(|p| p.graph)?;
     let generated = name().ok()?;
-    let mut wanted = Wanted {
-        name: generated.name(),
-        source: generated,
-        kind: Kind::Graph,
-        reasons: vec![Reason { file: file_name(loaded), line: platform.line, what: "platform.graph".into() }],
-        repository: Repository::new(GRAPH_IMAGE).ok()?,
-        tag: Tag::new(TAG).ok(),
-        platforms: Vec::new(),
-    };
+    let reasons = vec![Reason { file: file_name(loaded), line: platform.line, what: "platform.graph".into() }];
+    let repository = Repository::new(GRAPH_IMAGE).ok()?;
+    let mut wanted = Wanted::new(generated.name(), generated, Kind::Graph, reasons, repository);
     let (Some(service), Some(generator)) = (&origins.service, generator) else {
         // An archive has it under the name that it was built by, if it has one.
         return Some((wanted, None));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use airlock_oci::{Descriptor, Digest, Error, Repository, Tag};
+use airlock_oci::{Descriptor, Digest, Error, Reference, Repository, Tag};
 use airlock_store::archive::{Absent, Contents, Item, RepositoryContents};
 use airlock_transfer::{Job, Node};
 
@@ -17,7 +17,11 @@ pub fn destination(image: &Image, target: Option<&Target>) -> Result<Repository,
 /// One job an image, in the order of the plan.
 pub fn jobs(plan: &Plan, target: Option<&Target>) -> Result<Vec<Job>, Error> {
     let mut jobs = Vec::with_capacity(plan.images.len());
-    for image in &plan.images {
+    let mut numbers: HashMap<&Reference, Vec<usize>> = HashMap::new();
+    for (number, image) in plan.images.iter().enumerate() {
+        numbers.entry(&image.source).or_default().push(number);
+    }
+    for (number, image) in plan.images.iter().enumerate() {
         let mut nodes: Vec<Node> = Vec::new();
         let mut add = |digest: &Digest, tag: Option<&Tag>| {
             if let Some(node) = nodes.iter_mut().find(|n| n.manifest.digest == *digest) {
@@ -48,6 +52,14 @@ pub fn jobs(plan: &Plan, target: Option<&Target>) -> Result<Vec<Job>, Error> {
             repository: destination(image, target)?,
             nodes,
             critical: image.kind.is_release(),
+            needs: image
+                .needs
+                .iter()
+                .filter_map(|r| numbers.get(r))
+                .flatten()
+                .copied()
+                .filter(|n| *n < number)
+                .collect(),
         });
     }
     Ok(jobs)

@@ -1,6 +1,7 @@
 //! Configuration and source in, [`Plan`] out. Reads only.
 
 pub mod cache;
+pub mod catalogs;
 pub mod discover;
 pub mod explain;
 pub(crate) mod graph;
@@ -16,7 +17,8 @@ mod wanted;
 pub use cache::Cache;
 pub use discover::{Discovered, Request, discover};
 pub use model::{
-    Attachment, AttachmentKind, BlobNode, Bytes, Image, Kind, ManifestNode, Missing, Plan, Reason, Release,
+    Attachment, AttachmentKind, BlobNode, Bytes, Catalog, Image, Kind, ManifestNode, Missing, Package, Plan, Reason,
+    Release,
 };
 pub use naming::Target;
 pub use origins::{Documents, Origins};

@@ -25,6 +25,9 @@ pub struct Plan {
     /// OpenShift releases among the images, by version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub releases: Vec<Release>,
+    /// Operator catalogs among the images, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catalogs: Vec<Catalog>,
     /// What was asked for and cannot be had.
     pub missing: Vec<Missing>,
 }
@@ -59,6 +62,12 @@ pub struct Image {
     /// Signatures and other referrers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+    /// Names of images without which this one is of no use: a bundle's related images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Reference>,
+    /// A catalog as published, which only an archive carries: loading chooses from it again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub original: bool,
 }
 
 /// The kinds of content (names as in oc-mirror's delete files).
@@ -73,6 +82,15 @@ pub enum Kind {
     /// The data of the update graph.
     #[serde(rename = "cincinnatiGraph")]
     Graph,
+    /// An operator catalog.
+    #[serde(rename = "operatorCatalog")]
+    Catalog,
+    /// The image of a bundle.
+    #[serde(rename = "operatorBundle")]
+    Bundle,
+    /// An image that a bundle needs.
+    #[serde(rename = "operatorRelatedImage")]
+    Related,
     /// `additionalImages`.
     #[serde(rename = "generic")]
     Additional,
@@ -97,6 +115,41 @@ pub struct Release {
     pub signature: Option<String>,
     /// Who asked for it, and why this version.
     pub reasons: Vec<Reason>,
+}
+
+/// An operator catalog, and what is kept of it. Its image is the one of kind [`Kind::Catalog`] with this repository and tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Catalog {
+    /// As the user wrote it.
+    pub name: String,
+    /// Where it is published.
+    pub source: Reference,
+    /// What that stood for.
+    pub published: Digest,
+    /// What is mirrored: the same, or what was built of it.
+    pub digest: Digest,
+    /// Repository at the destination, before prefix and nesting limit.
+    pub repository: Repository,
+    /// Tag at the destination.
+    pub tag: Tag,
+    /// The rules that chose: `table` or `head`.
+    pub rules: String,
+    /// Kept as it is, and not built anew.
+    pub whole: bool,
+    /// What is kept, by package.
+    pub packages: BTreeMap<String, Package>,
+}
+
+/// What is kept of an operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Package {
+    /// The channel that is installed from where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_channel: Option<String>,
+    /// Names of bundles, by channel.
+    pub channels: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Who asked for an image.
@@ -207,6 +260,11 @@ impl Kind {
     /// Part of a release: without it, the release is of no use to a cluster.
     pub fn is_release(self) -> bool {
         matches!(self, Self::Release | Self::ReleaseContent)
+    }
+
+    /// Part of an operator catalog.
+    pub fn is_operator(self) -> bool {
+        matches!(self, Self::Catalog | Self::Bundle | Self::Related)
     }
 }
 

@@ -268,15 +268,10 @@ fn add(
         chosen.reasons.iter().map(told).collect()
     };
     let mut want = |name: String, source: &Reference, kind, reasons, path: &str, tag: Tag| -> Result<(), Error> {
-        found.wanted.push(Wanted {
-            name,
-            source: source.clone(),
-            kind,
-            reasons,
-            repository: repository(path)?,
-            tag: Some(tag),
-            platforms: platform.platforms.clone(),
-        });
+        let mut wanted = Wanted::new(name, source.clone(), kind, reasons, repository(path)?);
+        wanted.tag = Some(tag);
+        wanted.platforms.clone_from(&platform.platforms);
+        found.wanted.push(wanted);
         Ok(())
     };
     let payload = because(format!("release {}", release.version));

@@ -4,7 +4,7 @@ use airlock_oci::{Digest, Error, ErrorKind, Platform, Reference, Registry, Repos
 
 use super::model::{Kind, Reason};
 use super::naming::{LAYOUT_REGISTRY, repository_of};
-use crate::config::{AdditionalImage, ImageLocation, Loaded};
+use crate::config::{ImageLocation, Loaded};
 
 /// An image that is asked for.
 #[derive(Clone, Debug)]
@@ -19,6 +19,33 @@ pub(crate) struct Wanted {
     /// The tag at the destination, where the configuration or the name gives one.
     pub tag: Option<Tag>,
     pub platforms: Vec<Platform>,
+    /// Images without which it is of no use.
+    pub needs: Vec<Reference>,
+    /// A catalog as published, for an archive only.
+    pub original: bool,
+}
+
+impl Wanted {
+    /// An image without anything special about it.
+    pub(crate) fn new(
+        name: String,
+        source: Reference,
+        kind: Kind,
+        reasons: Vec<Reason>,
+        repository: Repository,
+    ) -> Self {
+        Self {
+            tag: source.tag().cloned(),
+            name,
+            source,
+            kind,
+            reasons,
+            repository,
+            platforms: Vec::new(),
+            needs: Vec::new(),
+            original: false,
+        }
+    }
 }
 
 /// The file name of a configuration, for reasons.
@@ -31,13 +58,12 @@ pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
     let content = &loaded.config.mirror;
     let file = file_name(loaded);
     let first_chart = content.helm.repositories.first().map(|r| r.line).or(content.helm.local.first().map(|c| c.line));
-    let sections = [("mirror.operators", content.operators.first().map(|o| o.line)), ("mirror.helm", first_chart)];
-    for (section, line) in sections {
+    for (section, line) in [("mirror.helm", first_chart)] {
         if let Some(line) = line {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("plan {}:{line}", loaded.path.display()),
-                format!("`{section}` is not yet supported by this version; `mirror.platform` and `mirror.additionalImages` are"),
+                format!("`{section}` is not yet supported by this version; `mirror.platform`, `mirror.operators` and `mirror.additionalImages` are"),
             )
             .hint(format!(
                 "take `{section}` out of this configuration, or mirror it with another tool until a later version"
@@ -52,24 +78,19 @@ pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
         };
         let source = match &image.name.location {
             ImageLocation::Registry(reference) => reference.clone(),
-            ImageLocation::Layout(_) => layout_reference(image)?,
+            ImageLocation::Layout(_) => layout_reference(&image.name.text)?,
         };
-        all.push(Wanted {
-            name: image.name.text.clone(),
-            tag: image.target_tag.clone().or_else(|| source.tag().cloned()),
-            source,
-            kind: Kind::Additional,
-            reasons: vec![Reason { file: file.clone(), line: image.line, what: "additionalImages".into() }],
-            repository,
-            platforms: image.platforms.clone(),
-        });
+        let reasons = vec![Reason { file: file.clone(), line: image.line, what: "additionalImages".into() }];
+        let mut wanted = Wanted::new(image.name.text.clone(), source, Kind::Additional, reasons, repository);
+        wanted.tag = image.target_tag.clone().or(wanted.tag);
+        wanted.platforms.clone_from(&image.platforms);
+        all.push(wanted);
     }
     Ok(all)
 }
 
 /// A layout on disk has no registry; inside a plan it is known as `oci-layout.localhost/layout-<digest of the path>:latest`.
-pub(crate) fn layout_reference(image: &AdditionalImage) -> Result<Reference, Error> {
-    let text = &image.name.text;
+pub(crate) fn layout_reference(text: &str) -> Result<Reference, Error> {
     let registry =
         Registry::new(LAYOUT_REGISTRY).map_err(|e| Error::new(ErrorKind::Invalid, format!("name `{text}`"), e))?;
     // A path may hold what no repository's name can, so the key is a digest of it: two paths are never one.

@@ -1,9 +1,9 @@
 //! Archive to registry: verify, discover again inside the archive, push from where the bytes lie. No network but the target.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use airlock_client::{RegistrySink, RegistrySource};
 use airlock_oci::{Digest, Error, ErrorKind, Reference, Repository, Sink, Source};
@@ -14,10 +14,11 @@ use futures_util::StreamExt;
 
 use super::outcome::Ledger;
 use super::to_registry::{Load, load, sink};
-use super::{PLANNING, Request, Settings, forecast, plan_from, unless_stopped};
+use super::{Carried, PLANNING, Request, Settings, forecast, plan_from, unless_stopped};
 use crate::archives::{ArchiveSource, Archives, Opened};
 use crate::event::{Event, Events, Phase};
-use crate::plan::{AttachmentKind, Image, Missing, Plan, Target, jobs};
+use crate::plan::naming::is_local;
+use crate::plan::{AttachmentKind, Image, Kind, Missing, Plan, Target, jobs};
 use crate::receipt;
 use crate::report::Report;
 use crate::sources::Backed;
@@ -68,29 +69,50 @@ pub(super) async fn run(
         unless_stopped(stop, READING, read).await?
     };
     let source: Arc<dyn Source> = Arc::new(ArchiveSource(Arc::clone(&archives)));
-    let discovered = plan_from(&request.loaded, &archives, &request.settings, Some(&target), &events).await?;
-    let (mut plan, documents) = (discovered.plan, discovered.documents);
+    // Most registries mount a blob of an earlier archive from where it is; one that does not gets its bytes by way of this machine.
+    let backed = Arc::new(Backed {
+        archives: Arc::clone(&archives),
+        first: source,
+        target: Arc::new(RegistrySource::new(request.target.clone())),
+        held: OnceLock::new(),
+        aim: target.clone(),
+    });
+    let carried = Carried { archives: &archives, source: backed.clone(), cache: &request.cache };
+    let planned = plan_from(&request.loaded, carried, &request.settings, Some(&target), &events).await?;
+    let source = planned.source;
+    let (mut plan, documents) = (planned.discovered.plan, planned.discovered.documents);
 
     let sink = sink(&request, &target)?;
     unless_stopped(stop, PLANNING, sink.ping()).await?;
     note_lost_attachments(&mut plan, &archives, &request.settings);
-    let asking = held_by_target(&plan, &archives, &sink, &target, &events);
+    let built = built_here(&plan, &archives, source.as_ref()).await?;
+    let asking = held_by_target(&plan, &archives, &built, &sink, &target, &events);
     let held = unless_stopped(stop, PLANNING, asking).await?;
     forecast(&plan, held.keys().filter_map(|d| plan.blobs.get(d)).map(|b| b.size).sum(), 0, &events);
-    // Most registries mount such a blob from where it is; one that does not gets its bytes by way of this machine.
     let references = held
         .iter()
         .map(|(d, repository)| (d.clone(), Reference::new(target.registry.clone(), repository.clone(), None, None)))
         .collect();
-    let backed = Arc::new(Backed {
-        archives,
-        first: source,
-        target: Arc::new(RegistrySource::new(request.target.clone())),
-        held: references,
-    });
+    // Set once, here.
+    let _ = backed.held.set(references);
     let mut request = request;
     request.transfer.held = held;
-    load(request, Load { plan: &plan, documents: &documents }, &target, backed, sink, &workspace, &ledger, stop).await
+    load(request, Load { plan: &plan, documents: &documents }, &target, source, sink, &workspace, &ledger, stop).await
+}
+
+/// Blobs of catalogs that were built now, from the catalog that an archive carries.
+async fn built_here(plan: &Plan, archives: &Archives, source: &dyn Source) -> Result<BTreeSet<Digest>, Error> {
+    let mut built = BTreeSet::new();
+    for image in plan.images.iter().filter(|i| i.kind == Kind::Catalog && is_local(&i.source)) {
+        for digest in plan.blobs_of(image) {
+            let elsewhere = archives.region(&digest).is_some() || archives.absent(&digest).is_some();
+            let Some(blob) = plan.blob(&digest).filter(|_| !elsewhere) else { continue };
+            if source.has_blob(&image.source, &blob, None).await? {
+                built.insert(digest);
+            }
+        }
+    }
+    Ok(built)
 }
 
 /// Reads the archives once, unless a receipt tells that these very files have been read before.
@@ -153,6 +175,7 @@ pub(super) fn damaged(place: &str, damages: &[verify::Damage]) -> Error {
 async fn held_by_target(
     plan: &Plan,
     archives: &Archives,
+    built: &BTreeSet<Digest>,
     sink: &RegistrySink,
     target: &Target,
     events: &Events,
@@ -162,7 +185,7 @@ async fn held_by_target(
     for image in &plan.images {
         let own = jobs::destination(image, Some(target))?;
         for digest in plan.blobs_of(image) {
-            if archives.region(&digest).is_none() {
+            if archives.region(&digest).is_none() && !built.contains(&digest) {
                 let places = &mut wanted.entry(digest).or_insert_with(|| (image, Vec::new())).1;
                 if !places.contains(&own) {
                     places.push(own.clone());

@@ -7,7 +7,7 @@ mod single;
 mod to_disk;
 mod to_registry;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airlock_client::{Client, RegistrySource};
@@ -21,6 +21,8 @@ pub use single::{OneImage, one_image};
 use crate::archives::{ArchiveSource, Archives};
 use crate::config::Loaded;
 use crate::event::{Event, Events, Phase};
+use crate::plan::catalogs::{Choice, OnMissing, Rules};
+use crate::plan::discover::Workshop;
 use crate::plan::graph::{DEFAULT_BASE, Generator};
 use crate::plan::origins::Services;
 use crate::plan::{Attachments, Cache, Discovered, Origins, Plan, Request as PlanRequest, Target, discover};
@@ -29,6 +31,8 @@ use crate::report::Report;
 use crate::sources::{self, Cached, Router};
 use crate::workspace::Workspace;
 
+/// Where, in the user's cache folder, what is built while planning is kept.
+const GENERATED: &str = "generated";
 /// What is being done until it is known what there is to move.
 const PLANNING: &str = "plan the image set";
 
@@ -91,6 +95,12 @@ pub struct Settings {
     pub graph_data: Option<String>,
     /// The image that the graph image is built upon.
     pub graph_base: Option<String>,
+    /// Which rules choose bundles of operators.
+    pub selection: Rules,
+    /// What becomes of bundles of which an image cannot be had.
+    pub on_missing: OnMissing,
+    /// What the chosen bundles need is added.
+    pub with_dependencies: bool,
     /// The containers-policy.json file that says which images may be mirrored from registries. Archives are not judged.
     pub policy: Option<PathBuf>,
 }
@@ -153,11 +163,17 @@ impl Request {
             services: &self.services,
             cache: Arc::new(Cache::open(&self.cache)),
             workspace: Some(workspace.path().to_owned()),
+            archive: matches!(self.workflow, Workflow::ToDisk { .. }),
         }
     }
 }
 
 impl Settings {
+    /// How bundles of operators are chosen.
+    pub fn choice(&self) -> Choice {
+        Choice { rules: self.selection, on_missing: self.on_missing, with_dependencies: self.with_dependencies }
+    }
+
     /// Which attachments are wanted.
     pub fn attachments(&self) -> Attachments {
         if self.remove_signatures {
@@ -202,6 +218,8 @@ pub struct Upstream<'a> {
     pub cache: Arc<Cache>,
     /// The workspace, in which oc-mirror may have left a graph image.
     pub workspace: Option<PathBuf>,
+    /// The plan is for an archive.
+    pub archive: bool,
 }
 
 /// A plan, and the source that its content is read from.
@@ -224,7 +242,7 @@ pub async fn plan(
         Some(path) => Some(Arc::new(Gate::new(Policy::load(path)?, sources::layouts(loaded)))),
         None => None,
     };
-    let Upstream { client, services, cache, workspace } = upstream;
+    let Upstream { client, services, cache, workspace, archive } = upstream;
     let router = Arc::new(Router::new(Arc::new(RegistrySource::new(client.clone())), loaded));
     let source: Arc<dyn Source> = Arc::new(Cached { cache: Arc::clone(&cache), source: router.clone() });
     let origins = Origins::network(client, services, settings.graph_data.as_deref(), Arc::clone(&cache))?;
@@ -234,12 +252,16 @@ pub async fn plan(
     let generator = Generator {
         router: Arc::clone(&router),
         source: Arc::clone(&source),
-        folder: cache.folder().join("generated"),
+        folder: cache.folder().join(GENERATED),
         workspace,
         base,
     };
     let request = PlanRequest {
         loaded,
+        workshop: Workshop { router: Arc::clone(&router), folder: cache.folder().join(GENERATED), network: true },
+        choice: settings.choice(),
+        originals: archive,
+        planned: &|_| false,
         source: router,
         origins: &origins,
         cache,
@@ -258,14 +280,20 @@ pub async fn plan(
 /// The plan of a configuration, found again inside archives. Their content was judged when they were written.
 pub async fn plan_from(
     loaded: &Loaded,
-    archives: &Arc<Archives>,
+    from: Carried<'_>,
     settings: &Settings,
     target: Option<&Target>,
     events: &Events,
-) -> Result<Discovered, Error> {
+) -> Result<Planned, Error> {
+    let Carried { archives, source, cache } = from;
+    let router = Arc::new(Router::over(source));
     let request = PlanRequest {
         loaded,
-        source: Arc::new(ArchiveSource(Arc::clone(archives))),
+        workshop: Workshop { router: Arc::clone(&router), folder: cache.join(GENERATED), network: false },
+        choice: settings.choice(),
+        originals: false,
+        planned: &|name| archives.planned(name),
+        source: router.clone(),
         origins: &archives.origins()?,
         cache: Arc::new(Cache::none()),
         attachments: settings.attachments(),
@@ -277,7 +305,24 @@ pub async fn plan_from(
         tells_missing_releases: settings.keep_going || settings.oc_mirror,
         progress: &|done, total| events(Event::Planned { done, total }),
     };
-    discovered(request, events).await
+    Ok(Planned { discovered: discovered(request, events).await?, source: router })
+}
+
+/// What a plan from archives takes.
+pub struct Carried<'a> {
+    /// The archives.
+    pub archives: &'a Arc<Archives>,
+    /// The archives as a source, and what stands behind them.
+    pub source: Arc<dyn Source>,
+    /// The user's cache folder, for what is built.
+    pub cache: &'a Path,
+}
+
+impl<'a> Carried<'a> {
+    /// Archives with nothing behind them.
+    pub fn alone(archives: &'a Arc<Archives>, cache: &'a Path) -> Self {
+        Self { archives, source: Arc::new(ArchiveSource(Arc::clone(archives))), cache }
+    }
 }
 
 async fn discovered(request: PlanRequest<'_>, events: &Events) -> Result<Discovered, Error> {
@@ -293,7 +338,7 @@ async fn discovered(request: PlanRequest<'_>, events: &Events) -> Result<Discove
             format!("plan {path}"),
             "no images to copy: the configuration asks for nothing",
         )
-        .hint("name releases under `mirror.platform`, or images under `mirror.additionalImages`"));
+        .hint("name releases under `mirror.platform`, catalogs under `mirror.operators`, or images under `mirror.additionalImages`"));
     }
     Ok(discovered)
 }

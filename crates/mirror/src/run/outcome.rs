@@ -10,8 +10,10 @@ use airlock_transfer::Outcome;
 
 use super::{Request, Retry, Workflow};
 use crate::clock::{self, Time};
+use crate::config::Loaded;
 use crate::event::{Event, Events};
 use crate::outputs::mapping::destination_of;
+use crate::outputs::pins::pinned;
 use crate::plan::{Image, Plan, Target, locked};
 use crate::report::{ArchiveReport, BytesReport, ErrorReport, ImageReport, Report, Status};
 use crate::workspace::Workspace;
@@ -148,6 +150,17 @@ impl Ledger {
             warnings: locked(&self.warnings).clone(),
             files: Vec::new(),
         })
+    }
+
+    /// Writes the configuration with catalogs by digest (oc-mirror 3.9).
+    pub(super) fn write_pins(&self, loaded: &Loaded, plan: &Plan, workspace: &Workspace) -> Result<(), Error> {
+        let Some((mirror, delete)) = pinned(loaded, plan) else { return Ok(()) };
+        for (name, text) in [("isc", mirror), ("disc", delete)] {
+            // Colons are hostile to some file systems (oc-mirror 14.2).
+            let name = format!("{name}_pinned_{}.yaml", self.started.compact());
+            self.tell(Event::Wrote(workspace.write(&name, text.as_bytes())?));
+        }
+        Ok(())
     }
 
     /// Writes the report and, where something failed, the list of errors. `keep`: the workspace must not be written to (a dry

@@ -75,6 +75,7 @@ impl OneImage {
             repository,
             nodes,
             critical: false,
+            needs: Vec::new(),
         })
     }
 }

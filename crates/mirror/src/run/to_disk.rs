@@ -164,6 +164,7 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         events(Event::Wrote(path.clone()));
     }
     events(Event::Phase(Phase::Outputs));
+    ledger.write_pins(&request.loaded, &plan, &workspace)?;
     let archive = ArchiveReport {
         identity: sealed.identity,
         sequence,

@@ -8,8 +8,9 @@ use airlock_oci::{Error, Sink, Source};
 use airlock_transfer::{Outcome, Stop};
 
 use super::outcome::{Ledger, present};
-use super::{DryRun, PLANNING, Planned, Request, forecast, plan, unless_stopped};
+use super::{DryRun, PLANNING, Planned, Request, Workflow, forecast, plan, unless_stopped};
 use crate::event::{Event, Events, Phase};
+use crate::outputs::catalogs::{catalogs, operator_hub};
 use crate::outputs::mapping::mapping;
 use crate::outputs::mirror_sets::{Stamp, mirror_sets};
 use crate::outputs::releases::{install_config, releases, updates_by_hand};
@@ -124,6 +125,9 @@ pub(super) async fn load(
     if !outcomes.iter().any(|o| matches!(o, Outcome::Stopped)) {
         write_resources(&request, Load { plan, documents }, &present(plan, &outcomes), target, workspace, ledger)?;
     }
+    if matches!(request.workflow, Workflow::ToRegistry { .. }) {
+        ledger.write_pins(&request.loaded, plan, workspace)?;
+    }
     let mut report = ledger.report(&request, plan, Some(target), Some(&outcomes), None)?;
     report.releases = updates_by_hand(plan, &present(plan, &outcomes), target)?
         .into_iter()
@@ -149,6 +153,11 @@ fn write_resources(
     };
     let mut resources = mirror_sets(plan, present, target, request.settings.legacy_resources, &stamp)?;
     resources.extend(releases(plan, documents, present, target, &stamp)?);
+    let mut warnings = Vec::new();
+    resources.extend(catalogs(plan, &request.loaded, present, target, &stamp, &mut warnings)?);
+    for warning in warnings {
+        ledger.tell(Event::Warning(warning));
+    }
     workspace.clear("cluster-resources")?;
     for resource in resources {
         let path = workspace.write(&format!("cluster-resources/{}", resource.name), resource.text.as_bytes())?;
@@ -157,6 +166,9 @@ fn write_resources(
     // No object of a cluster, so not among those: `oc apply -f cluster-resources` must go through.
     if let Some(text) = install_config(plan, present, target)? {
         ledger.tell(Event::Wrote(workspace.write("install-config.yaml", text.as_bytes())?));
+    }
+    if let Some(text) = operator_hub(plan, present) {
+        ledger.tell(Event::Wrote(workspace.write("operatorhub-patch.json", text.as_bytes())?));
     }
     workspace.keep(documents)?;
     Ok(())

@@ -100,6 +100,9 @@ pub(crate) struct ExtractArgs {
     /// (oc.rhel9). The release's name is written into it.
     #[arg(long, value_name = "NAME")]
     pub command: Option<String>,
+    /// The programs for all systems as archives, with checksums; not the installers that only some platforms need.
+    #[arg(long, conflicts_with_all = ["file", "command"])]
+    pub tools: bool,
     /// The system that the program is for: linux, mac or windows, with an architecture as in linux/arm64. Else linux on the
     /// release's architecture.
     #[arg(long, value_name = "OS[/ARCH]", requires = "command")]

@@ -10,6 +10,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use airlock_client::RegistrySink;
 use airlock_content::image::instance;
@@ -114,6 +115,7 @@ async fn mirror(
         }
     };
     events(Event::Phase(Phase::Plan));
+    let began = Instant::now();
     let hosts: Vec<String> = (!is_in_tree(release)).then(|| release.registry().to_string()).into_iter().collect();
     let client = client(&args.common, &args.source.side(), &hosts, &events)?;
     let from_dir = args.from_dir.as_deref().filter(|_| is_in_tree(release));
@@ -145,9 +147,10 @@ async fn mirror(
         signed,
         targets,
     };
-    for line in words::plan(&plan, args.dry_run)? {
+    for line in words::plan(&plan, args)? {
         say(line);
     }
+    say(format!("info: Planning completed in {}", words::took(began.elapsed())));
     let mut mirrors = BTreeMap::<String, BTreeSet<String>>::new();
     for item in plan.items.iter().filter(|i| i.destination.spot.registry.is_some()) {
         let to = item.destination.spot.name();
@@ -160,7 +163,11 @@ async fn mirror(
         say("info: Dry run complete".to_owned());
         return Ok(Some(done));
     }
+    let began = Instant::now();
     copy(args, &done.plan, origin, &events).await?;
+    let (bytes, time) = (words::Totals::of(&done.plan)?.unique_bytes, began.elapsed());
+    let speed = bytes as f64 / 1e6 / time.as_secs_f64().max(0.001);
+    say(format!("info: Mirroring completed in {} ({speed:.1}MB/s)", words::took(time)));
     let folder = args.release_image_signature_to_dir.clone().or_else(|| args.to_dir.as_deref().map(places::signatures));
     match (&done.plan.signed, folder) {
         (Some(signed), Some(folder)) => done.signature_files = trust::write(&folder, signed)?.into(),

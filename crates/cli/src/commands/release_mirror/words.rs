@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use airlock_content::release::Payload;
 use airlock_oci::{Digest, Error, Reference};
@@ -82,25 +83,47 @@ impl Totals {
     }
 }
 
-/// The plan, line by line; with `whole` every manifest.
-pub(super) fn plan(plan: &Plan, whole: bool) -> Result<Vec<String>, Failure> {
+/// What goes into one repository.
+#[derive(Default)]
+struct Incoming {
+    /// By size and digest, with the repository that each comes from.
+    blobs: BTreeMap<(u64, Digest), String>,
+    manifests: Vec<String>,
+}
+
+/// The plan, line by line; in a dry run every blob and every manifest, below the place and the repository that they go to.
+pub(super) fn plan(plan: &Plan, args: &MirrorArgs) -> Result<Vec<String>, Failure> {
     let (_, to) = plan.targets.prefix()?;
     let mut lines = vec![format!("info: Mirroring {} images to {to} ...", plan.items.len())];
-    let mut spots = BTreeMap::<String, Vec<String>>::new();
+    let mut places = BTreeMap::<String, BTreeMap<String, Incoming>>::new();
     for item in &plan.items {
-        let manifests = spots.entry(item.destination.spot.name()).or_default();
+        let (spot, source) = (&item.destination.spot, &item.source);
+        let place = match (&spot.registry, &args.to_dir) {
+            (None, Some(tree)) => tree.display().to_string(),
+            (registry, _) => registry.iter().map(|registry| format!("{registry}/")).collect(),
+        };
+        let from = shown(&Reference::new(source.registry().clone(), source.repository().clone(), None, None));
+        let incoming = places.entry(place).or_default().entry(spot.repository.to_string()).or_default();
         for node in super::job(item)?.nodes {
             let digest = node.manifest.digest;
             match &node.tags[..] {
-                [] => manifests.push(format!("    {digest}")),
-                tags => manifests.extend(tags.iter().map(|tag| format!("    {digest} -> {tag}"))),
+                [] => incoming.manifests.push(digest.to_string()),
+                tags => incoming.manifests.extend(tags.iter().map(|tag| format!("{digest} -> {tag}"))),
+            }
+            for blob in node.blobs {
+                incoming.blobs.entry((blob.size, blob.digest)).or_insert_with(|| from.clone());
             }
         }
     }
-    for (spot, manifests) in spots.iter().filter(|_| whole) {
-        lines.push(spot.clone());
-        lines.push("  manifests:".to_owned());
-        lines.extend(manifests.iter().cloned());
+    for (place, repositories) in places.iter().filter(|_| args.dry_run) {
+        lines.push(place.clone());
+        for (repository, incoming) in repositories {
+            lines.extend([format!("  {repository}"), "    blobs:".to_owned()]);
+            let blobs = incoming.blobs.iter();
+            lines.extend(blobs.map(|((bytes, digest), from)| format!("      {from} {digest} {}", tight(*bytes))));
+            lines.push("    manifests:".to_owned());
+            lines.extend(incoming.manifests.iter().map(|manifest| format!("      {manifest}")));
+        }
     }
     let totals = Totals::of(plan)?;
     // Two digits are what `oc` shows.
@@ -109,9 +132,21 @@ pub(super) fn plan(plan: &Plan, whole: bool) -> Result<Vec<String>, Failure> {
         "  stats: shared={} unique={} size={} ratio={ratio:.2}",
         totals.shared,
         totals.unique,
-        size(totals.unique_bytes).replace(' ', "")
+        tight(totals.unique_bytes)
     ));
     Ok(lines)
+}
+
+/// Bytes as `oc` writes them: `1.2KiB`.
+fn tight(bytes: u64) -> String {
+    size(bytes).replace(' ', "")
+}
+
+/// A time as `oc` writes it: `24.3s`, `1m2.3s`.
+pub(super) fn took(time: Duration) -> String {
+    let minutes = time.as_secs() / 60;
+    let seconds = format!("{:.1}s", (time.as_secs_f64() - (minutes * 60) as f64).min(59.9));
+    if minutes == 0 { seconds } else { format!("{minutes}m{seconds}") }
 }
 
 /// `--to-mirror`: what `oc image mirror -f` reads.
@@ -170,7 +205,10 @@ pub(super) fn print(args: &MirrorArgs, release: &Reference, done: &Done) -> Resu
     if let Some(update) = update {
         text.push_str(&format!("Update image:  {update}\n"));
     }
-    text.push_str(&format!("{}{prefix}\n", if pattern { "Mirrored to: " } else { "Mirror prefix: " }));
+    let label = if pattern { "Mirrored to: " } else { "Mirror prefix: " };
+    for place in std::iter::once(&prefix).chain(&args.to_release_image) {
+        text.push_str(&format!("{label}{place}\n"));
+    }
     let on_disk = plan.items.iter().find(|i| i.destination.spot.registry.is_none());
     if let (Some(item), Some(to_dir)) = (on_disk, &args.to_dir) {
         let at = update.filter(|u| u.spot.registry.is_none()).unwrap_or(&item.destination);
@@ -259,5 +297,14 @@ mod tests {
         let icsp = instructions(Instructions::Icsp, &mirrors);
         assert!(icsp.contains("\nimageContentSources:\n- mirrors:") && icsp.contains("  repositoryDigestMirrors:\n"));
         assert_eq!(instructions(Instructions::None, &mirrors), "");
+    }
+
+    #[test]
+    fn times_read_as_with_oc() {
+        for (millis, text) in
+            [(0, "0.0s"), (24_300, "24.3s"), (59_990, "59.9s"), (62_300, "1m2.3s"), (3_720_000, "62m0.0s")]
+        {
+            assert_eq!(took(Duration::from_millis(millis)), text);
+        }
     }
 }

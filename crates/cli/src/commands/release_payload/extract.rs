@@ -15,7 +15,7 @@ use airlock_mirror::event::Events;
 use airlock_oci::{Error, ErrorKind, Platform};
 use tempfile::{Builder, TempDir};
 
-use super::{Opened, open, shown};
+use super::{Opened, open, programs, shown};
 use crate::args::release::ExtractArgs;
 use crate::exit::Failure;
 
@@ -31,18 +31,21 @@ pub(super) async fn run(args: ExtractArgs, events: &Events) -> Result<u8, Failur
         return print(&opened, file).await;
     }
     make(&args.to)?;
+    if args.tools {
+        return programs::run(&opened, &args.to).await;
+    }
     match tool {
         Some(tool) => program(&opened, tool, system, &args.to).await,
         None => manifests(&opened, &args.to).await,
     }
 }
 
-fn make(directory: &Path) -> Result<(), Error> {
+pub(super) fn make(directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|e| Error::io(format!("create `{}`", shown(directory)), &e))
 }
 
 /// A folder beside what is being written, on the same file system, that goes when this is over.
-fn beside(directory: &Path) -> Result<TempDir, Error> {
+pub(super) fn beside(directory: &Path) -> Result<TempDir, Error> {
     let made = Builder::new().prefix(".airlock-extract-").tempdir_in(directory);
     made.map_err(|e| Error::io(format!("create a folder in `{}`", shown(directory)), &e))
 }
@@ -142,16 +145,8 @@ fn value(payload: &Payload, slot: Slot) -> String {
     }
 }
 
-async fn program(opened: &Opened, tool: Tool, system: Option<System>, to: &Path) -> Result<u8, Failure> {
-    let payload = &opened.payload;
-    let system = system.unwrap_or(System { os: Os::Linux, architecture: None });
-    let location = tool.location(&system, &payload.config.platform.architecture)?;
-    let what = || format!("extract `{}` of the release `{}`", tool.name(), payload.name);
-    let Some(component) = payload.references.component(location.component) else {
-        let cause = format!("the release has no component `{}`", location.component);
-        return Err(Error::new(ErrorKind::NotFound, what(), cause).into());
-    };
-    let values: Vec<(Slot, String)> = tool.slots().iter().map(|slot| (*slot, value(payload, *slot))).collect();
+/// What is written into a program; all of it fits.
+pub(super) fn values(opened: &Opened, tool: Tool) -> Result<Vec<(Slot, String)>, Failure> {
     if !opened.named && tool.slots().contains(&Slot::Image) {
         return Err(Failure::usage(
             format!(
@@ -161,9 +156,23 @@ async fn program(opened: &Opened, tool: Tool, system: Option<System>, to: &Path)
             "copy the release to a registry (`airlock image copy`), and extract the program from there",
         ));
     }
+    let values: Vec<(Slot, String)> = tool.slots().iter().map(|slot| (*slot, value(&opened.payload, *slot))).collect();
     for (slot, value) in &values {
         tools::fits(*slot, value)?;
     }
+    Ok(values)
+}
+
+async fn program(opened: &Opened, tool: Tool, system: Option<System>, to: &Path) -> Result<u8, Failure> {
+    let payload = &opened.payload;
+    let system = system.unwrap_or(System { os: Os::Linux, architecture: None });
+    let location = tool.location(&system, &payload.config.platform.architecture)?;
+    let what = || format!("extract `{}` of the release `{}`", tool.name(), payload.name);
+    let Some(component) = payload.references.component(location.component) else {
+        let cause = format!("the release has no component `{}`", location.component);
+        return Err(Error::new(ErrorKind::NotFound, what(), cause).into());
+    };
+    let values = values(opened, tool)?;
     let (name, found) = opened.component(component).await?;
     let wanted = location.architecture.clone().map(|architecture| Platform {
         os: "linux".into(),

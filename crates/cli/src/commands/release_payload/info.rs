@@ -153,6 +153,11 @@ fn no_component(payload: &Payload, name: &str) -> Error {
     }
 }
 
+/// A release as text, with the place of each component.
+pub(super) fn description(payload: &Payload) -> String {
+    head(payload, &ComponentVersions::of(&payload.references)) + &components(payload, true, false)
+}
+
 /// The part of the text that comes before the components.
 fn head(payload: &Payload, versions: &ComponentVersions) -> String {
     let mut lines = vec![

@@ -3,6 +3,8 @@
 mod extract;
 mod info;
 mod mirrors;
+mod pack;
+mod programs;
 
 use std::path::Path;
 use std::sync::Arc;

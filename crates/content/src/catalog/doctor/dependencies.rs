@@ -131,14 +131,16 @@ fn enlarged(package: &Package, old: &Kept, bundle: &Bundle, by: &Text) -> Option
             let mut chain = Vec::new();
             let all: Vec<_> = channel.entries.iter().collect();
             let mut current = super::channel::head(&all);
-            fault(all.iter().copied()).is_none().then_some(())?;
+            if fault(all.iter().copied()).is_some() {
+                continue;
+            }
             while let Some(name) = current {
                 chain.push(name);
                 current = channel.entry(name).and_then(|e| e.replaces.as_ref());
             }
             let wanted = |name: &Text| entries.contains(name) || *name == bundle.name;
-            let first = chain.iter().position(|name| wanted(name))?;
-            let last = chain.iter().rposition(|name| wanted(name))?;
+            let Some(first) = chain.iter().position(|name| wanted(name)) else { continue };
+            let Some(last) = chain.iter().rposition(|name| wanted(name)) else { continue };
             let between = chain[first..=last].iter().filter(|name| package.bundle(name).is_some());
             new.extend(between.map(|name| Text::clone(name)));
             if !whole(&new) {

@@ -172,7 +172,7 @@ fn between(package: &Package, bundles: &[String]) -> Vec<String> {
             current = channel.entry(name).and_then(|e| e.replaces.as_ref());
         }
         let named = |name: &&Text| bundles.iter().any(|b| **b == ***name);
-        let (first, last) = (chain.iter().position(|n| named(&n)), chain.iter().rposition(|n| named(&n)));
+        let (first, last) = (chain.iter().position(&named), chain.iter().rposition(named));
         if let (Some(first), Some(last)) = (first, last) {
             let known = chain[first..=last].iter().filter(|name| package.bundle(name).is_some());
             all.extend(known.map(|name| name.to_string()));

@@ -107,6 +107,19 @@ impl Builder {
         Ok(())
     }
 
+    /// Takes one document that was made here, as of a file of this name.
+    #[cfg(feature = "sqlite")]
+    pub(in crate::catalog) fn document(&mut self, path: &str, json: &[u8]) -> Result<(), Error> {
+        if self.files.last().is_none_or(|file| file.path != path) {
+            self.files.push(Source { path: path.to_owned(), failed: None });
+        }
+        let blob = self.spool.put(json)?;
+        let parsed = parse(json, blob, &mut self.texts)
+            .map_err(|(_, cause)| Error::new(ErrorKind::Content, format!("read {path}"), cause))?;
+        self.records.push(Record { file: self.files.len() as u32 - 1, blob, document: parsed });
+        Ok(())
+    }
+
     /// The catalog.
     pub(in crate::catalog) fn finish(self, origin: Origin) -> Result<Catalog, Error> {
         let ignored: Vec<bool> = self.files.iter().map(|file| self.ignore.ignores(&file.path)).collect();
@@ -256,7 +269,7 @@ fn former_channels(bundles: Vec<(Text, Former)>) -> Vec<Channel> {
 fn from_yaml(bytes: &[u8]) -> Result<Option<Vec<u8>>, (u64, String)> {
     let text = std::str::from_utf8(bytes).map_err(|_| (1, "it is not UTF-8".to_owned()))?;
     let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|e| {
-        let line = e.location().map_or(1, |at| at.line() as u64);
+        let line = e.location().map_or(1, |at| at.line());
         (line, format!("not valid YAML: {}", e.without_snippet()))
     })?;
     if value.is_null() {

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::catalog::model::{Bundle, Entry, Gvk, Needs, Required, Text};
 use crate::catalog::spool::Blob;
+use crate::derived::sorted;
 
 /// Texts that exist once.
 #[derive(Debug, Default)]
@@ -215,7 +216,10 @@ fn take(
             let (name, range) = (package.package.unwrap_or_default(), package.range.unwrap_or_default());
             needs.packages.push(Required { package: texts.one(&name), range: texts.one(&range) });
         }
-        "olm.constraint" => needs.constraints.push(json.into()),
+        "olm.constraint" => {
+            let value: serde_json::Value = serde_json::from_str(json)?;
+            needs.constraints.push(sorted(&value).into());
+        }
         "olm.channel" => {
             let channel: ChannelWire = serde_json::from_str(json)?;
             if let Some(name) = texts.some(channel.name) {

@@ -7,6 +7,8 @@ mod build;
 mod document;
 mod ignore;
 mod split;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::io::Read;
 use std::path::Path;
@@ -23,6 +25,12 @@ pub use split::MAX_DOCUMENT_BYTES;
 pub const CONFIGS_LABEL: &str = "operators.operatorframework.io.index.configs.v1";
 /// The label that names the database of an older catalog.
 pub const DATABASE_LABEL: &str = "operators.operatorframework.io.index.database.v1";
+/// The largest database that is read (bytes): Red Hat's had some hundred megabytes.
+#[cfg(feature = "sqlite")]
+const MAX_DATABASE_BYTES: u64 = 4 << 30;
+/// Bytes of it that are copied at a time.
+#[cfg(feature = "sqlite")]
+const COPY_BYTES: usize = 256 * 1024;
 /// Most directories below one another in a catalog on disk.
 const MAX_DEPTH: usize = 32;
 
@@ -46,9 +54,88 @@ pub async fn read(source: &dyn Source, name: &Reference, folder: &Path) -> Resul
         let visitor = layers::files(image, &wanted, Limits::default(), visitor).await.map_err(|e| e.context(what()))?;
         return visitor.builder.finish(origin).map_err(|e| e.context(what()));
     }
+    if let Some(label) = config.labels.get(DATABASE_LABEL) {
+        let path = inside(label).ok_or_else(|| {
+            let cause = format!("its label {DATABASE_LABEL} is `{label}`, which is no file inside it");
+            Error::new(ErrorKind::Content, what(), cause)
+        })?;
+        let origin = Origin { digest, path, form: Form::Sqlite };
+        return database(image, origin, folder).await.map_err(|e| e.context(what()));
+    }
     let cause = format!("it has no label {CONFIGS_LABEL}: it is no catalog of operators");
     Err(Error::new(ErrorKind::Content, what(), cause)
         .hint("`catalog` names an index image such as registry.redhat.io/redhat/redhat-operator-index:v4.18"))
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn database(_image: Image<'_>, origin: Origin, _folder: &Path) -> Result<Catalog, Error> {
+    let cause = format!("it is a SQLite database (`{}`), which this build cannot read", origin.path);
+    Err(Error::new(ErrorKind::Unsupported, "read a catalog", cause).hint("take a build with the feature `sqlite`"))
+}
+
+/// Copies the database out of the image, and reads it.
+#[cfg(feature = "sqlite")]
+async fn database(image: Image<'_>, origin: Origin, folder: &Path) -> Result<Catalog, Error> {
+    let copy = Copy { path: super::spool::new_path(folder)?, found: false };
+    let wanted = Wanted::new().file(&origin.path)?;
+    let limits = Limits { file: MAX_DATABASE_BYTES, ..Limits::default() };
+    let copy = layers::files(image, &wanted, limits, copy).await?;
+    if !copy.found {
+        let cause = format!("its label {DATABASE_LABEL} names `{}`, which it does not have", origin.path);
+        return Err(Error::new(ErrorKind::Content, "read a catalog", cause));
+    }
+    let folder = folder.to_owned();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut builder = Builder::new(&folder)?;
+        sqlite::read(&copy.path, &mut builder)?;
+        builder.finish(origin)
+    });
+    match reading.await {
+        Ok(result) => result,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(_) => Err(Error::new(ErrorKind::Interrupted, "read a catalog", "the program is stopping")),
+    }
+}
+
+/// Reads a catalog from a SQLite database on disk. Blocks.
+#[cfg(feature = "sqlite")]
+pub fn read_database(database: &Path, folder: &Path) -> Result<Catalog, Error> {
+    let mut builder = Builder::new(folder)?;
+    sqlite::read(database, &mut builder)?;
+    builder.finish(Origin { digest: None, path: database.display().to_string(), form: Form::Sqlite })
+}
+
+/// The database on disk, as long as it is read: SQLite opens it by its name.
+#[cfg(feature = "sqlite")]
+struct Copy {
+    path: std::path::PathBuf,
+    found: bool,
+}
+
+#[cfg(feature = "sqlite")]
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // It may never have been made; and a file that stays is only a file too many.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Visitor for Copy {
+    fn file(&mut self, _file: &File<'_>, content: &mut dyn Read) -> Result<(), Error> {
+        let what = || format!("write `{}`", self.path.display());
+        let mut copy = std::fs::File::create_new(&self.path).map_err(|e| Error::io(what(), &e))?;
+        let mut piece = vec![0; COPY_BYTES];
+        loop {
+            let read = content.read(&mut piece).map_err(|e| layers::broken(e, "read the catalog's database"))?;
+            if read == 0 {
+                break;
+            }
+            std::io::Write::write_all(&mut copy, &piece[..read]).map_err(|e| Error::io(what(), &e))?;
+        }
+        self.found = true;
+        Ok(())
+    }
 }
 
 /// Reads a catalog from a directory on disk. Blocks.
