@@ -116,6 +116,12 @@ fn the_commands_about_releases_run() {
 }
 
 #[test]
+fn the_commands_about_catalogs_run() {
+    let Some(upstream) = World::get(Scale::Small).and_then(|w| w.start(Serving::DockerRegistry)) else { return };
+    run_page_with("docs/catalogs.md", &upstream.env());
+}
+
+#[test]
 fn the_commands_about_rules_run() {
     run_page("docs/rules.md");
 }

@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Network = 7,
     /// A gap or a difference was found, as asked.
     Gap = 8,
+    /// Refused for safety.
+    Refused = 9,
 }
 
 /// Why a command ended without doing what it was asked.

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use args::catalog::CatalogCommand;
 use args::release::{ReleaseCommand, UpdatesCommand};
 use args::{Arguments, Command};
 use exit::Exit;
@@ -69,6 +70,12 @@ async fn run(arguments: Arguments) -> u8 {
             ReleaseCommand::Info(args) => commands::release_payload::info(*args, look).await,
             ReleaseCommand::Extract(args) => commands::release_payload::extract(*args, look).await,
             ReleaseCommand::Mirror(args) => commands::release_mirror::run(*args, look).await,
+        },
+        Command::Catalog(args) => match args.command {
+            CatalogCommand::List(args) => commands::catalog::list(*args, look).await,
+            CatalogCommand::Diff(args) => commands::catalog::diff(*args, look).await,
+            CatalogCommand::Init(args) => commands::catalog::init(*args, look).await,
+            CatalogCommand::Mirror(args) => commands::catalog_mirror::run(*args, look).await,
         },
         Command::Updates(args) => match args.command {
             UpdatesCommand::Show(args) => commands::release_graph::list(args, look).await,

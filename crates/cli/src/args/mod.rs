@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod audit;
+pub(crate) mod catalog;
 pub(crate) mod cluster;
 pub(crate) mod image;
 pub(crate) mod mirror;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Image(image::ImageArgs),
     /// Look into releases of OpenShift.
     Release(release::ReleaseArgs),
+    /// Look into catalogs of operators, write configurations for them, copy them.
+    Catalog(catalog::CatalogArgs),
     /// Look into the update graph.
     Updates(release::UpdatesArgs),
     /// Keep credentials for a registry, after trying them.

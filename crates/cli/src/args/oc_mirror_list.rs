@@ -1,4 +1,4 @@
-//! The flags of `oc-mirror list releases` (oc-mirror 2.5).
+//! The flags of `oc-mirror list releases|operators` (oc-mirror 2.5).
 
 use std::path::PathBuf;
 
@@ -30,6 +30,8 @@ pub(crate) struct OcMirrorListArgs {
 pub(crate) enum OcMirrorListed {
     /// List the versions of OpenShift.
     Releases(OcMirrorReleasesArgs),
+    /// List catalogs, and the operators, channels and versions in one.
+    Operators(OcMirrorOperatorsArgs),
 }
 
 /// `oc-mirror list releases`.
@@ -47,4 +49,24 @@ pub(crate) struct OcMirrorReleasesArgs {
     /// Architectures: amd64, arm64, ppc64le, s390x, multi.
     #[arg(long, value_delimiter = ',', default_value = "amd64")]
     pub filter_by_archs: Vec<String>,
+}
+
+/// `oc-mirror list operators`.
+#[derive(Debug, Args)]
+pub(crate) struct OcMirrorOperatorsArgs {
+    /// List the public catalogs of a version.
+    #[arg(long)]
+    pub catalogs: bool,
+    /// An OpenShift version (X.Y).
+    #[arg(long)]
+    pub version: Option<String>,
+    /// List the operators of this catalog.
+    #[arg(long)]
+    pub catalog: Option<String>,
+    /// List the channels of this operator.
+    #[arg(long)]
+    pub package: Option<String>,
+    /// List the versions in this channel.
+    #[arg(long)]
+    pub channel: Option<String>,
 }

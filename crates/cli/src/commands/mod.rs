@@ -2,6 +2,8 @@
 
 pub(crate) mod archive;
 pub(crate) mod audit;
+pub(crate) mod catalog;
+pub(crate) mod catalog_mirror;
 pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod image;
@@ -9,6 +11,7 @@ pub(crate) mod login;
 pub(crate) mod mirror;
 pub(crate) mod oc_mirror;
 pub(crate) mod oc_mirror_list;
+pub(crate) mod places;
 pub(crate) mod plan;
 pub(crate) mod quickstart;
 pub(crate) mod registry;

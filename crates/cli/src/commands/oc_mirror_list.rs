@@ -1,17 +1,19 @@
-//! `oc-mirror list releases`: the same questions as `airlock release list`, the lines that scripts know (oc-mirror 12).
+//! `oc-mirror list releases|operators`: the same questions as `airlock release list` and `airlock catalog list`, the lines that scripts know
+//! (oc-mirror 12).
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use airlock_client::Client;
-use airlock_oci::{Error, ErrorKind};
+use airlock_client::{Client, RegistrySource};
+use airlock_content::catalog::Package;
+use airlock_oci::{Error, ErrorKind, Reference};
 use airlock_updates::{Architecture, ChannelName, GraphClient, Graphs, Minor, Options, Query, Service};
 use clap::Parser;
 
-use crate::args::oc_mirror_list::{OcMirrorListArgs, OcMirrorListed, OcMirrorReleasesArgs};
+use crate::args::oc_mirror_list::{OcMirrorListArgs, OcMirrorListed, OcMirrorOperatorsArgs, OcMirrorReleasesArgs};
 use crate::args::registries::{CommonArgs, Side};
+use crate::commands::catalog::{self, view};
 use crate::commands::release_graph::published;
-use crate::commands::version::VERSION;
 use crate::exit::Failure;
 use crate::{diagnostics, output};
 
@@ -28,10 +30,6 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let mut given = vec![OsString::from("oc-mirror list")];
     given.extend(rest.by_ref().take_while(|word| word != "list"));
     given.extend(rest);
-    if given.iter().any(|word| word == "operators") {
-        eprintln!("error: `oc-mirror list operators` is not yet supported by airlock {VERSION}");
-        return ExitCode::from(1);
-    }
     let args = match OcMirrorListArgs::try_parse_from(&given) {
         Ok(args) => args,
         Err(error) => {
@@ -46,8 +44,13 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let OcMirrorListed::Releases(wanted) = &args.what;
-    match runtime.block_on(releases(&args, wanted)) {
+    let listed = runtime.block_on(async {
+        match &args.what {
+            OcMirrorListed::Releases(wanted) => releases(&args, wanted).await,
+            OcMirrorListed::Operators(wanted) => operators(&args, wanted).await,
+        }
+    });
+    match listed {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             diagnostics::print(&failure);
@@ -67,9 +70,7 @@ async fn releases(args: &OcMirrorListArgs, wanted: &OcMirrorReleasesArgs) -> Res
         })?);
     }
     let minor = wanted.version.as_deref().map(minor_of).transpose()?;
-    let common = CommonArgs { authfile: args.authfile.clone(), retry_times: 5, ..CommonArgs::default() };
-    let side = Side { tls_verify: Some(args.src_tls_verify), ..Side::default() };
-    let client = Client::new(common.options(&side, &[])?)?;
+    let client = client(args)?;
     let channel = match (&wanted.channel, minor) {
         (Some(name), _) => name.clone(),
         (None, Some(minor)) => format!("stable-{minor}"),
@@ -109,6 +110,76 @@ async fn releases(args: &OcMirrorListArgs, wanted: &OcMirrorReleasesArgs) -> Res
         }
     }
     output::text(&text)
+}
+
+fn client(args: &OcMirrorListArgs) -> Result<Client, Failure> {
+    let common = CommonArgs { authfile: args.authfile.clone(), retry_times: 5, ..CommonArgs::default() };
+    let side = Side { tls_verify: Some(args.src_tls_verify), ..Side::default() };
+    Ok(Client::new(common.options(&side, &[])?)?)
+}
+
+async fn operators(args: &OcMirrorListArgs, wanted: &OcMirrorOperatorsArgs) -> Result<(), Failure> {
+    let refused =
+        |message: &str| Err(Failure::usage(message, "such as --catalogs --version 4.18, or --catalog NAME:TAG"));
+    match (&wanted.catalog, wanted.catalogs || wanted.version.is_some()) {
+        (Some(_), true) => refused("--catalog and --catalogs (or --version) cannot be used together"),
+        (None, false) => refused("must specify --catalogs with --version, or --catalog"),
+        (None, true) if wanted.package.is_some() || wanted.channel.is_some() => refused("--package needs --catalog"),
+        (Some(_), false) if wanted.channel.is_some() && wanted.package.is_none() => {
+            refused("--channel needs --package")
+        }
+        (None, true) => match wanted.version.as_deref() {
+            Some(version) => catalogs(args, minor_of(version)?).await,
+            None => refused("must specify --version with --catalogs"),
+        },
+        (Some(catalog), false) => operators_of(args, wanted, catalog).await,
+    }
+}
+
+async fn catalogs(args: &OcMirrorListArgs, version: Minor) -> Result<(), Failure> {
+    let mut text = format!("Available OpenShift OperatorHub catalogs:\nOpenShift {version}:\n");
+    for listed in catalog::published(client(args)?, version).await? {
+        let wrong = "Invalid catalog reference, please check version: ";
+        text.push_str(&format!("{}{}\n", if listed.digest.is_some() { "" } else { wrong }, listed.catalog));
+    }
+    output::text(&text)
+}
+
+async fn operators_of(args: &OcMirrorListArgs, wanted: &OcMirrorOperatorsArgs, catalog: &str) -> Result<(), Failure> {
+    let name: Reference = catalog.strip_prefix("docker://").unwrap_or(catalog).parse().map_err(|e| {
+        Failure::usage(
+            format!("`{catalog}`: {e}"),
+            "write HOST/NAME:TAG; `airlock catalog list oci:DIR` reads a layout",
+        )
+    })?;
+    let source = RegistrySource::new(client(args)?);
+    let read = airlock_content::catalog::read(&source, &name.pulled(), &std::env::temp_dir()).await?;
+    let row = |package: &Package| {
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        vec![package.name.to_string(), text(view::display_name(package)), text(package.default_channel.as_deref())]
+    };
+    let header = ["NAME", "DISPLAY NAME", "DEFAULT CHANNEL"];
+    let Some(package) = &wanted.package else {
+        return output::text(&output::table(&header, &read.packages().map(row).collect::<Vec<_>>()));
+    };
+    let package = view::named(&read, catalog, package)?;
+    if let Some(channel) = &wanted.channel {
+        let mut entries = view::entries(package, view::channel(package, channel)?);
+        entries.sort_by_key(|entry| entry.bundle);
+        let versions = entries.iter().filter_map(|entry| entry.version);
+        return output::text(&format!("VERSIONS\n{}", versions.map(|v| format!("{v}\n")).collect::<String>()));
+    }
+    let heads: Vec<Vec<String>> = package
+        .channels
+        .iter()
+        .map(|channel| {
+            let head = view::head(channel).map_or_else(|fault| format!("ERROR: {fault}"), ToString::to_string);
+            vec![package.name.to_string(), channel.name.to_string(), head]
+        })
+        .collect();
+    let (first, second) =
+        (output::table(&header, &[row(package)]), output::table(&["PACKAGE", "CHANNEL", "HEAD"], &heads));
+    output::text(&format!("{first}\n{second}"))
 }
 
 /// The minor versions that there are.

@@ -26,10 +26,11 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use crate::args::release::MirrorArgs;
 use crate::commands::mirror::client;
+use crate::commands::places::{Destination, Origin, is_in_tree, shown};
 use crate::exit::Failure;
 use crate::progress::{Look, Progress};
 use crate::signals;
-use places::{Destination, Origin, Targets, is_in_tree, shown};
+use places::Targets;
 use trust::Judge;
 
 /// Components that are looked up at once.
@@ -276,7 +277,7 @@ async fn component_item(
     let what = |error: Error| {
         error.context(format!("look up the component `{}` of the release `{}`", component.name, shown(release)))
     };
-    let mut source = origin.component(release, component).await?;
+    let mut source = places::component(origin, release, component).await?;
     if let Some(platform) = platform {
         let found = origin.manifest(&source).await.map_err(what)?;
         let image = instance(origin.as_ref(), &source, &found, Some(platform)).await.map_err(what)?;

@@ -3,45 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use airlock_client::{Client, RegistrySource};
 use airlock_content::release::Component;
-use airlock_oci::{Error, ErrorKind, Forward, Reference, Registry, Repository, Source, Tag};
-use airlock_store::StorageSource;
-use airlock_store::file_tree::Tree;
+use airlock_oci::{Error, ErrorKind, Reference, Source, Tag};
 
 use crate::args::release::MirrorArgs;
+use crate::commands::places::{Destination, Origin, Spot, TREE, is_in_tree};
 use crate::commands::release_payload;
 use crate::exit::Failure;
 
-/// What stands for a file tree where a reference has a host.
-const TREE: &str = "file-tree.localhost";
 /// Where `--to-dir` puts a release.
 const DEFAULT_TO: &str = "file://openshift/release";
 /// What the release image is called where a component is named.
 const RELEASE: &str = "release";
 const COMPONENT: &str = "${component}";
 const VERSION: &str = "${version}";
-
-/// Where images are read: of a file tree what its names say, everything else from registries.
-pub(super) struct Origin {
-    pub tree: Option<Arc<StorageSource<Tree>>>,
-    pub registries: Arc<RegistrySource>,
-}
-
-/// A repository that images go to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spot {
-    /// `None`: in the file tree.
-    pub registry: Option<Registry>,
-    pub repository: Repository,
-}
-
-/// A repository, and the tag there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Destination {
-    pub spot: Spot,
-    pub tag: Tag,
-}
 
 /// What `--to` and `--to-release-image` say.
 #[derive(Debug)]
@@ -92,79 +67,25 @@ pub(super) fn release(args: &MirrorArgs) -> Result<Reference, Failure> {
     format!("{TREE}/{name}").parse().map_err(|e| Failure::usage(format!("`{text}`: {e}"), "write file://NAME:TAG"))
 }
 
-/// Whether a name is one in the file tree.
-pub(super) fn is_in_tree(name: &Reference) -> bool {
-    name.registry().as_str() == TREE
-}
-
-/// A name as the user would write it.
-pub(super) fn shown(name: &Reference) -> String {
-    match name.to_string().strip_prefix(TREE) {
-        Some(rest) => format!("file://{}", rest.trim_start_matches('/')),
-        None => name.to_string(),
+/// The name under which a component is read: of a release in a file tree or a mirror there, if that has it, so that nothing is asked of
+/// the network in vain; else where the release says.
+pub(super) async fn component(origin: &Origin, release: &Reference, component: &Component) -> Result<Reference, Error> {
+    let image = &component.image;
+    let Some(digest) = image.digest() else { return Ok(image.clone()) };
+    if let (true, Some(tree)) = (is_in_tree(release), &origin.tree) {
+        let (tree, first, wanted) = (Arc::clone(tree.storage()), release.repository().clone(), digest.clone());
+        let found = tokio::task::spawn_blocking(move || tree.find(&wanted, &first)).await;
+        let found = found.map_err(|e| Error::new(ErrorKind::Io, "look into the file tree", e))??;
+        let name = |repository| Reference::new(release.registry().clone(), repository, None, Some(digest.clone()));
+        return Ok(found.map_or_else(|| image.clone(), name));
     }
-}
-
-impl Origin {
-    /// Opens the file tree, if there is one.
-    pub(super) fn open(from_dir: Option<&Path>, client: Client) -> Result<Self, Error> {
-        let tree = from_dir.map(Tree::open).transpose()?;
-        let tree = tree.map(|tree| Arc::new(StorageSource::new(Arc::new(tree))));
-        Ok(Self { tree, registries: Arc::new(RegistrySource::new(client)) })
-    }
-
-    /// The name under which a component is read: of a release in a file tree or a mirror there, if that has it, so that nothing is asked of
-    /// the network in vain; else where the release says.
-    pub(super) async fn component(&self, release: &Reference, component: &Component) -> Result<Reference, Error> {
-        let image = &component.image;
-        let Some(digest) = image.digest() else { return Ok(image.clone()) };
-        if let (true, Some(tree)) = (is_in_tree(release), &self.tree) {
-            let (tree, first, wanted) = (Arc::clone(tree.storage()), release.repository().clone(), digest.clone());
-            let found = tokio::task::spawn_blocking(move || tree.find(&wanted, &first)).await;
-            let found = found.map_err(|e| Error::new(ErrorKind::Io, "look into the file tree", e))??;
-            let name = |repository| Reference::new(release.registry().clone(), repository, None, Some(digest.clone()));
-            return Ok(found.map_or_else(|| image.clone(), name));
-        }
-        for name in release_payload::beside(release, image) {
-            // What a mirror answers to a name that it does not have is not always "not found".
-            if Source::resolve(self, &name).await.is_ok() {
-                return Ok(name);
-            }
-        }
-        Ok(image.clone())
-    }
-}
-
-impl Forward for Origin {
-    fn describe(&self) -> String {
-        self.tree.as_ref().map_or_else(|| self.registries.describe(), |tree| tree.describe())
-    }
-
-    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
-        if !is_in_tree(name) {
-            return Ok((self.registries.clone(), name.clone()));
-        }
-        let tree = self.tree.clone().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("read `{}`", shown(name)), "no file tree is open")
-        })?;
-        Ok((tree, name.clone()))
-    }
-}
-
-impl Spot {
-    /// `HOST/NAME`, or `file://NAME`.
-    pub(super) fn name(&self) -> String {
-        match &self.registry {
-            Some(registry) => format!("{registry}/{}", self.repository),
-            None => format!("file://{}", self.repository),
+    for name in release_payload::beside(release, image) {
+        // What a mirror answers to a name that it does not have is not always "not found".
+        if Source::resolve(origin, &name).await.is_ok() {
+            return Ok(name);
         }
     }
-}
-
-impl std::fmt::Display for Destination {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.spot.name(), self.tag)
-    }
+    Ok(image.clone())
 }
 
 /// Reads `HOST/NAME[:TAG]` or `file://NAME[:TAG]`.

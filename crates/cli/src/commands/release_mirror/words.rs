@@ -8,9 +8,10 @@ use airlock_content::release::Payload;
 use airlock_oci::{Digest, Error, Reference};
 use serde::Serialize;
 
-use super::places::{Origin, Targets, shown};
+use super::places::{self, Targets};
 use super::{Done, Plan};
 use crate::args::release::{Instructions, MirrorArgs};
+use crate::commands::places::{Origin, shown};
 use crate::exit::Failure;
 use crate::output::{self, size};
 
@@ -158,7 +159,7 @@ pub(super) async fn pairs(
 ) -> Result<(), Failure> {
     let mut text = String::new();
     for component in &payload.references.components {
-        let source = origin.component(release, component).await?;
+        let source = places::component(origin, release, component).await?;
         text.push_str(&format!("{} {}\n", shown(&source), targets.component(&component.name)?));
     }
     if !args.skip_release_image {
