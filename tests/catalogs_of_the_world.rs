@@ -67,7 +67,7 @@ impl Journey {
             .env("OCP_SIGNATURE_URL", "http://127.0.0.1:1/")
     }
 
-    fn target(&self, turn: usize) -> Option<Target> {
+    fn target(turn: usize) -> Option<Target> {
         if turn.is_multiple_of(2) {
             Target::docker_registry()
         } else {
@@ -82,7 +82,7 @@ impl Journey {
         self.run(&here, &[&to]).expect_code(self.code);
         let before = self.upstream.requests().len();
         let mut digests = BTreeSet::new();
-        for target in self.target(self.turn) {
+        if let Some(target) = Self::target(self.turn) {
             let place = format!("docker://{}/deep/down", target.address());
             let there = Self::enclave();
             self.run(&there, &["--from", &to, "--dest-tls-verify=false", &place]).expect_code(self.code);
@@ -95,7 +95,7 @@ impl Journey {
 
     fn straight(&self) -> BTreeSet<String> {
         let mut digests = BTreeSet::new();
-        for target in self.target(self.turn + 1) {
+        if let Some(target) = Self::target(self.turn + 1) {
             let here = Binary::new(AIRLOCK).envs(self.upstream.env());
             let workspace = here.folder().join("workspace");
             let (at, place) = (format!("file://{}", workspace.display()), format!("docker://{}", target.address()));
@@ -258,6 +258,87 @@ fn a_package_without_versions_does_not_spoil_the_catalog() {
     let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
     let outcome = journey.run(&here, &[&format!("file://{}", here.folder().join("archive").display())]);
     assert!(outcome.stderr.contains("latest") && outcome.code != Some(0), "{}", outcome.stderr);
+}
+
+/// A related image that breaks off on the way takes only its bundle's image along: the catalog stays, and a retry brings both.
+#[test]
+fn what_fails_on_the_way_withholds_its_bundle_and_a_retry_brings_it() {
+    let Some(mut journey) = Journey::begin("op-08-channel", "table") else { return };
+    let image = journey.expected.images.iter().find(|i| i.class == "related").expect("it has related images");
+    let (repository, _) = image.reference.split_once('@').expect("it is named by digest");
+    let mut manifest: Value = manifest_of(&journey.upstream, &image.digest);
+    if let Some(child) = manifest["manifests"][0]["digest"].as_str() {
+        manifest = manifest_of(&journey.upstream, child);
+    }
+    let layer = manifest["layers"][0]["digest"].as_str().expect("it has a layer");
+    let hidden = journey.upstream.hide_blob(repository, layer);
+    let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+    let archive = here.folder().join("archive");
+    let to = format!("file://{}", archive.display());
+    let outcome = journey.run(&here, &[&to]).expect_code(PARTIAL);
+    assert!(outcome.stderr.contains("one of its related images failed to mirror"), "{}", outcome.stderr);
+    let report = archive.join("working-dir/report.json");
+    let told: Value =
+        serde_json::from_slice(&std::fs::read(&report).expect("there is a report")).expect("understand it");
+    let failed: BTreeSet<&str> = told["images"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|i| i["status"] != "complete")
+        .filter_map(|i| i["type"].as_str())
+        .collect();
+    assert_eq!(failed, ["operatorBundle", "operatorRelatedImage"].into());
+    let before: Vec<String> = arrived(&report).into_iter().map(|c| c.digest).collect();
+
+    // What is there is loaded as far as it goes, with the catalog as it was chosen.
+    let (place, target) = match Target::docker_registry() {
+        Some(target) => (format!("docker://{}", target.address()), target),
+        None => return,
+    };
+    journey.run(&Journey::enclave(), &["--from", &to, "--dest-tls-verify=false", &place]).expect_code(PARTIAL);
+    let loaded = arrived(&archive.join("working-dir/load-report.json"));
+    assert_eq!(loaded.into_iter().map(|c| c.digest).collect::<Vec<_>>(), before);
+    assert!(
+        target.contents().repositories.keys().all(|name| !name.contains("operator-bundle")),
+        "the bundle is not there"
+    );
+
+    hidden.restore();
+    here.run(["mirror", "--retry", &report.display().to_string()]).expect_code(0);
+    let after: Vec<String> = arrived(&report).into_iter().map(|c| c.digest).collect();
+    assert_eq!(before, after);
+    (journey.code, journey.more) = (0, &["--verify", "full"]);
+    journey.run(&Journey::enclave(), &["--from", &to, "--dest-tls-verify=false", &place]).expect_code(0);
+    journey.judge(&target, &archive.join("working-dir/load-report.json"), "");
+}
+
+fn manifest_of(upstream: &Upstream, digest: &str) -> Value {
+    serde_json::from_slice(&upstream.world().manifest(digest)).expect("it is a manifest")
+}
+
+/// Two runs on different machines, of catalogs in another order, build the same catalogs.
+#[test]
+fn the_same_choice_gives_the_same_digest_anywhere() {
+    let Some(journey) = Journey::begin("op-22-multi-package", "table") else { return };
+    let text = std::fs::read_to_string(journey.upstream.isc(journey.set)).expect("read the image set");
+    let at = text.find("  operators:\n").expect("it has operators") + "  operators:\n".len();
+    let entries: Vec<String> = text[at..].split("  - catalog:").skip(1).map(|e| format!("  - catalog:{e}")).collect();
+    assert!(entries.len() > 1, "it has several catalogs");
+    let turned: String = entries.iter().rev().map(|e| format!("{}\n", e.trim_end_matches('\n'))).collect();
+    let mut seen = Vec::new();
+    for text in [text.clone(), format!("{}{turned}", &text[..at])] {
+        let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+        let isc = here.folder().join("isc.yaml");
+        std::fs::write(&isc, text).expect("write the image set");
+        let to = format!("file://{}", here.folder().join("archive").display());
+        here.run(["mirror", "-c", &isc.display().to_string(), &to]).expect_code(0);
+        let digests: BTreeSet<String> = arrived(&here.folder().join("archive/working-dir/report.json"))
+            .into_iter()
+            .map(|c| format!("{} {} {}", c.name, c.tag, c.digest))
+            .collect();
+        seen.push(digests);
+    }
+    assert_eq!(seen[0], seen[1]);
 }
 
 /// The archive of more is loaded with a configuration that asks for less: the catalog is chosen from again, without the upstream.

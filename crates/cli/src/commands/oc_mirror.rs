@@ -197,7 +197,7 @@ fn selection() -> Result<Rules, Failure> {
         Err(_) | Ok("" | "head") => Ok(Rules::Head),
         Ok("table") => Ok(Rules::Table),
         Ok(other) => {
-            Err(Failure::usage(&format!("AIRLOCK_SELECTION is `{other}`, which are no rules"), "`table` or `head`"))
+            Err(Failure::usage(format!("AIRLOCK_SELECTION is `{other}`, which are no rules"), "`table` or `head`"))
         }
     }
 }

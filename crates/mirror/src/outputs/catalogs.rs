@@ -7,6 +7,7 @@ use airlock_oci::{Digest, Error};
 use serde_json::{Map, Value, json};
 
 use super::mirror_sets::{Resource, Stamp};
+use super::yaml::{sorted, yaml};
 use crate::config::Loaded;
 use crate::plan::{Catalog, Image, Kind, Plan, Target, jobs};
 
@@ -170,28 +171,6 @@ fn member<'a>(object: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<Stri
     match value {
         Value::Object(map) => map,
         _ => unreachable!("it was made an object"),
-    }
-}
-
-/// YAML with sorted keys.
-fn yaml(object: &Value) -> String {
-    let mut text = serde_saphyr::to_string(&sorted(object)).unwrap_or_default();
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text
-}
-
-/// The same with sorted keys, whatever order the map in memory has.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort_unstable();
-            Value::Object(keys.into_iter().map(|key| (key.clone(), sorted(&map[key]))).collect())
-        }
-        Value::Array(list) => Value::Array(list.iter().map(sorted).collect()),
-        plain => plain.clone(),
     }
 }
 

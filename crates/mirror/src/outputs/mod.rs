@@ -5,3 +5,4 @@ pub mod mapping;
 pub mod mirror_sets;
 pub mod pins;
 pub mod releases;
+mod yaml;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::yaml::yaml;
 use crate::config::{ImageLocation, Loaded};
 use crate::plan::Plan;
 
@@ -41,7 +42,7 @@ pub fn pinned(loaded: &Loaded, plan: &Plan) -> Option<(String, String)> {
         "kind": "DeleteImageSetConfiguration",
         "delete": kept,
     });
-    Some((serde_saphyr::to_string(&written).ok()?, serde_saphyr::to_string(&delete).ok()?))
+    Some((yaml(&written), yaml(&delete)))
 }
 
 #[cfg(test)]

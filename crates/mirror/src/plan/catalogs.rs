@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
             selection = doctor::leave_out_broken(&catalog, &selection).0;
         }
         found.warnings.extend(selection.notes.iter().map(|note| format!("catalog {of}: {note}")));
-        self.examine(of, &catalog, &filter, &selection, found);
+        Self::examine(of, &catalog, &filter, &selection, found);
         for dropped in &selection.dropped {
             let reason = self.reason(line(entry, &dropped.asked), format!("package {}", dropped.package));
             let what = format!("keep package `{}` of catalog {of}", dropped.package);
@@ -233,14 +233,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Tells what OLM would not take or not install, and the smallest change that helps.
-    fn examine(
-        &self,
-        of: &str,
-        catalog: &content::Catalog,
-        filter: &Filter,
-        selection: &Selection,
-        found: &mut Found<'_>,
-    ) {
+    fn examine(of: &str, catalog: &content::Catalog, filter: &Filter, selection: &Selection, found: &mut Found<'_>) {
         // What is mirrored whole is its publisher's business.
         if selection.whole {
             return;

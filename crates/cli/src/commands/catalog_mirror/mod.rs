@@ -259,7 +259,7 @@ async fn copy(
     let bytes = items.iter().map(|item| item.image.bytes()).sum();
     events(Event::Forecast { images: items.len(), bytes, carried_before: 0, resumed: 0, missing: done.failed.len() });
     events(Event::Phase(Phase::Copy));
-    let is_index = |item: &&Item<'_>| std::ptr::eq(item.mapped, &plan.index);
+    let is_index = |item: &&Item<'_>| std::ptr::eq(item.mapped, &raw const plan.index);
     let (index, content): (Vec<&Item<'_>>, Vec<&Item<'_>>) = items.iter().partition(is_index);
     for items in [content, index] {
         let jobs = items.iter().map(|item| job(args, item)).collect::<Result<Vec<Job>, Error>>()?;
