@@ -106,6 +106,14 @@ fn a_catalog_in_an_archive_is_listed_without_a_network() {
     assert_eq!(column(&listed.stdout), ["PACKAGE", "bar", "baz", "foo"]);
     let text = there.run(["catalog", "init", SMALL, "--from", &archive, "--package", "foo"]).expect_code(0).stdout;
     assert!(text.contains(&format!("- catalog: {SMALL}\n")), "{text}");
+
+    // Of a catalog that was chosen from, the archive has the published one too: a load may choose anew.
+    fs::write(&isc, here.run(["catalog", "init", SMALL, "--package", "foo"]).expect_code(0).stdout).unwrap();
+    let chosen = format!("file://{}", here.folder().join("chosen").display());
+    here.run(["mirror", "-c", isc.to_str().unwrap(), &chosen]).expect_code(0);
+    assert_eq!(there.run(["catalog", "list", "--from", &chosen]).expect_code(0).stdout, catalogs.stdout);
+    let listed = there.run(["catalog", "list", SMALL, "--from", &chosen]).expect_code(0);
+    assert_eq!(column(&listed.stdout), ["PACKAGE", "bar", "baz", "foo"]);
 }
 
 #[test]

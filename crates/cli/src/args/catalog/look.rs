@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use airlock_updates::Minor;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use crate::args::mirror::SelectionArg;
 use crate::args::registries::{CommonArgs, OneSideArgs};
 use crate::output::Format;
 
@@ -43,15 +44,6 @@ pub(crate) struct ListArgs {
     /// Where.
     #[command(flatten)]
     pub place: WhereArgs,
-}
-
-/// By which rules a configuration chooses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SelectionArg {
-    /// The table of OpenShift's book: the default channel, ranges by version.
-    Table,
-    /// What oc-mirror does: the heads of every channel, ranges along `replaces`.
-    Head,
 }
 
 /// `catalog diff`.

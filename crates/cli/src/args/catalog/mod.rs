@@ -5,7 +5,7 @@ mod mirror;
 
 use clap::{Args, Subcommand};
 
-pub(crate) use look::{DiffArgs, InitArgs, ListArgs, SelectionArg, WhereArgs};
+pub(crate) use look::{DiffArgs, InitArgs, ListArgs, WhereArgs};
 pub(crate) use mirror::{MirrorArgs, Scope};
 
 /// `airlock catalog`.

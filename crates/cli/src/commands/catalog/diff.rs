@@ -16,7 +16,8 @@ use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::Opened;
-use crate::args::catalog::{DiffArgs, SelectionArg};
+use crate::args::catalog::DiffArgs;
+use crate::args::mirror::SelectionArg;
 use crate::commands::mirror::client;
 use crate::environment;
 use crate::exit::Failure;
@@ -206,7 +207,7 @@ fn filter_of(entry: &config::Catalog) -> Filter {
                 max: channel.max_version.clone(),
             })
             .collect(),
-        bundles: Vec::new(),
+        bundles: package.bundles.iter().map(|bundle| bundle.name.clone()).collect(),
     });
     Filter { full: entry.full, packages: packages.collect() }
 }

@@ -7,6 +7,7 @@ use airlock_content::catalog::{CONFIGS_LABEL, DATABASE_LABEL};
 use airlock_content::image::{config, instance};
 use airlock_mirror::archives::{ArchiveSource, Archives, Opened as OpenedArchive};
 use airlock_mirror::event::Events;
+use airlock_mirror::plan::Kind;
 use airlock_oci::{Digest, Error, ErrorKind, Reference, Source};
 use airlock_updates::Minor;
 use serde::Serialize;
@@ -95,7 +96,7 @@ pub(crate) async fn published(client: Client, version: Minor) -> Result<Vec<List
     Ok(listed)
 }
 
-/// The catalogs in an archive: images that have the label of one.
+/// The catalogs in an archive, as they were published: those that the configuration named as such, and other images that have the label of one.
 async fn held(archives: Archives) -> Result<Vec<Listed>, Failure> {
     let mut listed = Vec::new();
     let archives = Arc::new(archives);
@@ -108,15 +109,22 @@ async fn held(archives: Archives) -> Result<Vec<Listed>, Failure> {
             ));
         };
         for image in &plan.images {
-            if is_catalog(&source, &image.source.with_digest(image.digest.clone())).await {
-                let catalog = image.source.to_string();
-                listed.push(Listed { catalog, digest: Some(image.digest.clone()), error: None });
+            // What a bundle needs is never a catalog, and has not to be looked at; what was built anew has the name of what it was built from.
+            let possible = match image.kind {
+                Kind::Catalog => true,
+                Kind::Additional => is_catalog(&source, &image.source.with_digest(image.digest.clone())).await,
+                _ => false,
+            };
+            if possible {
+                let catalog = image.name.clone();
+                let one = Listed { catalog, digest: Some(image.digest.clone()), error: None };
+                listed.push((!image.original, one));
             }
         }
     }
-    listed.sort_by(|a, b| a.catalog.cmp(&b.catalog));
-    listed.dedup_by(|a, b| a.catalog == b.catalog);
-    Ok(listed)
+    listed.sort_by(|(a_built, a), (b_built, b)| (&a.catalog, a_built).cmp(&(&b.catalog, b_built)));
+    listed.dedup_by(|(_, a), (_, b)| a.catalog == b.catalog);
+    Ok(listed.into_iter().map(|(_, one)| one).collect())
 }
 
 /// Whatever is no image, or not whole, is no catalog.

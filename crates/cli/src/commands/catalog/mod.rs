@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airlock_content::catalog::{self, Catalog};
-use airlock_mirror::archives::{ArchiveSource, Archives};
+use airlock_mirror::archives::{ArchiveSource, Archives, Opened as OpenedArchive};
 use airlock_mirror::event::Events;
 use airlock_oci::{Descriptor, Error, ErrorKind, Reference, Source};
 use airlock_store::oci_layout::Layout;
@@ -61,15 +61,30 @@ pub(super) fn folder() -> PathBuf {
 /// Reads a catalog from wherever [`WhereArgs`] says.
 async fn open(text: &str, place: &WhereArgs, events: &Events) -> Result<Opened, Failure> {
     let Some(from) = &place.from else { return read(text, &place.common, &place.side.side(), events).await };
-    let image::Place::Registry(name) = image::parse(text)? else {
-        return Err(Failure::usage(
-            format!("`{text}` is no name within an archive"),
-            "name the catalog as it was mirrored: registry.redhat.io/redhat/redhat-operator-index:v4.18",
-        ));
-    };
     let archives = Arc::new(Archives::open(&[file_path(from, "--from")?])?);
-    let catalog = catalog::read(&ArchiveSource(archives), &name.pulled(), &folder()).await?;
+    let name = match (in_archive(&archives, text), image::parse(text)?) {
+        (Some(name), _) => name,
+        (None, image::Place::Registry(name)) => name.pulled(),
+        (None, image::Place::Layout { .. }) => {
+            return Err(Failure::usage(
+                format!("`{text}` is no name within the archive"),
+                format!("list the catalogs in it with `airlock catalog list --from {from}`"),
+            ));
+        }
+    };
+    let catalog = catalog::read(&ArchiveSource(archives), &name, &folder()).await?;
     Ok(Opened { catalog, shown: text.to_owned() })
+}
+
+/// The image that the archive's plan has under this name: of a catalog that was built anew the published one, from which it was chosen.
+fn in_archive(archives: &Archives, text: &str) -> Option<Reference> {
+    let plans = archives.list().iter().filter_map(|opened| match opened {
+        OpenedArchive::Ours { plan, .. } => Some(plan),
+        OpenedArchive::Theirs(_) => None,
+    });
+    let named = plans.flat_map(|plan| &plan.images).filter(|i| i.name == text || i.source.to_string() == text);
+    let image = named.max_by_key(|image| image.original)?;
+    Some(image.source.with_digest(image.digest.clone()))
 }
 
 /// Reads a catalog in a registry, an OCI layout, or a directory of catalog files.

@@ -213,19 +213,22 @@ mod tests {
     fn images_are_named_as_oc_names_them() {
         let Some(folder) = vectors() else { return };
         let temporary = tempfile::tempdir().unwrap();
-        let catalog = catalog::read_directory(&folder.join("test-declcfg"), temporary.path()).unwrap();
+        let catalogs = [
+            catalog::read_directory(&folder.join("test-declcfg"), temporary.path()).unwrap(),
+            catalog::read_database(&folder.join("sqlite-index.db"), temporary.path()).unwrap(),
+        ];
         let read = std::fs::read(folder.join("mapping-cases.json")).unwrap();
         let vectors: serde_json::Value = serde_json::from_slice(&read).unwrap();
         for (name, tag) in vectors["fnvExamples"].as_object().unwrap() {
             assert_eq!(digest_tag(&name.parse().unwrap()), tag.as_str().unwrap());
         }
         let cases = vectors["cases"].as_array().unwrap();
-        for case in cases {
+        for (case, catalog) in cases.iter().flat_map(|case| catalogs.iter().map(move |catalog| (case, catalog))) {
             let text = |field: &str| case[field].as_str().unwrap();
             let most = usize::try_from(case["maxComponents"].as_u64().unwrap()).unwrap();
             let index = source(text("source")).unwrap();
             let mount = Mount::read(text("dest"), &index, most).unwrap();
-            let (content, unmapped) = mount.content(&index, &catalog);
+            let (content, unmapped) = mount.content(&index, catalog);
             assert!(unmapped.is_empty(), "{unmapped:?}");
             let all = content.into_iter().chain([mount.index(&index).unwrap()]);
             let found: BTreeMap<String, String> = all.map(|m| (shown(&m.listed), m.destination.to_string())).collect();
