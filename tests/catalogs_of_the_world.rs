@@ -318,6 +318,58 @@ fn manifest_of(upstream: &Upstream, digest: &str) -> Value {
     serde_json::from_slice(&upstream.world().manifest(digest)).expect("it is a manifest")
 }
 
+/// A layout on disk with several images side by side, none of them named, is one catalog of several platforms.
+#[test]
+fn images_side_by_side_in_a_layout_are_one_catalog() {
+    let Some(journey) = Journey::begin("op-25-oci-disk", "table") else { return };
+    let text = std::fs::read_to_string(journey.isc()).expect("read the image set");
+    let at = text.find("oci://").expect("it names a layout");
+    let path: String = text[at + "oci://".len()..].chars().take_while(|c| !c.is_whitespace()).collect();
+    let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+    let layout = here.folder().join("side-by-side");
+    let copied = Command::new("cp").arg("-rL").arg(&path).arg(&layout).status().expect("copy the layout");
+    assert!(copied.success());
+    let read = |file: &Path| -> Value {
+        serde_json::from_slice(&std::fs::read(file).expect("read the layout")).expect("it is JSON")
+    };
+    let mut index = read(&layout.join("index.json"));
+    let blob = |descriptor: &Value| {
+        layout.join("blobs").join(descriptor["digest"].as_str().expect("it has a digest").replace(':', "/"))
+    };
+    let mut images: Vec<Value> = index["manifests"].as_array().expect("it has manifests").clone();
+    while images.iter().any(|d| d["mediaType"].as_str().is_some_and(|t| t.contains("index") || t.contains("list"))) {
+        let below = |d: &Value| read(&blob(d))["manifests"].as_array().cloned();
+        images = images.iter().flat_map(|d| below(d).unwrap_or_else(|| vec![d.clone()])).collect();
+    }
+    let mut again = images[0].clone();
+    again["platform"] = serde_json::json!({"os": "linux", "architecture": "arm64"});
+    images.truncate(1);
+    images.push(again);
+    for image in &mut images {
+        image.as_object_mut().expect("it is a descriptor").remove("annotations");
+    }
+    index["manifests"] = Value::Array(images);
+    std::fs::write(layout.join("index.json"), index.to_string()).expect("write the layout");
+
+    let isc = here.folder().join("isc.yaml");
+    std::fs::write(&isc, text.replace(&path, &layout.display().to_string())).expect("write the image set");
+    let isc = isc.display().to_string();
+    let to = format!("file://{}", here.folder().join("archive").display());
+    here.run(["mirror", "-c", &isc, &to]).expect_code(0);
+    let Some(target) = Target::docker_registry() else { return };
+    let place = format!("docker://{}", target.address());
+    Journey::enclave().run(["mirror", "-c", &isc, "--from", &to, "--dest-tls-verify=false", &place]).expect_code(0);
+    let loaded = arrived(&here.folder().join("archive/working-dir/load-report.json"));
+    let built: Value = serde_json::from_slice(&target.bytes(&loaded[0].digest)).expect("it is an index");
+    let platforms: Vec<&str> = built["manifests"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|d| d["platform"]["architecture"].as_str())
+        .collect();
+    assert_eq!(platforms, ["amd64", "arm64"]);
+}
+
 /// Two runs on different machines, of catalogs in another order, build the same catalogs.
 #[test]
 fn the_same_choice_gives_the_same_digest_anywhere() {

@@ -1,9 +1,10 @@
 //! Sources that stand on others: layouts on disk beside registries, manifests at hand before the network, the target behind an archive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use airlock_content::image;
 use airlock_oci::{
     BlobStream, Descriptor, Digest, Error, ErrorKind, Forward, Found, Manifest, Place, Reference, Repository, Source,
     Tag,
@@ -21,6 +22,9 @@ pub(crate) struct Router {
     /// `None`: layouts are read from where everything else is.
     layouts: Option<HashMap<Repository, PathBuf>>,
     opened: Mutex<HashMap<Repository, Layout>>,
+    /// Layouts that are catalogs: several images side by side are the platforms of one (oc-mirror 6.1).
+    catalogs: HashSet<Repository>,
+    joined: Mutex<HashMap<Repository, Arc<Joined>>>,
     generated: Mutex<HashMap<Repository, Arc<dyn Source>>>,
 }
 
@@ -62,12 +66,26 @@ impl Backed {
 impl Router {
     /// Knows the layouts that a configuration names.
     pub(crate) fn new(registries: Arc<dyn Source>, loaded: &Loaded) -> Self {
-        Self { registries, layouts: Some(layouts(loaded)), opened: Mutex::default(), generated: Mutex::default() }
+        Self {
+            registries,
+            layouts: Some(layouts(loaded)),
+            opened: Mutex::default(),
+            catalogs: catalogs(loaded),
+            joined: Mutex::default(),
+            generated: Mutex::default(),
+        }
     }
 
     /// Knows nothing but what is built: archives have what lay in layouts.
     pub(crate) fn over(source: Arc<dyn Source>) -> Self {
-        Self { registries: source, layouts: None, opened: Mutex::default(), generated: Mutex::default() }
+        Self {
+            registries: source,
+            layouts: None,
+            opened: Mutex::default(),
+            catalogs: HashSet::new(),
+            joined: Mutex::default(),
+            generated: Mutex::default(),
+        }
     }
 
     /// From now on serves what was built under this name.
@@ -112,6 +130,84 @@ pub(crate) fn layouts(loaded: &Loaded) -> HashMap<Repository, PathBuf> {
     layouts
 }
 
+/// The layouts that a configuration names as catalogs.
+fn catalogs(loaded: &Loaded) -> HashSet<Repository> {
+    let names = loaded.config.mirror.operators.iter().map(|entry| &entry.catalog);
+    let layouts = names.filter(|name| matches!(name.location, ImageLocation::Layout(_)));
+    layouts.filter_map(|name| Some(crate::plan::layout_reference(&name.text).ok()?.repository().clone())).collect()
+}
+
+/// The images of a layout as the platforms of one index, which the layout itself does not have.
+struct Joined {
+    layout: Layout,
+    index: tokio::sync::OnceCell<Manifest>,
+}
+
+impl Joined {
+    fn new(layout: Layout) -> Self {
+        Self { layout, index: tokio::sync::OnceCell::new() }
+    }
+
+    async fn index(&self, name: &Reference) -> Result<&Manifest, Error> {
+        self.index.get_or_try_init(|| self.join(name)).await
+    }
+
+    async fn join(&self, name: &Reference) -> Result<Manifest, Error> {
+        let mut children = Vec::new();
+        for descriptor in self.layout.manifests() {
+            let child = name.with_digest(descriptor.digest.clone());
+            let found = Source::manifest(&self.layout, &child).await?;
+            let platform = match &descriptor.platform {
+                Some(platform) => platform.clone(),
+                None => image::config(&self.layout, &child, &found.value, Some(&found.place)).await?.platform,
+            };
+            children.push(serde_json::json!({
+                "digest": descriptor.digest,
+                "mediaType": found.value.media_type(),
+                "platform": platform,
+                "size": found.value.bytes().len(),
+            }));
+        }
+        let index = serde_json::json!({
+            "manifests": children,
+            "mediaType": airlock_oci::media_type::OCI_INDEX,
+            "schemaVersion": 2,
+        });
+        Manifest::parse(crate::outputs::sorted(&index).to_string().into(), Some(airlock_oci::media_type::OCI_INDEX))
+    }
+}
+
+#[async_trait]
+impl Forward for Joined {
+    fn describe(&self) -> String {
+        Source::describe(&self.layout)
+    }
+
+    fn behind(&self, name: &Reference) -> Result<(Arc<dyn Source>, Reference), Error> {
+        Ok((Arc::new(self.layout.clone()), name.clone()))
+    }
+
+    async fn resolve(&self, name: &Reference) -> Result<Found<Digest>, Error> {
+        let found = Forward::manifest(self, name).await?;
+        Ok(Found { value: found.value.digest().clone(), place: found.place })
+    }
+
+    async fn manifest(&self, name: &Reference) -> Result<Found<Manifest>, Error> {
+        let index = self.index(name).await?;
+        match name.digest() {
+            Some(digest) if digest != index.digest() => Source::manifest(&self.layout, name).await,
+            _ => Ok(Found { value: index.clone(), place: Place::default() }),
+        }
+    }
+
+    async fn manifest_at(&self, name: &Reference, place: &Place) -> Result<Option<Manifest>, Error> {
+        if name.digest() == Some(self.index(name).await?.digest()) {
+            return Ok(Some(self.index(name).await?.clone()));
+        }
+        Source::manifest_at(&self.layout, name, place).await
+    }
+}
+
 /// The reference by which a layout's only image is asked: a layout knows no `latest` unless it says so.
 fn within(layout: &Layout, name: &Reference) -> Reference {
     if name.digest().is_some() || layout.names().iter().any(|n| Some(*n) == name.tag().map(Tag::as_str)) {
@@ -142,7 +238,16 @@ impl Forward for Router {
             };
         }
         Ok(match self.layout(name)? {
-            Some(layout) => (Arc::new(layout.clone()), within(&layout, name)),
+            Some(layout) => {
+                let known = within(&layout, name);
+                let several = layout.manifests().len() > 1 && self.catalogs.contains(name.repository());
+                if !several || (known.digest().is_none() && known != *name) {
+                    return Ok((Arc::new(layout), known));
+                }
+                let mut joined = locked(&self.joined);
+                let joined = joined.entry(name.repository().clone()).or_insert_with(|| Arc::new(Joined::new(layout)));
+                (Arc::clone(joined) as Arc<dyn Source>, name.clone())
+            }
             None => (Arc::clone(&self.registries), name.clone()),
         })
     }

@@ -6,3 +6,5 @@ pub mod mirror_sets;
 pub mod pins;
 pub mod releases;
 mod yaml;
+
+pub(crate) use yaml::sorted;

@@ -14,7 +14,7 @@ pub(super) fn yaml(object: &Value) -> String {
 }
 
 /// The same with sorted keys, whatever order the map in memory has.
-pub(super) fn sorted(value: &Value) -> Value {
+pub(crate) fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();

@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         let source = source_of(&entry.catalog).map_err(|e| vec![e])?;
         let repository = repository(entry).map_err(|e| vec![e])?;
         let catalog = content::read(self.source.as_ref(), &source, self.folder).await.map_err(|e| vec![e])?;
-        let filter = filter(entry);
+        let filter = filter_of(entry);
         let of = &entry.catalog.text;
         let mut selection =
             content::select(&catalog, &filter, self.choice.rules.rule()).map_err(|errors| -> Vec<Error> {
@@ -207,6 +207,14 @@ impl<'a> Reader<'a> {
             }));
             selection = more;
         }
+        let mends: BTreeMap<Text, String> = doctor::examine(&catalog, &selection)
+            .into_iter()
+            .filter(|finding| finding.severity() == doctor::Severity::Refused)
+            .filter_map(|finding| {
+                let mend = doctor::mend(&catalog, &filter, &selection, &finding)?;
+                Some((finding.package, mend.text))
+            })
+            .collect();
         // By oc-mirror's rules the catalog stays as it was published, with all its faults.
         if self.choice.rules == Rules::Table && !selection.whole {
             selection = doctor::leave_out_broken(&catalog, &selection).0;
@@ -216,8 +224,11 @@ impl<'a> Reader<'a> {
         for dropped in &selection.dropped {
             let reason = self.reason(line(entry, &dropped.asked), format!("package {}", dropped.package));
             let what = format!("keep package `{}` of catalog {of}", dropped.package);
-            let error = Error::new(ErrorKind::Content, what, &dropped.cause)
-                .hint("choose other versions or channels of it, or leave it out of the configuration");
+            let mend = mends.get(&dropped.package).map_or_else(
+                || "choose other versions or channels of it, or leave it out of the configuration".to_owned(),
+                String::clone,
+            );
+            let error = Error::new(ErrorKind::Content, what, &dropped.cause).hint(mend);
             found.missing.push(missing(&format!("{of} {}", dropped.package), Kind::Catalog, vec![reason], &error));
         }
         for unknown in &selection.unknown {
@@ -567,7 +578,8 @@ fn unnamed(of: &str) -> Error {
     Error::new(ErrorKind::Invalid, format!("name catalog {of} at the destination"), "it has neither tag nor digest")
 }
 
-fn filter(entry: &config::Catalog) -> Filter {
+/// What an entry of `operators` asks of its catalog.
+pub fn filter_of(entry: &config::Catalog) -> Filter {
     let packages = entry.packages.iter().map(|package| content::PackageFilter {
         name: package.name.clone(),
         default_channel: package.default_channel.clone(),

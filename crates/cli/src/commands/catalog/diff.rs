@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use airlock_client::RegistrySource;
-use airlock_content::catalog::{
-    ChannelFilter, Diff, Filter, PackageDiff, PackageFilter, Rule, Selection, Side, Text, diff, select,
-};
+use airlock_content::catalog::{Diff, Filter, PackageDiff, Rule, Selection, Side, Text, diff, select};
 use airlock_mirror::config::{self, ImageLocation, Loaded};
 use airlock_mirror::event::{Event, Events, Phase};
+use airlock_mirror::plan::catalogs::filter_of;
 use airlock_mirror::plan::{Attachments, Cache};
 use airlock_mirror::run::one_image;
 use airlock_oci::{Digest, Error, ErrorKind, Reference, Source};
@@ -190,26 +189,6 @@ fn filter_for(config: &Loaded, names: [&String; 3]) -> Result<Filter, Failure> {
             "name a configuration that has the catalog among its `operators`",
         )),
     }
-}
-
-fn filter_of(entry: &config::Catalog) -> Filter {
-    let packages = entry.packages.iter().map(|package| PackageFilter {
-        name: package.name.clone(),
-        default_channel: package.default_channel.clone(),
-        min: package.min_version.clone(),
-        max: package.max_version.clone(),
-        channels: package
-            .channels
-            .iter()
-            .map(|channel| ChannelFilter {
-                name: channel.name.clone(),
-                min: channel.min_version.clone(),
-                max: channel.max_version.clone(),
-            })
-            .collect(),
-        bundles: package.bundles.iter().map(|bundle| bundle.name.clone()).collect(),
-    });
-    Filter { full: entry.full, packages: packages.collect() }
 }
 
 async fn side(
