@@ -370,6 +370,30 @@ fn images_side_by_side_in_a_layout_are_one_catalog() {
     assert_eq!(platforms, ["amd64", "arm64"]);
 }
 
+/// An increment carries only what is new, and is loaded alone: the catalog, which has not changed, is read by way of the target.
+#[test]
+fn an_increment_is_loaded_into_the_registry_that_has_the_rest() {
+    let Some(journey) = Journey::begin("op-08-channel", "table") else { return };
+    let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+    let archive = here.folder().join("archive");
+    let to = format!("file://{}", archive.display());
+    journey.run(&here, &[&to]).expect_code(0);
+    let Some(target) = Target::docker_registry() else { return };
+    let place = format!("docker://{}/ns", target.address());
+    let load = |isc: &str| {
+        Journey::enclave().run(["mirror", "-c", isc, "--from", &to, "--dest-tls-verify=false", &place]).expect_code(0);
+        arrived(&archive.join("working-dir/load-report.json")).remove(0).digest
+    };
+    let before = load(&journey.isc());
+    let more = journey.upstream.expected("add-01-tags").images.remove(0).reference;
+    let isc = here.folder().join("more.yaml");
+    let text = std::fs::read_to_string(journey.isc()).expect("read the image set");
+    std::fs::write(&isc, format!("{}\n  additionalImages:\n  - name: {more}\n", text.trim_end())).expect("write it");
+    let isc = isc.display().to_string();
+    here.run(["mirror", "-c", &isc, &to]).expect_code(0);
+    assert_eq!(load(&isc), before);
+}
+
 /// Two runs on different machines, of catalogs in another order, build the same catalogs.
 #[test]
 fn the_same_choice_gives_the_same_digest_anywhere() {

@@ -4,7 +4,7 @@
 //! Images are known under the archive's own names (`world/app`), and under the names they were mirrored from
 //! (`quay.io/world/app`), which the plans in the archives tell.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +22,9 @@ use crate::plan::{Documents, Origins, Plan, Release};
 
 /// Where payloads are published: oc-mirror keeps only the tag of one.
 const PUBLISHED: &str = "quay.io/openshift-release-dev/ocp-release:latest";
+
+/// Codes of what another attempt might have brought.
+const PASSING: [&str; 4] = ["network", "server", "too-many-requests", "withheld"];
 
 /// Where the documents of a plan lie in an archive.
 pub const DOCUMENTS: &str = "airlock/";
@@ -50,6 +53,8 @@ pub struct Archives {
     manifests: HashMap<Digest, Repository>,
     /// Blobs that the tables say lie in archives which may not be here.
     absent: HashMap<Digest, Absent>,
+    /// Images, as they were written, that were missing for reasons which say nothing about them.
+    passed_over: HashSet<String>,
 }
 
 /// [`Archives`] as a source.
@@ -111,12 +116,15 @@ impl Archives {
             names: HashMap::new(),
             manifests: HashMap::new(),
             absent: HashMap::new(),
+            passed_over: HashSet::new(),
         };
         for opened in &this.list {
             if let Opened::Ours { plan, archive } = opened {
                 for absent in archive.absent() {
                     this.absent.entry(absent.item.digest.clone()).or_insert_with(|| absent.clone());
                 }
+                let passing = plan.missing.iter().filter(|m| PASSING.contains(&m.code.as_str()));
+                this.passed_over.extend(passing.map(|m| m.name.clone()));
                 for image in &plan.images {
                     this.aliases.entry(image.source.name()).or_default().insert(image.repository.clone());
                     this.names
@@ -152,9 +160,9 @@ impl Archives {
         self.absent.get(digest)
     }
 
-    /// Whether an image was part of what an archive was to carry.
-    pub fn planned(&self, name: &Reference) -> bool {
-        self.names.contains_key(&name.to_string())
+    /// Whether an image was part of what an archive was to carry, or was missing for a moment only when it was written.
+    pub fn planned(&self, name: &Reference, written: &str) -> bool {
+        self.names.contains_key(&name.to_string()) || self.passed_over.contains(written)
     }
 
     /// The update graphs and signatures of releases that the archives carry; the newest of each.

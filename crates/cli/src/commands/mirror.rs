@@ -253,6 +253,7 @@ pub(crate) fn source_hosts(loaded: &Loaded) -> Vec<String> {
         .additional_images
         .iter()
         .map(|i| &i.name)
+        .chain(content.operators.iter().map(|o| &o.catalog))
         .chain(release)
         .filter_map(|name| match &name.location {
             config::ImageLocation::Registry(reference) => Some(reference.registry().to_string()),

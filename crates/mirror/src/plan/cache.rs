@@ -18,6 +18,8 @@ use super::packs::Packs;
 
 /// Bytes that the packs may take; beyond, the oldest entries go. The same again for what was generated.
 const MAX_CACHE_BYTES: u64 = 512 * 1024 * 1024;
+/// What was generated and used since is not trimmed: a transfer may be reading it.
+const UNUSED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Under this topic lie manifests, by digest.
 const MANIFESTS: &str = "manifest";
 /// Under this one, what references stood for.
@@ -110,36 +112,52 @@ impl Cache {
     pub fn close(&self) {
         if let Some(packs) = &self.packs {
             packs.tidy(MAX_CACHE_BYTES);
-            trim(&self.folder.join("generated"), MAX_CACHE_BYTES);
+            trim(&self.folder.join("generated"), MAX_CACHE_BYTES, UNUSED_FOR);
         }
     }
 }
 
-/// Removes the oldest files below `folder` until they take at most `limit` bytes.
-fn trim(folder: &Path, limit: u64) {
-    let mut entries: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let Ok(read) = std::fs::read_dir(&folder) else { continue };
-        for entry in read.flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            } else {
-                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                entries.push((used, metadata.len(), entry.path()));
-            }
-        }
-    }
+/// Removes folders of `folder` that were not used for long, the oldest first, until all take at most `limit` bytes.
+fn trim(folder: &Path, limit: u64, unused_for: Duration) {
+    let Ok(read) = std::fs::read_dir(folder) else { return };
+    let mut entries: Vec<(SystemTime, u64, PathBuf)> = read
+        .flatten()
+        .map(|entry| {
+            let (mut newest, mut bytes) = (SystemTime::UNIX_EPOCH, 0);
+            measure(&entry.path(), &mut newest, &mut bytes);
+            (newest, bytes, entry.path())
+        })
+        .collect();
     let mut total: u64 = entries.iter().map(|e| e.1).sum();
     entries.sort();
-    for (_, len, path) in entries {
-        if total <= limit {
+    for (newest, bytes, path) in entries {
+        // A clock that went back makes a folder young: this run, or another, may be reading it.
+        if total <= limit || SystemTime::now().duration_since(newest).is_ok_and(|age| age < unused_for) {
             break;
         }
-        if std::fs::remove_file(path).is_ok() {
-            total -= len;
+        if std::fs::remove_dir_all(path).is_ok() {
+            total -= bytes;
         }
+    }
+}
+
+fn measure(path: &Path, newest: &mut SystemTime, bytes: &mut u64) {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return };
+    *newest = (*newest).max(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            measure(&entry.path(), newest, bytes);
+        }
+    } else {
+        *bytes += metadata.len();
+    }
+}
+
+/// Tells that what lies in a folder is in use, also where nothing of it had to be written.
+pub(super) fn used(folder: &Path) {
+    let touched = std::fs::File::open(folder).and_then(|folder| folder.set_modified(SystemTime::now()));
+    if let Err(e) = touched {
+        tracing::debug!("{} keeps its old time: {e}", folder.display());
     }
 }
 
@@ -170,14 +188,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_generated_is_bounded() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["a", "b"] {
-            std::fs::write(folder.path().join(name), "1234").unwrap();
+    fn what_was_generated_is_bounded_by_folders() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = ["a", "b"].map(|name| root.path().join(name).join("deep"));
+        for folder in &folders {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join("file"), "1234").unwrap();
         }
-        trim(folder.path(), 8);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
-        trim(folder.path(), 7);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let there = || folders.iter().filter(|f| f.exists()).count();
+        trim(root.path(), 8, Duration::ZERO);
+        assert_eq!(there(), 2);
+        trim(root.path(), 7, Duration::from_secs(3600));
+        assert_eq!(there(), 2, "what was used a moment ago stays");
+        std::thread::sleep(Duration::from_millis(20));
+        used(&root.path().join("a"));
+        trim(root.path(), 7, Duration::ZERO);
+        assert!(folders[0].exists() && !folders[1].exists(), "the one that was used last stays, whole");
     }
 }

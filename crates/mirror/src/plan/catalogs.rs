@@ -14,6 +14,7 @@ use airlock_oci::{Digest, Error, ErrorKind, Reference, Registry, Repository, Sou
 use airlock_store::oci_layout::{Layout, Writer};
 use serde::{Deserialize, Serialize};
 
+use super::cache::used;
 use super::model::{Catalog, Kind, Missing, Package, Reason};
 use super::naming::{GENERATED_REGISTRY, digest_tag, repository_of};
 use super::wanted::{Wanted, file_name, layout_reference};
@@ -74,8 +75,6 @@ pub(super) struct Reader<'a> {
     pub folder: &'a Path,
     /// The catalogs as published are wanted too: for an archive, from which somebody may choose less.
     pub originals: bool,
-    /// A policy judges the catalogs as published.
-    pub judged: bool,
 }
 
 /// Why an image cannot be had.
@@ -162,9 +161,8 @@ impl<'a> Reader<'a> {
             match self.one(entry, &mut found).await {
                 Ok(open) => {
                     found.wanted.extend(self.images(&open));
-                    if (self.originals || self.judged) && !open.selection.whole {
-                        found.wanted.push(self.original(&open));
-                    }
+                    // It is looked up in any case: whether it may be carried, and for which platforms it is.
+                    found.wanted.push(self.original(&open));
                     found.open.push(open);
                 }
                 Err(errors) => {
@@ -232,6 +230,11 @@ impl<'a> Reader<'a> {
             found.missing.push(missing(&format!("{of} {}", dropped.package), Kind::Catalog, vec![reason], &error));
         }
         for unknown in &selection.unknown {
+            if self.choice.rules == Rules::Head {
+                // oc-mirror drops such names in silence, and scripts rely on the rest being mirrored.
+                found.warnings.push(format!("catalog {of}: {unknown}"));
+                continue;
+            }
             let reason = self.reason(line(entry, &unknown.asked), format!("{} {}", unknown.kind, unknown.name));
             let what = format!("find {} `{}` in catalog {of}", unknown.kind, unknown.name);
             let error = Error::new(ErrorKind::NotFound, what, unknown)
@@ -315,6 +318,7 @@ impl<'a> Reader<'a> {
         wanted.tag = open.catalog.origin.digest.as_ref().map(digest_tag).or(wanted.tag);
         wanted.platforms.clone_from(&open.entry.platforms);
         wanted.original = true;
+        wanted.pinned.clone_from(&open.catalog.origin.digest);
         wanted
     }
 
@@ -335,11 +339,9 @@ impl<'a> Reader<'a> {
         let mut closed = Closed { wanted: self.images(open), ..Closed::default() };
         let mut lacking: BTreeMap<Text, Error> = BTreeMap::new();
         let mut later: BTreeSet<Reference> = BTreeSet::new();
+        let by_name: HashMap<&str, &Wanted> = closed.wanted.iter().map(|w| (w.name.as_str(), w)).collect();
         for (text, image) in &open.related.images {
-            let Some(wanted) = closed.wanted.iter().find(|w| w.source == image.reference && w.name == written(text))
-            else {
-                continue;
-            };
+            let Some(wanted) = by_name.get(written(text)) else { continue };
             match fault(wanted) {
                 None => {}
                 // What another attempt may bring never changes the catalog.
@@ -364,7 +366,8 @@ impl<'a> Reader<'a> {
         if self.choice.on_missing == OnMissing::Skip && !lacking.is_empty() {
             let texts = lacking.keys().map(Text::clone).collect();
             let (rest, left) = content::leave_out(&open.catalog, &open.selection, &texts);
-            let related = content::related(&open.catalog, &rest)?;
+            // Nothing may be left, which is told below.
+            let related = content::related(&open.catalog, &rest).unwrap_or_default();
             closed.wanted = self.images_of(open.entry, &rest, &related);
             for (bundle, images) in &left.bundles {
                 let images: Vec<&str> = images.iter().map(|i| &**i).collect();
@@ -410,14 +413,13 @@ impl<'a> Reader<'a> {
             .filter(|i| i.bundle && i.needed.iter().any(|by| unnamed.contains(&(&by.package, &by.bundle))))
             .map(|i| &i.reference)
             .collect();
-        let (missing, held) =
-            (&mut closed.missing, |source: &Reference| lost.contains(source) || later.contains(source));
+        let (told, held) = (&mut closed.missing, |source: &Reference| lost.contains(source) || later.contains(source));
         closed.wanted.retain(|wanted| {
             let lacks = wanted.needs.iter().find(|need| held(need)).map(ToString::to_string);
             let lacks =
                 lacks.or_else(|| incomplete.contains(&wanted.source).then(|| "one without a valid name".to_owned()));
             let Some(lacks) = lacks.filter(|_| wanted.kind == Kind::Bundle) else { return true };
-            missing.push(Missing {
+            told.push(Missing {
                 name: wanted.name.clone(),
                 kind: Kind::Bundle,
                 reasons: wanted.reasons.clone(),
@@ -430,7 +432,14 @@ impl<'a> Reader<'a> {
             });
             false
         });
-        self.build(open, &selection, &mut closed).await?;
+        if let Err(error) = self.build(open, &selection, &mut closed).await {
+            let reasons = vec![self.reason(open.entry.line, "operators")];
+            closed.missing.push(missing(of, Kind::Catalog, reasons, &error));
+            // Without the catalog nothing leads to its bundles.
+            closed.wanted.clear();
+            closed.images.clear();
+            closed.catalog = None;
+        }
         Ok(closed)
     }
 
@@ -448,6 +457,7 @@ impl<'a> Reader<'a> {
                 Wanted::new(of.clone(), open.source.clone(), Kind::Catalog, reasons, open.repository.clone());
             wanted.tag = Some(tag.unwrap_or_else(|| digest_tag(&published)));
             wanted.platforms.clone_from(&entry.platforms);
+            wanted.pinned.clone_from(&open.catalog.origin.digest);
             (wanted, published.clone())
         } else if selection.packages.is_empty() {
             closed.missing.push(Missing {
@@ -465,9 +475,12 @@ impl<'a> Reader<'a> {
             let folder = self.folder.join(generated.repository().as_str());
             let writer = Writer::open(&folder)?;
             let latest = generated.tag().cloned().ok_or_else(|| unnamed(of))?;
-            let base = Base { source: self.source.as_ref(), name: &open.source, platforms: &entry.platforms };
+            // A tag may have moved since the catalog was read.
+            let pinned = open.source.with_digest(published.clone());
+            let base = Base { source: self.source.as_ref(), name: &pinned, platforms: &entry.platforms };
             let target = Target { sink: &writer, repository: generated.repository(), tag: &latest };
             let built = content::rebuild(&open.catalog, selection, base, target, self.folder).await?;
+            used(&folder);
             let layout: Arc<dyn Source> = Arc::new(Layout::open(&folder)?);
             let source = DerivedSource::new(&built, layout, Arc::clone(&self.source));
             self.router.serve(generated.repository().clone(), Arc::new(source));
@@ -513,7 +526,8 @@ impl<'a> Reader<'a> {
         let related = content::related(&open.catalog, &selection).unwrap_or_default();
         let own: BTreeSet<&Reference> = open.related.images.values().map(|i| &i.reference).collect();
         let images = self.images_of(open.entry, &selection, &related);
-        let spared = own.iter().filter(|r| !images.iter().any(|w| w.source == ***r)).map(|r| (*r).clone()).collect();
+        let theirs_too: BTreeSet<&Reference> = images.iter().map(|w| &w.source).collect();
+        let spared = own.difference(&theirs_too).map(|r| (*r).clone()).collect();
         Some(Difference {
             other,
             name: open.entry.catalog.text.clone(),

@@ -11,11 +11,12 @@ use super::cache::Cache;
 use super::catalogs::{self, Choice, Difference, Fault};
 use super::graph::{Generator, graph_image};
 use super::model::{AttachmentKind, Image, Kind, Missing, Plan};
-use super::naming::{Target, tag_of};
+use super::naming::{Target, digest_tag, tag_of};
 use super::origins::{Documents, Origins};
 use super::releases::{self, demands_sigstore};
 use super::walk::{Attachments, Graph, Walk, two_sizes};
-use super::wanted::{Wanted, wanted};
+pub(crate) use super::wanted::Wanted;
+use super::wanted::wanted;
 use crate::config::Loaded;
 use crate::policy::Gate;
 use crate::sources::{Cached, Router};
@@ -51,7 +52,7 @@ pub struct Request<'a> {
     /// The plan is for an archive: catalogs are carried as published too.
     pub originals: bool,
     /// Images that were planned when the archive was written: what of them is not there was lost on the way.
-    pub(crate) planned: &'a (dyn Fn(&Reference) -> bool + Sync),
+    pub(crate) planned: &'a (dyn Fn(&Wanted) -> bool + Sync),
     /// Signatures of releases are not looked at.
     pub unsigned_releases: bool,
     /// Releases that cannot be found are among what is missing; otherwise they end the plan.
@@ -115,7 +116,6 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
         router: Arc::clone(&request.workshop.router),
         folder: &request.workshop.folder,
         originals: request.originals,
-        judged: request.gate.is_some(),
     };
     let catalogs = reader.open().await;
     warnings.extend(catalogs.warnings);
@@ -134,7 +134,7 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     plan.missing.extend(catalogs.missing);
     let fault = |wanted: &Wanted| match graphs.get(&key(wanted)) {
         Some(Err(error)) => {
-            let passing = error.kind().is_transient() || (request.planned)(&wanted.source);
+            let passing = error.kind().is_transient() || (request.planned)(wanted);
             Some(Fault { error: error.clone(), passing })
         }
         _ => None,
@@ -152,7 +152,6 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     graphs.extend(built);
     kept.extend(images);
     blocked.tell(&mut warnings);
-    walk.cache.close();
 
     plan.releases = found.releases;
     let mut known = HashMap::new();
@@ -174,6 +173,7 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
         let images = blocked.filter(difference.images.clone());
         warnings.push(compared(&plan, &request, &difference, images).await);
     }
+    walk.cache.close();
     plan.missing.sort_by(|a, b| a.name.cmp(&b.name));
     check_names(&mut plan, request.target, &mut warnings)?;
     plan.releases.sort_by(|a, b| (&a.version, &a.tag).cmp(&(&b.version, &b.tag)));
@@ -239,19 +239,20 @@ async fn look_up<'w>(
     kept: impl IntoIterator<Item = &'w Wanted>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> HashMap<Key, Result<Graph, Error>> {
-    let mut keys: Vec<Key> = Vec::new();
+    let mut keys: Vec<(Key, Option<Digest>)> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for wanted in kept {
         let key = key(wanted);
         if seen.insert(key.clone()) {
-            keys.push(key);
+            keys.push((key, wanted.pinned.clone()));
         }
     }
     let total = keys.len();
     let mut graphs = HashMap::with_capacity(total);
     let mut stream = futures_util::stream::iter(keys)
-        .map(|key| async move {
-            let graph = walk.image(&key.0, &key.1).await;
+        .map(|(key, pinned)| async move {
+            let name = pinned.map_or_else(|| key.0.clone(), |digest| key.0.with_digest(digest));
+            let graph = walk.image(&name, &key.1).await;
             (key, graph)
         })
         .buffered(PARALLEL_IMAGES);
@@ -435,11 +436,23 @@ fn merge_children(known: &mut super::ManifestNode, node: &super::ManifestNode) {
 fn check_names(plan: &mut Plan, target: Option<&Target>, warnings: &mut Vec<String>) -> Result<(), Error> {
     let mut taken: BTreeMap<(Repository, Tag), (Digest, String)> = BTreeMap::new();
     let mut clashes = Vec::new();
-    for image in &plan.images {
+    for image in &mut plan.images {
         let repository = match target {
             Some(target) => target.repository(&image.repository)?,
             None => image.repository.clone(),
         };
+        // Nobody chooses the names of images that bundles need, and clusters pull those with a digest by it.
+        let other = taken.get(&(repository.clone(), image.tag.clone())).filter(|(digest, _)| *digest != image.digest);
+        if let (Some((_, other)), Kind::Bundle | Kind::Related, Some(digest)) =
+            (other, image.kind, image.source.digest())
+        {
+            let tag = digest_tag(digest);
+            warnings.push(format!(
+                "{other} has `{repository}:{}` already; `{}` becomes `{repository}:{tag}`",
+                image.tag, image.name
+            ));
+            image.tag = tag;
+        }
         let why = image.reasons.first().map_or_else(String::new, |r| format!(" ({}:{})", r.file, r.line));
         let described = format!("`{}`{why}", image.name);
         match taken.get(&(repository.clone(), image.tag.clone())) {
@@ -452,7 +465,10 @@ fn check_names(plan: &mut Plan, target: Option<&Target>, warnings: &mut Vec<Stri
     }
     if !clashes.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "name the images at the destination", clashes.join("; "))
-            .hint("give one of the two a `targetRepo` or a `targetTag` in the configuration"));
+            .hint(
+            "give one of the two a `targetRepo` or a `targetTag` in the configuration; an image that only a bundle names is left \
+             out with `blockedImages`, or goes to a target of its own",
+        ));
     }
     // A signature's tag is derived from what it signs: two sources with different signatures of one digest cannot both be
     // kept under one name. The first stays.

@@ -8,6 +8,7 @@ use airlock_oci::{Error, ErrorKind, Reference, Registry, Repository, Source, Tag
 use airlock_store::oci_layout::{Layout, Writer};
 use airlock_updates::GraphData as Fetched;
 
+use super::cache::used;
 use super::model::{Kind, Reason, Release};
 use super::naming::GENERATED_REGISTRY;
 use super::origins::Origins;
@@ -95,6 +96,7 @@ impl Generator {
         let built = build(&data, base, target)
             .await
             .map_err(|e| e.context(format!("build the graph image upon `{}`", self.base)))?;
+        used(&folder);
         let layout: Arc<dyn Source> = Arc::new(Layout::open(&folder)?);
         let source = GraphImageSource::new(&built, layout, Arc::clone(&self.source));
         self.router.serve(wanted.repository.clone(), Arc::new(source));

@@ -82,7 +82,9 @@ pub fn contents(plan: &Plan, earlier: &HashMap<Digest, Absent>) -> Contents {
                 if !placed.insert(blob.clone()) {
                     continue;
                 }
-                match (earlier.get(blob), plan.blobs.get(blob)) {
+                // Loading reads a catalog's configuration, which no target has: there is only what was built of it.
+                let read = image.original && manifest.blobs.first() == Some(blob);
+                match (earlier.get(blob).filter(|_| !read), plan.blobs.get(blob)) {
                     (Some(absent), _) => contents.absent.push(absent.clone()),
                     (None, Some(node)) => contents.blobs.push(Item { digest: blob.clone(), size: node.size }),
                     (None, None) => {}

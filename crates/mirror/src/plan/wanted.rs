@@ -23,6 +23,8 @@ pub(crate) struct Wanted {
     pub needs: Vec<Reference>,
     /// A catalog as published, for an archive only.
     pub original: bool,
+    /// What the name stood for when its content was read: it is that which is carried.
+    pub pinned: Option<Digest>,
 }
 
 impl Wanted {
@@ -44,6 +46,7 @@ impl Wanted {
             platforms: Vec::new(),
             needs: Vec::new(),
             original: false,
+            pinned: None,
         }
     }
 }

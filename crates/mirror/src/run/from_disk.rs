@@ -78,7 +78,8 @@ pub(super) async fn run(
         aim: target.clone(),
     });
     let carried = Carried { archives: &archives, source: backed.clone(), cache: &request.cache };
-    let planned = plan_from(&request.loaded, carried, &request.settings, Some(&target), &events).await?;
+    let planning = plan_from(&request.loaded, carried, &request.settings, Some(&target), &events);
+    let planned = unless_stopped(stop, PLANNING, planning).await?;
     let source = planned.source;
     let (mut plan, documents) = (planned.discovered.plan, planned.discovered.documents);
 

@@ -252,13 +252,13 @@ pub async fn plan(
     let generator = Generator {
         router: Arc::clone(&router),
         source: Arc::clone(&source),
-        folder: cache.folder().join(GENERATED),
+        folder: generated_folder(cache.folder()),
         workspace,
         base,
     };
     let request = PlanRequest {
         loaded,
-        workshop: Workshop { router: Arc::clone(&router), folder: cache.folder().join(GENERATED), network: true },
+        workshop: Workshop { router: Arc::clone(&router), folder: generated_folder(cache.folder()), network: true },
         choice: settings.choice(),
         originals: archive,
         planned: &|_| false,
@@ -277,6 +277,18 @@ pub async fn plan(
     Ok(Planned { discovered: discovered(request, events).await?, source })
 }
 
+/// Where what is built is kept: in the user's cache folder, and where nothing can be written there among the temporary files.
+fn generated_folder(cache: &Path) -> PathBuf {
+    let folder = cache.join(GENERATED);
+    let probe = folder.join(format!(".writable-{}", std::process::id()));
+    let writable = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&probe, b""));
+    let _ = std::fs::remove_file(&probe);
+    match writable {
+        Ok(()) => folder,
+        Err(_) => std::env::temp_dir().join(format!("airlock-{GENERATED}-{}", std::process::id())),
+    }
+}
+
 /// The plan of a configuration, found again inside archives. Their content was judged when they were written.
 pub async fn plan_from(
     loaded: &Loaded,
@@ -289,10 +301,10 @@ pub async fn plan_from(
     let router = Arc::new(Router::over(source));
     let request = PlanRequest {
         loaded,
-        workshop: Workshop { router: Arc::clone(&router), folder: cache.join(GENERATED), network: false },
+        workshop: Workshop { router: Arc::clone(&router), folder: generated_folder(cache), network: false },
         choice: settings.choice(),
         originals: false,
-        planned: &|name| archives.planned(name),
+        planned: &|wanted| archives.planned(&wanted.source, &wanted.name),
         source: router.clone(),
         origins: &archives.origins()?,
         cache: Arc::new(Cache::none()),

@@ -13,7 +13,7 @@ mod sqlite;
 use std::io::Read;
 use std::path::Path;
 
-use airlock_oci::{Error, ErrorKind, Reference, Source};
+use airlock_oci::{Error, ErrorKind, Found, Manifest, Reference, Source};
 
 use super::model::{Catalog, Form, Origin};
 use crate::image;
@@ -39,7 +39,7 @@ const MAX_DEPTH: usize = 32;
 pub async fn read(source: &dyn Source, name: &Reference, folder: &Path) -> Result<Catalog, Error> {
     let what = || format!("read the catalog `{name}`");
     let found = source.manifest(name).await?;
-    let manifest = image::instance(source, name, &found, None).await?;
+    let manifest = readable(source, name, &found).await?;
     let config = image::config(source, name, &manifest, Some(&found.place)).await?;
     let digest = Some(found.value.digest().clone());
     let image = Image { source, name, manifest: &manifest, near: Some(&found.place) };
@@ -136,6 +136,22 @@ impl Visitor for Copy {
         self.found = true;
         Ok(())
     }
+}
+
+/// The image for linux/amd64, or the first that is there: an index may be sparse, and catalogs are the same for every platform.
+async fn readable(source: &dyn Source, name: &Reference, found: &Found<Manifest>) -> Result<Manifest, Error> {
+    let refused = match image::instance(source, name, found, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => error,
+        usual => return usual,
+    };
+    for (_, child) in image::platforms(&found.value) {
+        match source.manifest(&name.with_digest(child.digest.clone())).await {
+            Ok(manifest) => return Ok(manifest.value),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused)
 }
 
 /// Reads a catalog from a directory on disk. Blocks.
