@@ -454,6 +454,56 @@ fn less_is_loaded_from_an_archive_of_more() {
     assert_eq!(target.contents().repositories, other.contents().repositories);
 }
 
+/// A network namespace of its own, in which nothing but loopback is up: registry and program both run there, for what was mirrored and for less of it.
+#[test]
+fn where_there_is_no_route_the_archive_is_all_that_is_needed() {
+    let (Some(unshare), Some(more)) = (tools::need("unshare"), Journey::begin("op-22-multi-package", "table")) else {
+        return;
+    };
+    let here = Binary::new(AIRLOCK).envs(more.upstream.env());
+    let archive = here.folder().join("archive");
+    more.run(&here, &[&format!("file://{}", archive.display())]).expect_code(0);
+    let (name, bundles) = more.expected.bundles.iter().find(|(_, b)| b.len() > 1).expect("one has several bundles");
+    let package = package_of(&more.upstream, name, &bundles[0]);
+    let less = here.folder().join("less.yaml");
+    let text = format!(
+        "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  operators:\n  - catalog: {name}\n    \
+         packages:\n    - name: {package}\n"
+    );
+    std::fs::write(&less, text).expect("write the smaller configuration");
+    for isc in [more.isc(), less.display().to_string()] {
+        let there = Binary::new(AIRLOCK);
+        let (folder, storage) = (there.folder(), there.folder().join("storage"));
+        let script = format!(
+            "ip link set lo up && {{ {AIRLOCK} registry serve --root {storage} --listen 127.0.0.1:5000 --plain-http --anonymous push & }} ; \
+             for n in $(seq 100); do (echo > /dev/tcp/127.0.0.1/5000) 2>/dev/null && break; sleep 0.1; done; \
+             {AIRLOCK} mirror -c {isc} --from file://{archive} --dest-tls-verify=false docker://127.0.0.1:5000/ns; code=$?; \
+             {AIRLOCK} verify -c {isc} --from file://{archive} --dest-tls-verify=false docker://127.0.0.1:5000/ns || code=99; \
+             kill $! 2>/dev/null; exit $code",
+            storage = storage.display(),
+            archive = archive.display(),
+        );
+        let run = Command::new(&unshare)
+            .args(["--net", "bash", "-c", &script])
+            .env("HOME", &folder)
+            .env("XDG_CACHE_HOME", folder.join("cache"))
+            .env("XDG_STATE_HOME", folder.join("state"))
+            .env_remove("CONTAINERS_REGISTRIES_CONF")
+            .output()
+            .expect("run unshare");
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        if said.contains("Operation not permitted") {
+            return tools::skipped("a network namespace needs rights that this user does not have");
+        }
+        assert!(run.status.success(), "{isc}: {said}");
+        let loaded = arrived(&archive.join("working-dir/load-report.json"));
+        let held = airlock_testkit::contents::Contents::read(&storage);
+        for catalog in loaded {
+            assert_eq!(held.repositories[&catalog.repository].tags.get(&catalog.tag), Some(&catalog.digest));
+        }
+    }
+}
+
 /// The package of a bundle, from what the plan says of the catalog.
 fn package_of(upstream: &Upstream, catalog: &str, bundle: &str) -> String {
     let here = Binary::new(AIRLOCK).envs(upstream.env());

@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn catalogs_by_tag_are_pinned_and_others_stay() {
-        let text = "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\narchiveSize: 4\nmirror:\n  operators:\n  - catalog: r.io/a/index:v1\n    packages:\n    - name: x\n  - catalog: oci:///srv/index\n  blockedImages:\n  - name: y\n";
+        let text = "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\narchiveSize: 4\nmirror:\n  operators:\n  - catalog: r.io/a/index:v1\n    packages:\n    - name: x\n  - catalog: oci:///srv/index\n  blockedImages:\n  - name: \"y\"\n";
         let loaded = config::parse("isc.yaml", text).unwrap();
         let digest = Digest::of(b"catalog");
         let mut plan = Plan::new();
