@@ -41,13 +41,17 @@ fn insertion(text: &str, entry: &Entry, policy: Policy) -> Edit {
     if flow {
         return Edit::insert(start, format!("\"mirrorSourcePolicy\": \"{}\", ", policy.as_str()));
     }
-    let indent = " ".repeat(text[line_start(text, start)..start].chars().count());
+    let before = &text[line_start(text, start)..start];
+    // An anchor or a tag on the line of the first key belongs to that key, and the mapping begins there.
+    let own = before.find(['&', '!']).map_or(before, |at| &before[..at]);
+    let indent = " ".repeat(own.chars().count());
     let line = format!("mirrorSourcePolicy: {}\n", policy.as_str());
     let after = line_end(text, end.saturating_sub(1).max(start));
     let body = &text[start..after];
     // A list in brackets over several lines: its end is somewhere below.
     if body.matches('[').count() != body.matches(']').count() {
-        return Edit::insert(start, format!("{line}{indent}"));
+        let at = line_start(text, start) + own.len();
+        return Edit::insert(at, format!("{line}{indent}"));
     }
     let newline = if body.ends_with('\n') { "" } else { "\n" };
     Edit::insert(after, format!("{newline}{indent}{line}"))
@@ -71,5 +75,16 @@ mod tests {
             assert!(text.contains(kept), "{text}");
         }
         assert!(text.contains("    - m.lab/a # fast\n    mirrorSourcePolicy: NeverContactSource\n"), "{text}");
+    }
+
+    #[test]
+    fn an_anchor_before_the_first_key_is_where_the_entry_begins() {
+        let text = "apiVersion: config.openshift.io/v1\nkind: ImageTagMirrorSet\nmetadata:\n  name: t\nspec:\n  imageTagMirrors:\n  - &one\n    &a source: quay.io/a\n    mirrors:\n    - m.lab/a\n  - &b source: quay.io/b\n    mirrors: [m.lab/b,\n      n.lab/b]\n";
+        let (objects, _) = Objects::read(&[("a.yaml".to_owned(), text.to_owned())], crate::objects::Others::Keep);
+        let (changed, _) = set_policy(&objects, 0, Policy::NeverContactSource);
+        let (again, problems) = Objects::read(&[("a.yaml".to_owned(), changed.clone())], crate::objects::Others::Keep);
+        assert!(problems.is_empty(), "{problems:?}\n{changed}");
+        let policies: Vec<bool> = again.entries().map(|(_, _, e)| e.policy_mark.is_some()).collect();
+        assert_eq!(policies, [true, true], "{changed}");
     }
 }
