@@ -347,6 +347,28 @@ fn a_partial_archive_names_what_was_refused_and_a_retry_asks_the_policy_again() 
     assert!(!target.content(|c| c.tags("load/t/signed").unwrap().iter().any(|t| t.ends_with(".sig"))));
 }
 
+/// Who mirrored with a policy verifies with it: what was refused is told as such, and nothing else is wanted in its place.
+#[test]
+fn verifying_asks_the_policy_as_mirroring_did() {
+    let (registry, target, binary) = (Registry::start(), Registry::start(), Binary::new(AIRLOCK));
+    for (repository, number) in [("t/allowed", 1), ("t/refused", 2)] {
+        registry.put(repository, &fixture::image(number).build(), Some("1"));
+    }
+    let allowed = json!({(format!("{}/t/allowed", registry.address())): [{"type": "insecureAcceptAnything"}]});
+    let text = json!({"default": [{"type": "reject"}], "transports": {"docker": allowed}}).to_string();
+    let flag = write(&binary, "policy.json", &text).display().to_string();
+    let both = isc(&binary, "isc.yaml", &registry, ["t/allowed:1", "t/refused:1"]);
+    let (to, workspace) = (format!("docker://{}", target.address()), format!("file://{}", binary.folder().display()));
+    run(&binary, "mirror", &both, &["--policy", &flag, "--workspace", &workspace, &to]).expect_code(PARTIAL);
+    let judged = run(&binary, "verify", &both, &["--policy", &flag, "-o", "json", &to]);
+    let told: Value = serde_json::from_str(&judged.stdout).unwrap();
+    assert_eq!(told["absent"].as_array().map(Vec::len), Some(0), "{}", judged.stdout);
+    assert_eq!(denied(&told).len(), 1, "{}", judged.stdout);
+    let open = run(&binary, "verify", &both, &["-o", "json", &to]);
+    let told: Value = serde_json::from_str(&open.stdout).unwrap();
+    assert_ne!(told["absent"].as_array().map(Vec::len), Some(0), "without the policy it is wanted");
+}
+
 #[test]
 fn the_users_own_policy_is_found_and_a_mistake_in_it_is_named_first() {
     let (registry, binary) = (Registry::start(), Binary::new(AIRLOCK));

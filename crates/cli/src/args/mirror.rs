@@ -239,6 +239,9 @@ pub(crate) struct VerifyArgs {
     /// No signatures were carried.
     #[arg(long, conflicts_with = "attachments")]
     pub remove_signatures: bool,
+    /// Which images were allowed: those that were refused took bundles out of catalogs.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// How releases are found.
     #[command(flatten)]
     pub release: PlatformArgs,

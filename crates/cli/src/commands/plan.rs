@@ -29,18 +29,20 @@ struct Shown<'a> {
     warnings: &'a [String],
 }
 
+/// A plan is made from where a run would read: archives, or registries, whose images are judged.
+pub(crate) fn reading(from: &[String]) -> Workflow {
+    if from.is_empty() {
+        return Workflow::ToDisk { directory: PathBuf::new() };
+    }
+    Workflow::FromDisk { from: Vec::new(), workspace: None, registry: String::new() }
+}
+
 /// Runs the verb.
 pub(crate) async fn run(args: PlanArgs, look: Look) -> Result<u8, Failure> {
-    // A plan is made from where a run would read: archives, or registries, whose images are judged.
-    let workflow = if args.from.is_empty() {
-        Workflow::ToDisk { directory: PathBuf::new() }
-    } else {
-        Workflow::FromDisk { from: Vec::new(), workspace: None, registry: String::new() }
-    };
     let settings = Settings {
         all_attachments: args.attachments == AttachmentsArg::All,
         remove_signatures: args.remove_signatures,
-        policy: policy_file(&args.policy, &workflow)?,
+        policy: policy_file(&args.policy, &reading(&args.from))?,
         ..found_by(&args.release, &args.operators)
     };
     let discovered =

@@ -5,8 +5,8 @@ use airlock_mirror::plan::Target;
 use airlock_mirror::run::{Settings, verify_target};
 
 use crate::args::mirror::{AttachmentsArg, VerifyArgs};
-use crate::commands::mirror::{client, found_by};
-use crate::commands::plan::{discover, verification};
+use crate::commands::mirror::{client, found_by, policy_file};
+use crate::commands::plan::{discover, reading, verification};
 use crate::commands::{host_of, registry_name};
 use crate::exit::Failure;
 use crate::output::{self, table};
@@ -19,6 +19,7 @@ pub(crate) async fn run(args: VerifyArgs, look: Look) -> Result<u8, Failure> {
     let settings = Settings {
         all_attachments: args.attachments == AttachmentsArg::All,
         remove_signatures: args.remove_signatures,
+        policy: policy_file(&args.policy, &reading(&args.from))?,
         ..found_by(&args.release, &args.operators)
     };
     let source = args.source.side();
