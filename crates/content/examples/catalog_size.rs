@@ -51,7 +51,7 @@ fn noise(seed: &str, len: usize) -> String {
     let mut text = String::with_capacity(len + 71);
     let mut number = 0;
     while text.len() < len {
-        text += Digest::of(format!("{seed}/{number}").as_bytes()).hex();
+        text += &Digest::of(format!("{seed}/{number}").as_bytes()).hex();
         text.push(' ');
         number += 1;
     }
