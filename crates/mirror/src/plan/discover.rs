@@ -127,6 +127,8 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     };
     let candidates = blocked.filter(catalogs.wanted);
     let mut graphs = look_up(&walk, kept.iter().chain(&candidates), request.progress).await;
+    // What is kept of them is made again when the catalogs close.
+    drop(candidates);
 
     let mut plan = Plan::new();
     plan.missing = found.missing;
@@ -140,13 +142,16 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
         _ => None,
     };
     let mut images = Vec::new();
-    for open in &catalogs.open {
+    let mut differences = Vec::new();
+    for open in catalogs.open {
+        let open = &open;
         let closed = reader.close(open, &fault).await?;
         warnings.extend(closed.warnings);
         plan.missing.extend(closed.missing);
         plan.catalogs.extend(closed.catalog);
         kept.extend(blocked.filter(closed.wanted));
         images.extend(blocked.filter(closed.images));
+        differences.extend(reader.difference(open));
     }
     let built = look_up(&walk, &images, request.progress).await;
     graphs.extend(built);
@@ -179,7 +184,7 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     let carried: Vec<(Repository, Tag)> =
         plan.images.iter().filter(|i| i.kind == Kind::Catalog).map(|i| (i.repository.clone(), i.tag.clone())).collect();
     plan.catalogs.retain(|catalog| carried.contains(&(catalog.repository.clone(), catalog.tag.clone())));
-    for difference in catalogs.open.iter().filter_map(|open| reader.difference(open)) {
+    for difference in differences {
         let images = blocked.filter(difference.images.clone());
         warnings.push(compared(&plan, &request, &difference, images).await);
     }
@@ -191,10 +196,10 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
 }
 
 /// What is looked up once, however many names at the destination it gets: components are shared by releases.
-type Key = (Reference, Vec<Platform>);
+type Key = Arc<(Reference, Vec<Platform>)>;
 
 fn key(wanted: &Wanted) -> Key {
-    (wanted.source.clone(), wanted.platforms.clone())
+    Arc::new((wanted.source.clone(), wanted.platforms.clone()))
 }
 
 /// Bundles come after the images that they need, catalogs after the bundles (oc-mirror 4.6).
@@ -253,10 +258,11 @@ async fn look_up<'w>(
     let mut seen = std::collections::HashSet::new();
     for wanted in kept {
         let key = key(wanted);
-        if seen.insert(key.clone()) {
+        if seen.insert(Arc::clone(&key)) {
             keys.push((key, wanted.pinned.clone()));
         }
     }
+    drop(seen);
     let total = keys.len();
     let mut graphs = HashMap::with_capacity(total);
     let mut stream = futures_util::stream::iter(keys)
