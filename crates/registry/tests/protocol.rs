@@ -127,7 +127,7 @@ async fn what_is_not_there_is_said_so_in_the_protocols_words(face: Face) {
         ("/v2/here/manifests/sha256:baddigeststring".into(), 400, "DIGEST_INVALID"),
         ("/v2/here/referrers/sha256:baddigeststring".into(), 400, "DIGEST_INVALID"),
         ("/v2/here/blobs/md5:d41d8cd98f00b204e9800998ecf8427e".into(), 400, "DIGEST_INVALID"),
-        ("/v2/here/manifests/.tag".into(), 400, "TAG_INVALID"),
+        ("/v2/here/manifests/.tag".into(), 404, "MANIFEST_UNKNOWN"),
         ("/v2/HERE/tags/list".into(), 400, "NAME_INVALID"),
         ("/v2/here/blobs/uploads/0123456789abcdef0123456789abcdef".into(), 404, "BLOB_UPLOAD_UNKNOWN"),
         ("/v2/here/blobs/uploads/whatever".into(), 404, "BLOB_UPLOAD_UNKNOWN"),

@@ -6,6 +6,8 @@
     reason = "each test program uses its own part; this is test code"
 )]
 
+pub(crate) mod archive;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,6 +29,8 @@ pub(crate) enum Face {
     Plain,
     /// HTTPS (HTTP/2 where the client can), with a name and a password.
     TlsWithPassword,
+    /// HTTPS, with a token that is given for the name and the password.
+    TlsWithTokens,
 }
 
 /// A running registry on a directory of its own.
@@ -39,8 +43,8 @@ pub(crate) struct Registry {
     face: Face,
 }
 
-/// The user of [`Face::TlsWithPassword`].
-const USER: (&str, &str) = ("anna", "secret");
+/// The user of the faces that ask for one.
+pub(crate) const USER: (&str, &str) = ("anna", "secret");
 
 pub(crate) fn localhost() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -72,7 +76,8 @@ impl Registry {
         let users = Users::parse(&format!("{}:{}", USER.0, bcrypt::hash(USER.1, 4).unwrap())).unwrap();
         let certificates = tempfile::tempdir().unwrap();
         let tls = Tls::SelfMade { folder: certificates.path().to_owned(), names: Vec::new() };
-        let mut registry = Self::with(|builder| configure(builder.users(users).tls(tls))).await;
+        let tokens = |builder: Builder| if face == Face::TlsWithTokens { builder.tokens() } else { builder };
+        let mut registry = Self::with(|builder| configure(tokens(builder.users(users).tls(tls)))).await;
         let ca = reqwest::Certificate::from_pem(registry.ca_pem().as_bytes()).unwrap();
         registry.client = client_builder().tls_certs_only([ca]).build().unwrap();
         registry.face = face;
