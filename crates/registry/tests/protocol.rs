@@ -2,29 +2,12 @@
 //! TLS with a password.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+#[macro_use]
 mod support;
 
 use airlock_oci::Digest;
 use reqwest::{Method, StatusCode};
 use support::*;
-
-/// Every request of the protocol, once over each way in.
-macro_rules! on_every_face {
-    ($($name:ident),* $(,)?) => {
-        mod plain {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(super::Face::Plain).await;
-            })*
-        }
-        mod over_tls_with_a_password {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(super::Face::TlsWithPassword).await;
-            })*
-        }
-    };
-}
 
 on_every_face!(
     the_base_says_that_this_is_a_registry,
