@@ -69,8 +69,9 @@ pub(crate) fn contents(root: &Path) -> Contents {
     let mut contents = Contents::default();
     for (name, folder) in repositories(root) {
         let mut held = Held::default();
-        let text = fs::read(folder.join("index.json")).expect("a repository has an index");
-        let index: Value = serde_json::from_slice(&text).expect("the index is JSON");
+        // A repository that is being made has none yet.
+        let Ok(text) = fs::read(folder.join("index.json")) else { continue };
+        let Ok(index) = serde_json::from_slice::<Value>(&text) else { continue };
         for entry in index["manifests"].as_array().into_iter().flatten() {
             let digest = entry["digest"].as_str().expect("an entry has a digest").to_owned();
             if let Some(tag) = entry["annotations"]["org.opencontainers.image.ref.name"].as_str() {
