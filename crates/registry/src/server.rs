@@ -126,7 +126,6 @@ impl Builder {
 
     /// Whether images are taken that name configurations or layers which are not there. By default they are not: such an image cannot be run,
     /// and whoever pushed it would hear of that on the node.
-    #[must_use]
     pub fn sparse_images(mut self, allowed: bool) -> Self {
         self.sparse_images = allowed;
         self
