@@ -11,3 +11,4 @@ pub mod target;
 pub mod tools;
 pub mod wanted;
 pub mod world;
+mod zot;

@@ -81,6 +81,17 @@ pub(crate) enum DurabilityArg {
     Image,
 }
 
+/// What is taken although something that it names is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SparseArg {
+    /// Nothing.
+    None,
+    /// Indexes without some of their platforms.
+    Indexes,
+    /// Images without some of their layers too.
+    Images,
+}
+
 /// `registry gc`.
 #[derive(Debug, Args)]
 pub(crate) struct GcArgs {
@@ -172,6 +183,9 @@ pub(crate) struct ServeArgs {
     /// When what is pushed is safe from a power cut.
     #[arg(long, value_enum, default_value = "image", conflicts_with = "archive")]
     pub durability: DurabilityArg,
+    /// What is taken although something that it names is not there.
+    #[arg(long, value_enum, default_value = "indexes", conflicts_with = "archive")]
+    pub sparse: SparseArg,
     /// Answer /healthz, /readyz and /metrics (Prometheus) at this address, without credentials.
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<std::net::SocketAddr>,

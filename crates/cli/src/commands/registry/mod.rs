@@ -11,7 +11,7 @@ use airlock_registry::{Anonymous, Rights, Server, Tls, Users};
 use airlock_store::distribution::{Durability, Writer};
 use airlock_transfer::Stop;
 
-use crate::args::registry::{AnonymousArg, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs};
+use crate::args::registry::{AnonymousArg, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs, SparseArg};
 use crate::commands::plain_path;
 use crate::exit::Failure;
 use crate::{environment, signals};
@@ -58,7 +58,10 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
             (Server::read_only(archives), what)
         }
     };
-    let mut builder = builder.anonymous(anonymous);
+    let mut builder = builder
+        .anonymous(anonymous)
+        .sparse_indexes(args.sparse != SparseArg::None)
+        .sparse_images(args.sparse == SparseArg::Images);
     if let Some(path) = &args.htpasswd {
         builder = builder.users(Users::read(path)?);
     }
