@@ -39,7 +39,7 @@ fn root_of(path: &Path) -> Result<PathBuf, Failure> {
 
 /// `registry gc`.
 pub(crate) async fn gc(args: GcArgs) -> Result<u8, Failure> {
-    let collected: Collected = done(root_of(&args.root)?, Work::CollectGarbage { dry_run: args.dry_run }).await?;
+    let collected: Collected = done(root_of(&args.root)?, Work::CollectGarbage { dry_run: args.dry_run, keep: args.keep }).await?;
     if output::value(args.output, &collected)? {
         return Ok(0);
     }
