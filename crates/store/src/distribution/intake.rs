@@ -91,11 +91,6 @@ impl Intake {
         self.linked.load(Ordering::Relaxed)
     }
 
-    /// Bytes of a blob that an interrupted import has left.
-    pub fn kept_bytes(&self, blob: &Descriptor) -> u64 {
-        fs::metadata(self.directory.paths.imported(&blob.digest)).map_or(0, |m| m.len().min(blob.size))
-    }
-
     /// Bytes that can still be written.
     pub fn available(&self) -> Result<u64, Error> {
         let root = self.directory.root();
@@ -129,7 +124,7 @@ impl Intake {
     /// Links the source's file and hashes what was linked. `false`: it cannot be linked.
     async fn link(&self, blob: &Descriptor, path: &Path) -> Result<bool, Error> {
         let Some(from) = self.files.as_ref().and_then(|files| files(&blob.digest)) else { return Ok(false) };
-        let what = format!("take `{}`", from.display());
+        let what = format!("take blob `{}` from `{}`", blob.digest, from.display());
         let (to, size, algorithm) = (path.to_owned(), blob.size, blob.digest.algorithm());
         let opened = blocking(move || {
             disk::remove_file(&to)?;
@@ -326,7 +321,7 @@ impl Sink for Intake {
     async fn write_blob(&self, repository: &Repository, blob: &Descriptor, content: &dyn Content) -> Result<(), Error> {
         let path = self.directory.paths.imported(&blob.digest);
         if !self.link(blob, &path).await? {
-            let resumed = self.kept_bytes(blob) > 0;
+            let resumed = self.directory.kept(blob) > 0;
             let mut is_right = self.receive(blob, content, &path).await?;
             if !is_right && resumed {
                 // What was left of the attempt before may have been altered, as a power cut does it: once from the start.

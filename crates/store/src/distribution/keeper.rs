@@ -1,16 +1,18 @@
 //! What an import asks of whoever keeps the storage: the writer of its own process, or the registry that serves it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use airlock_oci::{Digest, Error, ErrorKind, Manifest, Repository, Tag};
+use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::generations::{Generation, Members};
 use super::{Directory, Writer};
 use crate::disk;
+use crate::storage::Storage;
 
 /// How long what an import left is kept for the next one.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -141,6 +143,22 @@ impl Directory {
             }
         }
         Ok(present)
+    }
+
+    /// What the tags of a repository point at.
+    pub fn targets(&self, repository: &Repository) -> Result<BTreeMap<Tag, Digest>, Error> {
+        let mut targets = BTreeMap::new();
+        for tag in self.tags(repository)?.unwrap_or_default() {
+            if let Some(digest) = self.current(repository, &tag)? {
+                targets.insert(tag, digest);
+            }
+        }
+        Ok(targets)
+    }
+
+    /// Bytes of a blob that an interrupted import has left.
+    pub fn kept(&self, blob: &Descriptor) -> u64 {
+        fs::metadata(self.paths.imported(&blob.digest)).map_or(0, |m| m.len().min(blob.size))
     }
 
     /// The digests of all manifests of a repository, tagged or not, sorted.

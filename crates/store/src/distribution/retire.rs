@@ -14,7 +14,6 @@ use super::paths::Link;
 use super::walk::Revision;
 use super::{Directory, Writer};
 use crate::disk::{self, DirectorySyncs};
-use crate::storage::Storage;
 
 /// What cosign appends to the tag that stands for a digest.
 const COSIGN: [&str; 3] = [".sig", ".att", ".sbom"];
@@ -42,21 +41,10 @@ impl Retired {
 }
 
 impl Directory {
-    /// What the tags of a repository point at.
-    fn tagged(&self, repository: &Repository) -> Result<BTreeMap<Tag, Digest>, Error> {
-        let mut tagged = BTreeMap::new();
-        for tag in self.tags(repository)?.unwrap_or_default() {
-            if let Some(digest) = self.current(repository, &tag)? {
-                tagged.insert(tag, digest);
-            }
-        }
-        Ok(tagged)
-    }
-
     /// Of what only old generations have in a repository, the part that can go. `own` is what somebody pushed.
     fn retirable(&self, repository: &Repository, of: &Members, own: &Members) -> Result<Members, Error> {
         let (mut going_tags, mut staying) = (BTreeMap::new(), BTreeSet::new());
-        for (tag, digest) in self.tagged(repository)? {
+        for (tag, digest) in self.targets(repository)? {
             if of.tags.get(&tag) == Some(&digest) && own.tags.get(&tag) != Some(&digest) {
                 going_tags.insert(tag, digest);
             } else {
@@ -146,7 +134,7 @@ impl Writer {
         let _names = self.lock_repository(repository);
         let own = self.generations().pushed_of(repository, &members)?;
         let (mut staying, mut going) = (BTreeSet::new(), BTreeMap::new());
-        for (tag, digest) in directory.tagged(repository)? {
+        for (tag, digest) in directory.targets(repository)? {
             if members.tags.get(&tag) == Some(&digest) && own.tags.get(&tag) != Some(&digest) {
                 going.insert(tag, digest);
             } else {
