@@ -378,6 +378,11 @@ impl Storage for Archives {
         Ok(None)
     }
 
+    fn elsewhere(&self, _repository: &Repository, digest: &Digest) -> Option<String> {
+        let absent = self.absent(digest).filter(|_| self.region(digest).is_none())?;
+        Some(format!("archive {} of {}, which is not served here", absent.sequence, absent.created))
+    }
+
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         let mut all: Vec<Descriptor> = Vec::new();
         for name in self.own_names(repository) {

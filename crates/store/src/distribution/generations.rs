@@ -80,6 +80,8 @@ pub struct Outdated {
     pub numbers: Vec<u64>,
     /// What only they have.
     pub repositories: BTreeMap<Repository, Members>,
+    /// The oldest one that stays: what of theirs has to stay is its own from then on.
+    pub heir: Option<u64>,
 }
 
 impl Generation {
@@ -127,7 +129,7 @@ pub fn outdated(generations: &[Generation], keep: usize) -> Outdated {
         None => g.state == State::Unfinished,
     };
     let (kept, old): (Vec<_>, Vec<_>) = generations.iter().partition(|g| is_kept(g));
-    let mut outdated = Outdated::default();
+    let mut outdated = Outdated { heir: kept.first().map(|g| g.number), ..Outdated::default() };
     for generation in old {
         outdated.numbers.push(generation.number);
         for (name, members) in &generation.repositories {
@@ -258,6 +260,22 @@ impl Generations {
         Ok(generation.number)
     }
 
+    /// Adds to what a generation has.
+    pub(super) fn inherit(&self, heir: u64, left: BTreeMap<Repository, Members>) -> Result<(), Error> {
+        let mut all = self.read()?;
+        let Some(generation) = all.iter_mut().find(|g| g.number == heir).filter(|_| !left.is_empty()) else {
+            return Ok(());
+        };
+        for (name, members) in left {
+            let own = generation.repositories.entry(name).or_default();
+            own.manifests.extend(members.manifests);
+            for (tag, digest) in members.tags {
+                own.tags.entry(tag).or_insert(digest);
+            }
+        }
+        self.write(generation, &|_, _| Ok(Members::default())).map(|_| ())
+    }
+
     /// Removes the records of generations. What they had is no longer theirs.
     pub(super) fn forget(&self, numbers: &[u64]) -> Result<(), Error> {
         let mut known = self.lock();
@@ -385,9 +403,13 @@ mod tests {
             generation(2, State::Partial, members(&[("v1", "a"), ("moved", "d")], &[])),
             generation(3, State::Unfinished, members(&[("soon", "b")], &[])),
         ];
-        assert_eq!(outdated(&all, 2), Outdated::default(), "two have ended, the third is under way");
+        assert_eq!(
+            outdated(&all, 2),
+            Outdated { heir: Some(1), ..Outdated::default() },
+            "two have ended, the third goes on"
+        );
         let one = outdated(&all, 1);
-        assert_eq!(one.numbers, [1]);
+        assert_eq!((&one.numbers[..], one.heir), (&[1][..], Some(2)));
         // The manifest `b` stays for the third, its old tag goes.
         let expected = Members {
             tags: members(&[("old", "b"), ("moved", "c")], &[]).tags,

@@ -2,7 +2,8 @@
 //!
 //! A record says what an import brought; the storage says what has become of it. A tag goes only where it still points at what the import
 //! brought. A manifest stays where somebody pushed it, where a tag that stays points at it, where an index that stays names it, and where
-//! its subject stays: what is attached to an image lives as long as the image.
+//! its subject stays: what is attached to an image lives as long as the image. What stays for such a reason belongs to the oldest generation
+//! that is kept from then on, and may go with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,9 @@ const COSIGN: [&str; 3] = [".sig", ".att", ".sbom"];
 pub(super) struct Retired {
     numbers: Vec<u64>,
     repositories: BTreeMap<Repository, Members>,
+    /// All that only the old generations have, and who gets what of it stays.
+    outdated: BTreeMap<Repository, Members>,
+    heir: Option<u64>,
 }
 
 impl Retired {
@@ -106,14 +110,15 @@ impl Writer {
     /// What can go when the last `keep` generations are kept.
     pub(super) fn retiring(&self, keep: usize) -> Result<Retired, Error> {
         let outdated = outdated(&self.generations().read()?, keep);
-        let mut retired = Retired { numbers: outdated.numbers, ..Retired::default() };
-        for (name, members) in outdated.repositories {
-            let own = self.generations().pushed_of(&name, &members)?;
-            let going = self.directory().retirable(&name, &members, &own)?;
+        let mut retired = Retired { numbers: outdated.numbers, heir: outdated.heir, ..Retired::default() };
+        for (name, members) in &outdated.repositories {
+            let own = self.generations().pushed_of(name, members)?;
+            let going = self.directory().retirable(name, members, &own)?;
             if going != Members::default() {
-                retired.repositories.insert(name, going);
+                retired.repositories.insert(name.clone(), going);
             }
         }
+        retired.outdated = outdated.repositories;
         Ok(retired)
     }
 
@@ -124,6 +129,19 @@ impl Writer {
         for (name, members) in retired.repositories {
             let members = self.retire_in(&name, members)?;
             gone.repositories.insert(name, members);
+        }
+        let mut left = BTreeMap::new();
+        for (name, members) in &retired.outdated {
+            let mut present = self.directory().present_of(name, members)?;
+            let own = self.generations().pushed_of(name, members)?;
+            present.manifests.retain(|digest| !own.manifests.contains(digest));
+            present.tags.retain(|tag, _| !own.tags.contains_key(tag));
+            if present != Members::default() {
+                left.insert(name.clone(), present);
+            }
+        }
+        if let Some(heir) = retired.heir {
+            self.generations().inherit(heir, left)?;
         }
         self.generations().forget(&gone.numbers)?;
         Ok(gone)
