@@ -147,7 +147,7 @@ pub async fn run(request: Request, events: Events, stop: &Stop) -> Result<Import
         return Ok(report);
     }
     if let Destination::Storage(intake) = &destination {
-        check_space(intake, &origin, bytes.needed)?;
+        check_space(intake, &planned, bytes.needed)?;
     }
     let mut record = Generation::begun(origin.name.clone(), started.rfc3339(), bytes.planned, planned.members());
     if let Destination::Storage(intake) = &destination {
@@ -198,10 +198,10 @@ async fn transferred(
     outcomes
 }
 
-/// What does not fit is not begun. Links take no space; whether they can be made shows only when they are.
-fn check_space(intake: &Intake, origin: &Origin, needed: u64) -> Result<(), Error> {
+/// What does not fit is not begun. Links take no space.
+fn check_space(intake: &Intake, planned: &Planned, needed: u64) -> Result<(), Error> {
     let free = intake.available()?;
-    if origin.files().is_some() || needed <= free {
+    if needed <= free || planned.blobs().first().is_some_and(|(_, blob)| intake.can_link(&blob.digest)) {
         return Ok(());
     }
     Err(Error::new(

@@ -7,7 +7,7 @@
 //! import that was killed goes on where it stopped.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,6 +79,13 @@ impl Intake {
     pub fn linking(mut self, files: impl Fn(&Digest) -> Option<PathBuf> + Send + Sync + 'static) -> Self {
         self.files = Some(Box::new(files));
         self
+    }
+
+    /// Whether a blob's file lies where it can be linked from.
+    pub fn can_link(&self, digest: &Digest) -> bool {
+        let device = |path: &Path| fs::metadata(path).ok().map(|m| m.dev());
+        let from = self.files.as_ref().and_then(|files| files(digest));
+        from.and_then(|path| device(&path)).is_some_and(|from| Some(from) == device(self.directory.root()))
     }
 
     /// The storage, for reading.
@@ -246,7 +253,7 @@ impl Partial {
     fn open(path: PathBuf, blob: &Descriptor) -> Result<Self, Error> {
         let failed = |e: &std::io::Error| disk::failed("open", &path, e);
         // A link to the source's file is none of ours to write to.
-        if fs::metadata(&path).is_ok_and(|m| std::os::unix::fs::MetadataExt::nlink(&m) > 1) {
+        if fs::metadata(&path).is_ok_and(|m| m.nlink() > 1) {
             disk::remove_file(&path)?;
         }
         let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
