@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use airlock_testkit::binary::{Binary, Started};
 use airlock_testkit::contents::{Contents, altered, blob_path};
 use airlock_testkit::fixture::{self, Built};
+use airlock_testkit::process::Running;
 use airlock_testkit::scripted::{Fault, Registry};
 use airlock_testkit::target::{Program, Target};
 use airlock_testkit::tools;
@@ -336,6 +337,14 @@ fn storage_is_taken_over_by_links_and_what_is_damaged_there_is_not() {
     old.registry.put("demo/pinned", &pinned, Some("v1"));
     let from = format!("{}/demo/pinned:v1", old.url());
     binary.run(["image", "copy", &from, &format!("{to}/demo/pinned:v1"), "--tls-verify=false"]).expect_code(0);
+    // By its API, while it serves: all that its tags lead to.
+    import(&binary, &to, &["--root", "by-api"], 0);
+    let (theirs_now, by_api) = (Contents::read(&theirs), Contents::read(&path(&binary, "by-api")));
+    assert_eq!(by_api.repositories.keys().collect::<Vec<_>>(), theirs_now.repositories.keys().collect::<Vec<_>>());
+    for (name, held) in &theirs_now.repositories {
+        let taken = &by_api.repositories[name];
+        assert_eq!((&taken.tags, &taken.manifests), (&held.tags, &held.manifests), "{name}");
+    }
     drop(server);
     fs::remove_dir_all(theirs.join("docker/registry/v2/repositories/demo/pinned/_manifests/tags/v1")).unwrap();
     let before = snapshot(&theirs);
@@ -417,6 +426,39 @@ fn archives_and_layouts_are_taken_over() {
     assert_eq!(contents.repositories["a/tool"].tags["2.1"], old.tool.digest().to_string());
     let nothing = binary.run(["registry", "import", "lay/blobs", "--root", "store"]).expect_code(1);
     assert!(nothing.stderr.contains("neither registry storage"), "{}", nothing.stderr);
+}
+
+#[test]
+fn the_storage_of_zot_is_taken_over() {
+    let Some(zot) = tools::find("zot") else { return tools::skipped("zot is not installed") };
+    let (old, binary) = (Old::new(), Binary::new(AIRLOCK));
+    let folder = binary.folder();
+    let root = folder.join("zot-root");
+    let server = Running::start(&folder.join("zot.log"), |port| {
+        let config = serde_json::json!({
+            "distSpecVersion": "1.1.1",
+            "storage": {"rootDirectory": root, "gc": false},
+            "http": {"address": "127.0.0.1", "port": port.number().to_string()},
+            "log": {"level": "error"},
+        });
+        fs::write(folder.join("zot.json"), config.to_string()).unwrap();
+        let mut command = Command::new(&zot);
+        command.arg("serve").arg(folder.join("zot.json"));
+        command
+    });
+    let to = format!("docker://{}", server.address());
+    // zot takes Docker's own manifests only when it is told to.
+    import(&binary, &old.url(), &["--to", &to, "--include", "demo/web"], 0);
+    import(&binary, &to, &["--root", "by-api"], 0);
+    drop(server);
+    let report = import(&binary, root.to_str().unwrap(), &["--root", "store"], 0);
+    assert_eq!(report["bytes"]["linked"], report["bytes"]["needed"], "{report}");
+    for name in ["by-api", "store"] {
+        let taken = path(&binary, name);
+        let web = &Contents::read(&taken).repositories["demo/web"];
+        assert_eq!(web.tags["latest"], old.web.digest().to_string());
+        assert_eq!((web.manifests.len(), altered(&taken)), (4, Vec::<String>::new()));
+    }
 }
 
 #[test]
