@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use airlock_mirror::import::Pattern;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::registries::{CommonArgs, SourceArgs, TargetArgs};
 use crate::output::Format;
 
 /// `airlock registry`.
@@ -19,6 +21,10 @@ pub(crate) struct RegistryArgs {
 pub(crate) enum RegistryCommand {
     /// Serve a directory as a registry, or an archive as a read-only one.
     Serve(ServeArgs),
+    /// Take over what another registry, its storage, archives or OCI layouts hold, as a generation; also while the registry serves.
+    Import(Box<ImportArgs>),
+    /// List what imports have brought.
+    Generations(GenerationsArgs),
     /// Remove what no manifest names, also while the registry serves.
     Gc(GcArgs),
     /// Read every byte and compare it with its name, also while the registry serves.
@@ -98,9 +104,75 @@ pub(crate) struct GcArgs {
     /// The directory that the registry serves.
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
+    /// First let go what only imports before the last N have brought.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
     /// Only say what would be removed.
     #[arg(long)]
     pub dry_run: bool,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+}
+
+/// `registry import`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("destination").required(true).args(["root", "to"]))]
+pub(crate) struct ImportArgs {
+    /// docker://HOST[:PORT][/PATH], or a directory (file:// is accepted): docker-distribution's storage, archives (several are read newest
+    /// first), an OCI layout, or layouts as zot keeps them.
+    #[arg(required = true, value_name = "SOURCE")]
+    pub source: Vec<String>,
+    /// Into the directory that a registry serves, or will serve.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Into another registry: docker://HOST[:PORT][/PATH].
+    #[arg(long, value_name = "REGISTRY")]
+    pub to: Option<String>,
+    /// Only these repositories (`*` is a part of a component, `**` any number of components; repeatable).
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<Pattern>,
+    /// Not these repositories (repeatable).
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<Pattern>,
+    /// Put this before each repository's name.
+    #[arg(long, value_name = "PATH", conflicts_with = "to")]
+    pub prefix: Option<String>,
+    /// The repository of an OCI layout whose names do not tell it.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Copy files that could be linked, so that the storage shares nothing with its source.
+    #[arg(long)]
+    pub copy: bool,
+    /// Only say what would be imported, with the exact number of bytes.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Images side by side.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub parallel_images: Option<u16>,
+    /// Blobs of one image side by side.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub parallel_layers: Option<u16>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// Both sides.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Source.
+    #[command(flatten)]
+    pub from: SourceArgs,
+    /// Target.
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// `registry generations`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerationsArgs {
+    /// The directory that the registry serves.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,

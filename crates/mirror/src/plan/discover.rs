@@ -124,6 +124,7 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
         cache: Arc::clone(&request.cache),
         attachments: request.attachments,
         gate: request.gate.clone(),
+        sparse: false,
     };
     let candidates = blocked.filter(catalogs.wanted);
     let mut graphs = look_up(&walk, kept.iter().chain(&candidates), request.progress).await;
@@ -229,6 +230,7 @@ async fn compared(plan: &Plan, request: &Request<'_>, difference: &Difference, i
         cache: Arc::clone(&request.cache),
         attachments: Attachments::None,
         gate: None,
+        sparse: false,
     };
     let (all, looked) = (images.len(), images.len().min(MAX_COMPARED_IMAGES));
     let graphs = look_up(&walk, &images[..looked], &|_, _| {}).await;

@@ -10,10 +10,14 @@
 mod cache;
 mod catalog;
 mod gc;
+pub mod generations;
+mod intake;
+mod keeper;
 mod leases;
 mod paths;
 mod publish;
 mod referrers;
+mod retire;
 mod scrub;
 mod sink;
 mod stamp;
@@ -29,6 +33,9 @@ use airlock_oci::{Algorithm, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_
 use bytes::Bytes;
 
 pub use gc::Collected;
+pub use generations::{Generation, Members};
+pub use intake::Intake;
+pub use keeper::{Change, Changed, Keeper};
 pub use publish::Durability;
 pub use scrub::{Damage, Fault, Repaired, Scrubbed};
 pub use uploads::{Upload, UploadId, UploadStatus};

@@ -1,5 +1,6 @@
 //! `airlock registry`: serving, and keeping the storage in order.
 
+mod import;
 mod upkeep;
 mod user;
 
@@ -14,12 +15,15 @@ use airlock_transfer::Stop;
 use crate::args::registry::{AnonymousArg, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs, SparseArg};
 use crate::commands::plain_path;
 use crate::exit::Failure;
+use crate::progress::Look;
 use crate::{environment, signals};
 
 /// Runs the verb.
-pub(crate) async fn run(args: RegistryArgs) -> Result<u8, Failure> {
+pub(crate) async fn run(args: RegistryArgs, look: Look) -> Result<u8, Failure> {
     match args.command {
         RegistryCommand::Serve(args) => serve(args).await,
+        RegistryCommand::Import(args) => import::run(*args, look).await,
+        RegistryCommand::Generations(args) => upkeep::generations(args).await,
         RegistryCommand::Gc(args) => upkeep::gc(args).await,
         RegistryCommand::Scrub(args) => upkeep::scrub(args).await,
         RegistryCommand::Repair(args) => upkeep::repair(args).await,
