@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use airlock_oci::{Error, ErrorKind};
 use airlock_registry::install::settings::{DEFAULT_PORT, DEFAULT_USER, SERVICE_USER, UNIT};
@@ -25,6 +25,8 @@ use crate::output;
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// What one minor release of OpenShift takes: with less there is little use in a mirror.
 const LITTLE_SPACE: u64 = 12 * 1024 * 1024 * 1024;
+/// How long the DNS may take.
+const DNS_PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes of a password's line at most.
 const MAX_LINE_BYTES: u64 = 4096;
 
@@ -160,7 +162,7 @@ impl Prepared {
             self.warnings.push(format!("`{host}` is an address: OpenShift wants a name that every node can resolve"));
         } else if !host.contains('.') {
             self.warnings.push(format!("`{host}` has no domain: nodes must be able to resolve exactly this name"));
-        } else if tokio::net::lookup_host((host.as_str(), settings.port)).await.is_err() {
+        } else if !is_known(host, settings.port).await {
             self.warnings.push(format!("`{host}` cannot be resolved on this machine: the DNS of clients needs it"));
         }
         if let Some(free) = free_bytes(&settings.storage).filter(|free| *free < LITTLE_SPACE) {
@@ -181,6 +183,11 @@ impl Prepared {
         }
         self
     }
+}
+
+/// Whether a name can be resolved here; a DNS that does not answer is none.
+async fn is_known(host: &str, port: u16) -> bool {
+    matches!(tokio::time::timeout(DNS_PATIENCE, tokio::net::lookup_host((host, port))).await, Ok(Ok(_)))
 }
 
 fn host(args: &InstallArgs, before: Option<&Settings>, warnings: &mut Vec<String>) -> Result<Host, Failure> {
