@@ -52,6 +52,10 @@ struct UserSystemd {
 }
 
 impl UserSystemd {
+    /// What the machine's manager makes at boot for hiding files behind.
+    const INACCESSIBLE: &str = "mkdir -p /run/systemd/inaccessible/dir\ncd /run/systemd/inaccessible\ntouch reg\nmkfifo fifo sock\n\
+                                mknod chr c 0 0\nmknod blk b 0 0\nchmod 0 *\ncd /\n";
+
     fn start() -> Option<Self> {
         if !tools(&["systemctl", "curl", "skopeo", "openssl"]) || !Path::new("/lib/systemd/systemd").exists() {
             return None;
@@ -64,10 +68,11 @@ impl UserSystemd {
         std::os::unix::fs::symlink("/dev/null", units.join("systemd-tmpfiles-setup.service")).unwrap();
         std::os::unix::fs::symlink("/dev/null", units.join("systemd-tmpfiles-clean.timer")).unwrap();
         let script = format!(
-            "mount -t tmpfs none /run/systemd\nmkdir -p /run/systemd/system\n\
+            "mount -t tmpfs none /run/systemd\nmkdir -p /run/systemd/system\n{}\
              /lib/systemd/systemd --user --unit=test.target >'{}' 2>&1 &\n\
              for i in $(seq 300); do systemctl --user show-environment >/dev/null 2>&1 && break; sleep 0.1; done\n\
              systemctl --user show-environment >/dev/null",
+            Self::INACCESSIBLE,
             site.at("systemd.log").display()
         );
         let namespace = Namespace::of(&mut site, &script)?;
@@ -162,6 +167,53 @@ fn the_users_systemd_keeps_it_running_and_an_upgrade_falls_back() {
     assert_eq!((site.fingerprint(&site.ca()), site.digest()), (certificate, digest));
     site.airlock(&["registry", "uninstall", "--yes", "--delete-data"]).expect(0);
     assert!(!unit.exists() && !site.root().exists());
+}
+
+#[test]
+fn the_machines_unit_works_behind_its_walls() {
+    let Some(systemd) = UserSystemd::start() else { return };
+    let site = &systemd.site;
+    // Neither below /tmp nor in a home, which the unit hides or shows as they are: as /var/lib would be.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let root = folder.path().join("registry").display().to_string();
+    let (host, listen) = (site.host(), format!("127.0.0.1:{}", site.port.number()));
+    let install = ["registry", "install", "--root", &root, "--hostname", &host, "--listen", &listen, "--service"];
+    site.airlock(&[&install[..], &["none"]].concat()).expect(0);
+    site.program("systemctl-that-agrees", "#!/bin/sh\nexit 0\n");
+    let agreeing = site.at("agreeing");
+    std::fs::create_dir(&agreeing).unwrap();
+    std::os::unix::fs::symlink(site.at("bin/systemctl-that-agrees"), agreeing.join("systemctl")).unwrap();
+    let path = format!("PATH={}:{}", agreeing.display(), std::env::var("PATH").unwrap());
+    let dry = site.run("env", &[&[path.as_str(), AIRLOCK][..], &install, &["system", "--dry-run"]].concat()).expect(0);
+    let (_, unit) = dry.stdout.split_once("\n\n").unwrap();
+    // The user's systemd of root can do all that the machine's can but change to another user.
+    let unit: String = unit
+        .replace("/usr/local/bin/airlock-registry", &format!("{root}/bin/airlock"))
+        .lines()
+        .filter(|line| !line.starts_with("User=") && !line.starts_with("Group="))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(unit.contains("ProtectSystem=strict\n") && unit.contains("SystemCallFilter="), "{unit}");
+    std::fs::write(site.at("home/.config/systemd/user/airlock-registry.service"), unit).unwrap();
+    systemd.systemctl(&["daemon-reload"]).expect(0);
+    systemd.systemctl(&["restart", "airlock-registry"]).expect(0);
+    let ca = folder.path().join("registry/tls/ca.crt");
+    until("it answers", || site.curl(&ca, None, "/v2/") == 401);
+    let pid = systemd.pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line}");
+    }
+    let inside = |script: &str| site.run("nsenter", &["-t", &pid, "-m", "sh", "-c", script]).code;
+    assert_ne!(inside("touch /etc/x"), 0);
+    assert_ne!(inside(&format!("touch '{root}/htpasswd'")), 0);
+    assert_eq!(inside(&format!("touch '{root}/tls/x' '{root}/storage/x'")), 0);
+    // What it has to do, it can do: renew its certificate, take a push.
+    site.airlock(&["registry", "cert", "renew"]).expect(0);
+    let upstream = Registry::start();
+    upstream.put("demo/web", &fixture::image(1).layers(&[10_000, 20_000]).build(), Some("1.0"));
+    std::os::unix::fs::symlink(&root, site.root()).unwrap();
+    assert!(site.push_and_pull(&upstream.address()).starts_with("sha256:"));
 }
 
 #[test]

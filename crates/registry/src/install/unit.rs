@@ -26,7 +26,6 @@ SystemCallErrorNumber=EPERM
 /// What only the machine's systemd can do.
 const SYSTEM: &str = "\
 ProtectSystem=strict
-PrivateTmp=yes
 PrivateDevices=yes
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -65,9 +64,13 @@ pub fn unit(settings: &Settings, root: &Root) -> String {
         }
         out.push_str(SYSTEM);
         let used = [root.path(), &settings.storage, &settings.service.program];
-        let homes = ["/home", "/root", "/run/user"];
-        let is_at_home = used.iter().any(|path| homes.iter().any(|home| path.starts_with(home)));
+        let is_below = |folders: &[&str]| used.iter().any(|path| folders.iter().any(|folder| path.starts_with(folder)));
+        let is_at_home = is_below(&["/home", "/root", "/run/user"]);
         out.push_str(if is_at_home { "ProtectHome=read-only\n" } else { "ProtectHome=yes\n" });
+        // A private one would hide what lies there.
+        if !is_below(&["/tmp", "/var/tmp"]) {
+            out.push_str("PrivateTmp=yes\n");
+        }
         out.push_str(&format!("ReadWritePaths={} {}\n", path(&root.tls()), path(&settings.storage)));
     }
     out.push_str(EVERYWHERE);
@@ -141,7 +144,10 @@ mod tests {
         )));
         settings.listen.set_port(443);
         settings.storage = "/root/storage".into();
+        assert!(has(&lines(&settings), "PrivateTmp=yes"));
+        settings.service.program = "/tmp/airlock".into();
         let unit = lines(&settings);
+        assert!(!has(&unit, "PrivateTmp=yes"));
         assert!(has(&unit, "AmbientCapabilities=CAP_NET_BIND_SERVICE") && has(&unit, "ProtectHome=read-only"));
     }
 

@@ -205,6 +205,33 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_folder_is_watched_and_what_is_broken_changes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = own::Folder::at(root.path());
+        let names = vec!["mirror.example".to_owned()];
+        let live = Live::load(Tls::Kept { folder: root.path().to_owned(), names: names.clone() }).unwrap();
+        let now = SystemTime::now();
+        let shown = || live.state().config.clone();
+        let first = shown();
+        live.refresh(now);
+        assert!(Arc::ptr_eq(&first, &shown()));
+        // A command made another one, for other names: it knows better.
+        let other = folder.issue(&["other.example".to_owned()], now).unwrap().leaf().unwrap();
+        live.refresh(now);
+        let second = shown();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert_eq!(folder.read().unwrap().leaf().unwrap(), other);
+        fs::write(folder.given(), "half a certifi").unwrap();
+        live.refresh(now);
+        assert!(Arc::ptr_eq(&second, &shown()));
+        fs::remove_file(folder.given()).unwrap();
+        // In time it is made anew, for its own names.
+        live.refresh(now + own::LEAF_LIFE * 3 / 4);
+        assert!(!Arc::ptr_eq(&second, &shown()));
+        assert!(facts::covers(&folder.read().unwrap().leaf().unwrap(), "mirror.example"));
+    }
+
+    #[test]
     fn the_ca_stays_and_keys_are_private() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("certs");

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::accounts::{self, Owner};
 use super::cluster::{self, Cluster};
 use super::prepare::Prepared;
+use super::service::Systemd;
 use super::{START_PATIENCE, command_line, is_served, places, probe, remote, systemd_of, tell_needless, wait};
 use crate::args::registry_install::InstallArgs;
 use crate::exit::Failure;
@@ -306,12 +307,10 @@ async fn taken_back(prepared: &Prepared, undo: Undo, user_made: Option<String>) 
         left.push(format!("`{unit}`: {e}"));
     }
     left.extend(undo.roll_back());
-    if let Some(systemd) = prepared.systemd {
-        let again =
-            if was_installed { systemd.start(unit).await } else { systemd.run(&["daemon-reload"]).await.map(drop) };
-        if let Err(e) = again {
-            left.push(format!("`{unit}`: {e}"));
-        }
+    if let Some(systemd) = prepared.systemd
+        && let Err(e) = back_in_service(prepared, systemd, was_installed).await
+    {
+        left.push(format!("`{unit}`: {e}"));
     }
     if let Some(user) = user_made
         && let Err(e) = accounts::remove(&user).await
@@ -323,6 +322,15 @@ async fn taken_back(prepared: &Prepared, undo: Undo, user_made: Option<String>) 
         (true, true) => "everything is as it was before".to_owned(),
         (false, _) => format!("this could not be put back: {}", left.join("; ")),
     }
+}
+
+/// systemd knows again what was there before, and what ran before runs.
+async fn back_in_service(prepared: &Prepared, systemd: Systemd, was_installed: bool) -> Result<(), Error> {
+    let Some(old) = prepared.before.as_ref().filter(|_| was_installed) else {
+        return systemd.run(&["daemon-reload"]).await.map(drop);
+    };
+    systemd.start(&old.service.unit).await?;
+    wait(&systemd, &prepared.root, old, None).await.map(drop)
 }
 
 /// A hint that may come after another.
@@ -429,7 +437,8 @@ fn show(args: &InstallArgs, prepared: &Prepared, done: Done) -> Result<u8, Failu
     if let Some(path) = cluster.files(root).first().filter(|(_, text)| text.is_some()).map(|(path, _)| path) {
         let folder = path.parent().unwrap_or(root.path()).display();
         eprintln!("next: oc apply -f {folder}/registry-ca.yaml -f {folder}/image-config.yaml --server-side");
-        eprintln!("next: airlock cluster pull-secret merge, with {}", root.pull_secret().display());
+        let own = root.pull_secret();
+        eprintln!("next: airlock cluster pull-secret merge --to merged.json PULL-SECRET.json {}", own.display());
     }
     Ok(0)
 }

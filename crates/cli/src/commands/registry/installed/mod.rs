@@ -55,10 +55,16 @@ async fn wait(
     credentials: Option<(&str, &str)>,
 ) -> Result<Answer, Error> {
     let unit = &settings.service.unit;
+    let before = systemd.state(unit).await.map_or(0, |state| state.restarts);
+    let mut reason = String::new();
     let gone = async || {
         let state = systemd.state(unit).await.ok()?;
-        (state.restarts >= MAX_RESTARTS || state.active == "failed")
-            .then(|| format!("`{unit}` ends as soon as it is started ({})", state.reason()))
+        // Between two starts it does not say how the last one ended.
+        if reason.is_empty() || state.result == "exit-code" {
+            reason = state.reason();
+        }
+        (state.restarts >= before + MAX_RESTARTS || state.active == "failed")
+            .then(|| format!("`{unit}` ends as soon as it is started ({reason})"))
     };
     let answered = probe(root, settings)?.wait(credentials, START_PATIENCE, gone).await;
     match answered {

@@ -127,6 +127,8 @@ impl Systemd {
     pub(super) async fn start(self, unit: &str) -> Result<(), Error> {
         self.run(&["daemon-reload"]).await?;
         self.run(&["enable", unit]).await?;
+        // What it counted of failed starts before is no news. One that systemd has not seen yet has nothing to forget.
+        let _ = self.run(&["reset-failed", unit]).await;
         self.run(&["restart", unit]).await.map(drop)
     }
 

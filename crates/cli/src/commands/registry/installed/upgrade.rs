@@ -40,9 +40,9 @@ pub(crate) async fn run(args: UpgradeArgs) -> Result<u8, Failure> {
             undo.keep();
             let change =
                 if is_new { format!("{} -> {version}", before.airlock) } else { format!("{version}, unchanged") };
-            eprintln!("{} is upgraded ({change}) and works", settings.url());
-            if let Some(note) = note {
-                eprintln!("note: {note}");
+            match note {
+                Some(note) if is_new => eprintln!("{} is upgraded ({change})\nnote: {note}", settings.url()),
+                _ => eprintln!("{} is upgraded ({change}) and works", settings.url()),
             }
             Ok(0)
         }
