@@ -71,7 +71,7 @@ fn carried(folder: &Path) -> Option<BTreeSet<String>> {
 }
 
 fn hexes(image: &Built) -> Vec<String> {
-    image.blobs.iter().map(|blob| blob.descriptor.digest.hex().to_owned()).collect()
+    image.blobs.iter().map(|blob| blob.descriptor.digest.hex().to_string()).collect()
 }
 
 #[test]

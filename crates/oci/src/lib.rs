@@ -19,9 +19,10 @@ pub mod sink;
 pub mod source;
 
 pub use descriptor::Descriptor;
-pub use digest::{Algorithm, Digest, Hasher};
+pub use digest::{Algorithm, Digest, Hasher, Hex};
 pub use error::{Attempt, Error, ErrorKind};
 pub use forward::Forward;
+pub use media_type::MediaType;
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, Shape};
 pub use platform::Platform;
 pub use reference::{Reference, Registry, Repository, Tag};

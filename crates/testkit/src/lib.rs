@@ -4,6 +4,7 @@ pub mod api_server;
 pub mod binary;
 pub mod contents;
 pub mod fixture;
+pub mod opm;
 pub mod process;
 pub mod scripted;
 pub mod target;

@@ -66,9 +66,39 @@ pub(crate) struct Graph {
     platforms: Vec<Platform>,
 }
 
+/// The same to keep until the plan is made: tight, since a catalog has tens of thousands of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub place: Option<Place>,
+    pub nodes: Vec<Digest>,
+    pub attachments: Vec<Attachment>,
+    pub manifests: Box<[(Digest, ManifestNode)]>,
+    pub blobs: Box<[(Digest, BlobNode)]>,
+}
+
+impl From<Graph> for Found {
+    fn from(mut graph: Graph) -> Self {
+        graph.nodes.shrink_to_fit();
+        graph.attachments.shrink_to_fit();
+        let manifests = graph.manifests.into_iter().map(|(digest, mut node)| {
+            for list in [&mut node.children, &mut node.blobs, &mut node.left_out, &mut node.foreign] {
+                list.shrink_to_fit();
+            }
+            (digest, node)
+        });
+        Self {
+            place: graph.place,
+            nodes: graph.nodes,
+            attachments: graph.attachments,
+            manifests: manifests.collect(),
+            blobs: graph.blobs.into_iter().collect(),
+        }
+    }
+}
+
 impl Graph {
     fn add_blob(&mut self, blob: &Descriptor) -> Result<(), Error> {
-        let node = BlobNode { size: blob.size, media_type: blob.media_type.clone() };
+        let node = BlobNode { size: blob.size, media_type: blob.media_type.as_str().into() };
         match self.blobs.get(&blob.digest) {
             Some(known) if known.size != blob.size => Err(two_sizes(&blob.digest, known.size, blob.size)),
             Some(_) => Ok(()),
@@ -259,7 +289,7 @@ impl Walk {
         async move {
             let mut graph = Graph::default();
             let mut node = ManifestNode {
-                media_type: manifest.media_type().to_owned(),
+                media_type: manifest.media_type().into(),
                 size: manifest.bytes().len() as u64,
                 children: Vec::new(),
                 blobs: Vec::new(),
