@@ -111,18 +111,22 @@ impl Prepared {
     pub(super) async fn owner(&self) -> Result<Option<Owner>, Error> {
         let Some(user) = &self.settings.service.user else { return Ok(None) };
         let owner = accounts::owner(user).await;
-        // An existing folder of somebody else is not taken away from them: it may be served by another registry.
-        if let Ok(about) = fs::metadata(&self.settings.storage)
-            && about.uid() != 0
-            && owner.is_none_or(|(uid, _)| uid != about.uid())
-        {
-            let storage = self.settings.storage.display();
+        // What is there and somebody else's is not taken away from them: it may be served by another registry. An empty folder of root's
+        // was made for this.
+        let storage = &self.settings.storage;
+        let uid = |path: &Path| fs::metadata(path).ok().map(|about| about.uid());
+        let content = uid(&storage.join("docker"));
+        let theirs = content.or(uid(storage).filter(|uid| *uid != 0));
+        if let Some(theirs) = theirs.filter(|theirs| owner.is_none_or(|(uid, _)| uid != *theirs)) {
+            let storage = storage.display();
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("use `{storage}` as the storage"),
-                format!("it belongs to the user {}, and the registry is to run as `{user}`", about.uid()),
+                format!("it belongs to the user {theirs}, and the registry is to run as `{user}`"),
             )
-            .hint(format!("add --service-user with that user's name, or `chown -R {user}: {storage}` first")));
+            .hint(format!(
+                "`--service-user` takes that user; or make the user `{user}` and `chown -R {user}: {storage}`"
+            )));
         }
         Ok(owner)
     }

@@ -48,6 +48,8 @@ pub(crate) async fn run(args: UninstallArgs) -> Result<u8, Failure> {
     }
     remove(&settings.service.program)?;
     remove(&previous(&settings.service.program))?;
+    // Ours alone; where it is not empty it was not.
+    let _ = fs::remove_dir(root.path().join("bin"));
     places::forget(&root)?;
     if !args.delete_data {
         let mut remembered = settings.clone();
