@@ -272,8 +272,8 @@ async fn service(
         (Some(wanted), _) => wanted,
         (None, Some(Scope::System)) => ServiceArg::System,
         (None, Some(Scope::User)) => ServiceArg::User,
-        // Systemd may have come since.
-        (None, Some(Scope::None) | None) => ServiceArg::Auto,
+        (None, Some(Scope::None)) => ServiceArg::None,
+        (None, None) => ServiceArg::Auto,
     };
     let systemd = Systemd::choose(wanted).await?;
     let scope = systemd.map_or(Scope::None, Systemd::scope);
