@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use airlock_oci::{Digest, Error, ErrorKind};
 use airlock_store::Region;
@@ -40,6 +41,8 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 const MAX_CHANGE_BYTES: usize = 256 * 1024 * 1024;
 /// Where changes for imports are asked for.
 const CHANGE: &str = "/change";
+/// How long a registry may take to say whether it works.
+const READY_TIME: Duration = Duration::from_secs(5);
 
 /// What can be asked for through the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,6 +228,19 @@ fn ask_with(root: &Path, path: &str, body: &[u8]) -> Result<Option<serde_json::V
         Some(hint) => error.hint(hint),
         None => error,
     })
+}
+
+/// Asks the registry that serves the storage below `root` whether everything works as it should, and if not, what does not; `None` when
+/// none is there, or it does not talk to this user.
+pub fn ready(root: &Path) -> Option<Result<(), String>> {
+    let folder = File::open(root.join(".airlock")).ok()?;
+    let mut stream = UnixStream::connect(socket_in(&folder)).ok()?;
+    stream.set_read_timeout(Some(READY_TIME)).ok()?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: airlock\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some(if head.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(body.trim().to_owned()) })
 }
 
 /// Listens at the socket of the storage that is served. A folder in which no socket can be made costs only this.

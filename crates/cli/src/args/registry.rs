@@ -6,6 +6,7 @@ use airlock_mirror::import::Pattern;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::registries::{CommonArgs, SourceArgs, TargetArgs};
+use crate::args::registry_install::{CertArgs, InstallArgs, StatusArgs, UninstallArgs, UpgradeArgs};
 use crate::output::Format;
 
 /// `airlock registry`.
@@ -25,6 +26,16 @@ pub(crate) enum RegistryCommand {
     Import(Box<ImportArgs>),
     /// List what imports have brought.
     Generations(GenerationsArgs),
+    /// Install a registry that stays: certificate, users, service, and what a cluster must be told. Again: change it.
+    Install(Box<InstallArgs>),
+    /// Put this program in the place of an installed one; back again if it does not work.
+    Upgrade(UpgradeArgs),
+    /// How the installed registry is.
+    Status(StatusArgs),
+    /// Change the certificate of the installed registry while it serves.
+    Cert(CertArgs),
+    /// Remove the installed registry; what is mirrored stays.
+    Uninstall(UninstallArgs),
     /// Remove what no manifest names, also while the registry serves.
     Gc(GcArgs),
     /// Read every byte and compare it with its name, also while the registry serves.
@@ -38,9 +49,9 @@ pub(crate) enum RegistryCommand {
 /// `registry user`.
 #[derive(Debug, Args)]
 pub(crate) struct UserArgs {
-    /// The file of users (bcrypt lines).
-    #[arg(long, value_name = "FILE", global = true, default_value = "htpasswd")]
-    pub htpasswd: PathBuf,
+    /// The file of users (bcrypt lines); that of the installed registry, else ./htpasswd, unless it is said.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub htpasswd: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: UserCommand,
@@ -237,6 +248,12 @@ pub(crate) struct ServeArgs {
     /// Private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Keep a CA and a certificate from it in this folder, and use what is put there (`given.pem`).
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_cert", "tls_key", "plain_http"])]
+    pub tls_folder: Option<PathBuf>,
+    /// A name or address that the certificate made here is for (repeatable).
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key", "plain_http"])]
+    pub hostname: Vec<String>,
     /// Serve plain HTTP. Without this and without a certificate one is made on the spot.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub plain_http: bool,

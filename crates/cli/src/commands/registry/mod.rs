@@ -1,6 +1,7 @@
-//! `airlock registry`: serving, and keeping the storage in order.
+//! `airlock registry`: serving, keeping the storage in order, and installing a registry that stays.
 
 mod import;
+mod installed;
 mod upkeep;
 mod user;
 
@@ -24,6 +25,11 @@ pub(crate) async fn run(args: RegistryArgs, look: Look) -> Result<u8, Failure> {
         RegistryCommand::Serve(args) => serve(args).await,
         RegistryCommand::Import(args) => import::run(*args, look).await,
         RegistryCommand::Generations(args) => upkeep::generations(args).await,
+        RegistryCommand::Install(args) => installed::install::run(*args).await,
+        RegistryCommand::Upgrade(args) => installed::upgrade::run(args).await,
+        RegistryCommand::Status(args) => installed::status::run(args).await,
+        RegistryCommand::Cert(args) => installed::cert::run(args).await,
+        RegistryCommand::Uninstall(args) => installed::uninstall::run(args).await,
         RegistryCommand::Gc(args) => upkeep::gc(args).await,
         RegistryCommand::Scrub(args) => upkeep::scrub(args).await,
         RegistryCommand::Repair(args) => upkeep::repair(args).await,
@@ -84,10 +90,14 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
         scheme = "http";
     } else if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
         builder = builder.tls(Tls::Files { certificate, key });
+    } else if let Some(folder) = args.tls_folder {
+        ca = Some(folder.join("ca.crt"));
+        builder = builder.tls(Tls::Kept { folder, names: args.hostname });
     } else {
         let folder = environment::state().join("tls");
         ca = Some(folder.join("ca.crt"));
-        let mut names = vec![args.listen.ip().to_string()];
+        let mut names = args.hostname;
+        names.push(args.listen.ip().to_string());
         if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
             names.push(name.trim().to_owned());
         }
