@@ -13,6 +13,7 @@ mod gc;
 mod leases;
 mod paths;
 mod publish;
+mod record;
 mod referrers;
 mod scrub;
 mod sink;
@@ -23,6 +24,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Algorithm, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
@@ -35,7 +37,7 @@ pub use uploads::{Upload, UploadId, UploadStatus};
 pub use writer::{Expected, Writer};
 
 use crate::disk;
-use crate::storage::{Region, Storage};
+use crate::storage::{Region, Storage, Verified};
 use cache::Cache;
 use paths::{Link, Paths};
 use stamp::Stamp;
@@ -262,6 +264,18 @@ impl Storage for Directory {
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         self.referrers.of(self, repository, subject)
+    }
+
+    fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
+        self.revisions(repository).map(Some)
+    }
+
+    fn tagged_at(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {
+        std::fs::metadata(self.paths.current(repository, tag)).and_then(|m| m.modified()).ok()
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        record::read(&self.paths)
     }
 }
 

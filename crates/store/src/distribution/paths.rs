@@ -9,6 +9,7 @@
 //!   repositories/NAME/_manifests/tags/TAG/index/ALG/HEX/link  everything the tag ever pointed at
 //! .airlock/lock                                               held by the one writer of ours
 //! .airlock/uploads/                                           bytes that have no name yet
+//! .airlock/scrubbed.json                                      what the last scrub found
 //! .airlock/quarantine/ALG-HEX                                 files whose bytes do not have their digest
 //! ```
 //!
@@ -102,6 +103,10 @@ impl Paths {
 
     pub(super) fn quarantine(&self) -> PathBuf {
         self.own().join("quarantine")
+    }
+
+    pub(super) fn scrubbed(&self) -> PathBuf {
+        self.own().join("scrubbed.json")
     }
 
     pub(super) fn uploads(&self) -> PathBuf {
