@@ -7,6 +7,7 @@
 //! * [`Server`] builds and starts one; [`Running`] is its handle
 //! * [`route`], [`range`] and [`query`] are the pure parsers of what a client may send
 //! * [`admin`]: health, metrics, and work on the storage while it is served
+//! * [`page`] shows people what is mirrored
 //! * [`access`] knows who may do what; [`tls`] loads or makes certificates
 
 pub mod access;
@@ -16,6 +17,7 @@ mod handlers;
 mod health;
 mod limits;
 mod metrics;
+pub mod page;
 mod patience;
 pub mod query;
 pub mod range;

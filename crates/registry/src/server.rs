@@ -22,6 +22,7 @@ use crate::limits::{
     DRAIN_TIME, FILES_PER_CONNECTION, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS,
     MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
 };
+use crate::page::{Describe, Site};
 use crate::patience::Patient;
 use crate::sendfile::{Queue, Sending};
 use crate::service::Registry;
@@ -42,6 +43,7 @@ pub struct Builder {
     deletion: bool,
     health: Option<SocketAddr>,
     tokens: bool,
+    describe: Option<Arc<dyn Describe>>,
 }
 
 /// A registry that is running. [`Running::shutdown`] ends it in good order; dropped, it stops as well, but nobody waits for it.
@@ -73,7 +75,7 @@ impl Server {
 impl Builder {
     fn new(storage: Arc<dyn Storage>, writer: Option<Writer>) -> Self {
         let access = Access { realm: "Airlock registry".to_owned(), ..Access::default() };
-        Self { storage, writer, access, tls: None, sparse_indexes: true, deletion: true, health: None, tokens: false }
+        Self { storage, writer, access, tls: None, sparse_indexes: true, deletion: true, health: None, tokens: false, describe: None }
     }
 
     /// What users, and others, may do where. Without it users may do everything.
@@ -125,6 +127,12 @@ impl Builder {
         self
     }
 
+    /// Lets this one read releases and catalogs for the page. Without it the page shows them as images only.
+    pub fn describe(mut self, describe: Arc<dyn Describe>) -> Self {
+        self.describe = Some(describe);
+        self
+    }
+
     /// Listens and starts to answer. Port 0 takes a free one; [`Running::addr`] says which.
     pub async fn bind(mut self, addr: SocketAddr) -> Result<Running, Error> {
         self.access.tls = self.tls.is_some();
@@ -165,6 +173,7 @@ impl Builder {
             deletion: self.deletion,
             metrics: Arc::default(),
             health: Arc::default(),
+            site: Arc::new(Site::new(self.describe, ca_pem.clone())),
         };
         let registry = Arc::new(registry);
         let (stop, stopping) = watch::channel(false);
