@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::description::{Asked, Description, Needed};
+use super::description::{Asked, Description, Needed, State};
 use super::frame::{Page, snippet};
-use super::inventory::Facts;
+use super::inventory::{Facts, Snapshot};
 use super::kind::Kind;
 use super::overview::unfinished;
 use super::words::count;
@@ -21,8 +21,6 @@ use super::{Scene, View};
 const MAX_RULES: usize = 1000;
 /// Catalogs for which objects are listed.
 const MAX_CATALOGS: usize = 20;
-/// Releases that are read for the rules.
-const MAX_RELEASES: usize = 24;
 /// Where Red Hat publishes payloads; their components lie beside them.
 const PAYLOADS: &str = "quay.io/openshift-release-dev/ocp-release";
 /// What the repositories of its components begin with.
@@ -34,22 +32,29 @@ const MAX_OBJECT_NAME: usize = 63;
 
 type Rules = BTreeMap<Arc<str>, BTreeSet<String>>;
 
-impl Scene<'_> {
-    pub(super) async fn clusters(&mut self) -> View {
+impl Scene {
+    pub(super) async fn clusters(self: &Arc<Self>) -> View {
         let snapshot = self.snapshot().await;
-        let visible = self.visible(&snapshot);
-        for (name, digest) in self.of_kind(&visible, |kind| matches!(kind, Kind::Release { .. }), MAX_RELEASES) {
-            if self.registry.site.descriptions.is_possible()
-                && let Some(content) = self.content(&name, &digest).await?
+        let mut patience = true;
+        for (name, digest) in self.undescribed_releases(&snapshot) {
+            if let Some(content) = self.content(&name, &digest).await?
+                && patience
             {
-                self.registry.site.descriptions.get(Asked::Release, &digest, content).await;
+                // Small as releases are, they are waited for; not one after the other when something holds them up.
+                let state = self.registry.site.descriptions.get(Asked::Release, &digest, content).await;
+                patience = !matches!(state, State::Reading);
             }
         }
+        self.draw(move |scene| Ok(scene.draw_clusters(&snapshot))).await
+    }
+
+    fn draw_clusters(&self, snapshot: &Snapshot) -> Page {
+        let visible = self.visible(snapshot);
         let (rules, unread) = self.rules(&visible);
         let catalogs = self.catalog_objects(&visible);
         let main = html! {
             h1 { "Connect a cluster" }
-            (unfinished(&snapshot))
+            (unfinished(snapshot))
             p.lead { "What an OpenShift cluster must be told to pull from " code { (self.visit.host) } ". Four steps, each safe to repeat." }
             (self.trust())
             (self.secret())
@@ -84,19 +89,7 @@ impl Scene<'_> {
                 }
             }
         };
-        Ok(Page { title: "Connect a cluster".to_owned(), main })
-    }
-
-    /// The first images of a kind.
-    fn of_kind(
-        &self,
-        visible: &[&Arc<Facts>],
-        wanted: impl Fn(&Kind) -> bool,
-        most: usize,
-    ) -> Vec<(airlock_oci::Repository, airlock_oci::Digest)> {
-        let entries = visible.iter().flat_map(|facts| facts.entries.iter().map(move |entry| (facts, entry)));
-        let found = entries.filter(|(_, entry)| wanted(&entry.kind)).take(most);
-        found.map(|(facts, entry)| (facts.name.clone(), entry.digest.clone())).collect()
+        Page { title: "Connect a cluster".to_owned(), main }
     }
 
     fn trust(&self) -> Markup {

@@ -1,5 +1,6 @@
 //! `/r/NAME:TAG` and `/r/NAME@DIGEST`: one image, to the last layer.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use airlock_oci::sink::ManifestName;
@@ -40,8 +41,8 @@ struct Attached {
     descriptor: Descriptor,
 }
 
-impl Scene<'_> {
-    pub(super) async fn image(&mut self, name: Repository, at: ManifestName) -> View {
+impl Scene {
+    pub(super) async fn image(self: &Arc<Self>, name: Repository, at: ManifestName) -> View {
         let verified = self.verified().await;
         let (repository, wanted) = (name.clone(), at.clone());
         let (seen, late) = self.read(move |reader| see(reader, &repository, &wanted)).await?;

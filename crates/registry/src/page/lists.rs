@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use airlock_oci::Digest;
+use airlock_oci::{Digest, Repository};
 use maud::{Markup, html};
 
 use super::description::{Asked, Description};
 use super::frame::{Align, Column, Page, Table, pager};
-use super::inventory::{Entry, Facts};
+use super::inventory::{Entry, Facts, Snapshot};
 use super::kind::Kind;
 use super::overview::unfinished;
 use super::words::{moment, natural, number, short, size};
@@ -21,23 +21,36 @@ const MAX_ROWS: usize = 1000;
 /// Platforms that a row names.
 const MAX_PLATFORMS: usize = 4;
 
-impl Scene<'_> {
-    pub(super) async fn releases(&mut self) -> View {
+impl Scene {
+    pub(super) async fn releases(self: &Arc<Self>) -> View {
         let snapshot = self.snapshot().await;
-        let visible = self.visible(&snapshot);
-        let entries = entries(&visible, |kind| matches!(kind, Kind::Release { .. }));
-        if self.registry.site.descriptions.is_possible() {
-            for (facts, entry) in entries.iter().take(PREPARED) {
-                if self.registry.site.descriptions.known(Asked::Release, &entry.digest).is_none()
-                    && let Some(content) = self.content(&facts.name, &entry.digest).await?
-                {
-                    self.registry.site.descriptions.prepare(Asked::Release, &entry.digest, content);
-                }
+        for (name, digest) in self.undescribed_releases(&snapshot) {
+            if let Some(content) = self.content(&name, &digest).await? {
+                self.registry.site.descriptions.prepare(Asked::Release, &digest, content);
             }
         }
+        self.draw(move |scene| Ok(scene.draw_releases(&snapshot))).await
+    }
+
+    /// The newest releases that were not read yet.
+    pub(super) fn undescribed_releases(&self, snapshot: &Snapshot) -> Vec<(Repository, Digest)> {
+        if !self.registry.site.descriptions.is_possible() {
+            return Vec::new();
+        }
+        let visible = self.visible(snapshot);
+        let entries = entries(&visible, |kind| matches!(kind, Kind::Release { .. }));
+        let newest = entries.into_iter().take(PREPARED);
+        newest
+            .filter(|(_, entry)| self.registry.site.descriptions.known(Asked::Release, &entry.digest).is_none())
+            .map(|(facts, entry)| (facts.name.clone(), entry.digest.clone()))
+            .collect()
+    }
+
+    fn draw_releases(&self, snapshot: &Snapshot) -> Page {
+        let visible = self.visible(snapshot);
         let main = html! {
             h1 { "Releases" }
-            (unfinished(&snapshot))
+            (unfinished(snapshot))
             @match self.release_table(&visible, None) {
                 Some((table, _)) => {
                     p.lead { "OpenShift releases that a cluster can be installed with or updated to from this registry." }
@@ -46,15 +59,19 @@ impl Scene<'_> {
                 None => { p { "No release is mirrored here." } }
             }
         };
-        Ok(Page { title: "Releases".to_owned(), main })
+        Page { title: "Releases".to_owned(), main }
     }
 
-    pub(super) async fn catalogs(&mut self) -> View {
+    pub(super) async fn catalogs(self: &Arc<Self>) -> View {
         let snapshot = self.snapshot().await;
-        let visible = self.visible(&snapshot);
+        self.draw(move |scene| Ok(scene.draw_catalogs(&snapshot))).await
+    }
+
+    fn draw_catalogs(&self, snapshot: &Snapshot) -> Page {
+        let visible = self.visible(snapshot);
         let main = html! {
             h1 { "Operator catalogs" }
-            (unfinished(&snapshot))
+            (unfinished(snapshot))
             @match self.catalog_table(&visible, None) {
                 Some((table, _)) => {
                     p.lead { "Catalogs say which operators there are. Open one to see its packages, their channels, and which of their images are here." }
@@ -63,26 +80,34 @@ impl Scene<'_> {
                 None => { p { "No catalog of operators is mirrored here." } }
             }
         };
-        Ok(Page { title: "Operator catalogs".to_owned(), main })
+        Page { title: "Operator catalogs".to_owned(), main }
     }
 
-    pub(super) async fn charts(&mut self) -> View {
+    pub(super) async fn charts(self: &Arc<Self>) -> View {
         let snapshot = self.snapshot().await;
-        let visible = self.visible(&snapshot);
+        self.draw(move |scene| Ok(scene.draw_charts(&snapshot))).await
+    }
+
+    fn draw_charts(&self, snapshot: &Snapshot) -> Page {
+        let visible = self.visible(snapshot);
         let main = html! {
             h1 { "Helm charts" }
-            (unfinished(&snapshot))
+            (unfinished(snapshot))
             @match self.chart_table(&visible, None) {
                 Some((table, _)) => { (table) }
                 None => { p { "No chart is kept in this registry." } }
             }
         };
-        Ok(Page { title: "Helm charts".to_owned(), main })
+        Page { title: "Helm charts".to_owned(), main }
     }
 
-    pub(super) async fn repositories(&mut self) -> View {
+    pub(super) async fn repositories(self: &Arc<Self>) -> View {
         let snapshot = self.snapshot().await;
-        let visible = self.visible(&snapshot);
+        self.draw(move |scene| Ok(scene.draw_repositories(&snapshot))).await
+    }
+
+    fn draw_repositories(&self, snapshot: &Snapshot) -> Page {
+        let visible = self.visible(snapshot);
         let last = self.last().to_owned();
         let from = visible.partition_point(|facts| facts.name.as_str() <= last.as_str());
         let shown = &visible[from..visible.len().min(from + ROWS)];
@@ -109,12 +134,12 @@ impl Scene<'_> {
         let next = next.map(|facts| format!("/repositories?last={}", path::value(facts.name.as_str())));
         let main = html! {
             h1 { "Repositories" }
-            (unfinished(&snapshot))
+            (unfinished(snapshot))
             p.lead { (super::words::count(visible.len(), "repository", "repositories")) }
             @if table.is_empty() { p { "There is none." } } @else { (table.markup()) }
             (pager((from > 0).then_some("/repositories"), next.as_deref()))
         };
-        Ok(Page { title: "Repositories".to_owned(), main })
+        Page { title: "Repositories".to_owned(), main }
     }
 
     /// The releases; how many are not in the table.

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use airlock_oci::sink::ManifestName;
-use airlock_oci::{Digest, Repository};
+use airlock_oci::{Digest, Error, ErrorKind, Repository};
 use airlock_store::Verified;
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
@@ -55,7 +55,7 @@ use crate::service::{Registry, set};
 /// Rows of one table.
 const ROWS: usize = 100;
 /// Visitors for whom something is read at once; others wait.
-const TURNS: usize = 4;
+const TURNS: usize = 2;
 /// How long is looked for what one page shows.
 const TIME: Duration = Duration::from_secs(5);
 /// Bytes of a `Host` header that is believed.
@@ -70,10 +70,10 @@ pub(crate) struct Site {
     authority: Option<String>,
 }
 
-/// One visit, as the views see it.
-struct Scene<'a> {
-    registry: &'a Registry,
-    permit: &'a Permit,
+/// One visit, as the views see it. A view first asks for what it needs, then draws where that may take its time.
+struct Scene {
+    registry: Registry,
+    permit: Permit,
     visit: Visit,
     query: Query,
 }
@@ -171,9 +171,11 @@ impl Registry {
         if place == Place::Authority {
             return self.authority(&visit);
         }
-        let mut scene = Scene { registry: self, permit: &permit, visit, query };
-        let view = scene.view(place).await;
-        match view {
+        if place == Place::Search {
+            visit.question = search::question(&query);
+        }
+        let scene = Arc::new(Scene { registry: self.clone(), permit, visit, query });
+        match scene.view(place).await {
             Ok(page) => frame::respond(StatusCode::OK, &scene.visit, page),
             Err(Failed::NotFound(text)) => said(StatusCode::NOT_FOUND, &scene.visit, text),
             Err(Failed::Refused(refusal)) => self.refused(&scene.visit, refusal),
@@ -205,8 +207,8 @@ impl Registry {
     }
 }
 
-impl Scene<'_> {
-    async fn view(&mut self, place: Place) -> View {
+impl Scene {
+    async fn view(self: &Arc<Self>, place: Place) -> View {
         match place {
             Place::Overview => self.overview().await,
             Place::Releases => self.releases().await,
@@ -245,15 +247,32 @@ impl Scene<'_> {
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
+    /// Draws where that may take its time: lists may be long, and other visitors' pulls must not wait for it.
+    async fn draw<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T, Failed> {
+        let turn = self.registry.site.turns.clone().acquire_owned().await;
+        let scene = Arc::clone(self);
+        let drawn = tokio::task::spawn_blocking(move || {
+            // Held where the work is: who goes away does not make room for another's work beside his own.
+            let _turn = turn;
+            work(&scene)
+        });
+        match drawn.await {
+            Ok(drawn) => drawn,
+            Err(e) => Err(Refusal::from(Error::new(ErrorKind::Io, "draw a page", e)).into()),
+        }
+    }
+
     /// Reads images where that may block, for no longer than a page may take; the second is whether that was too short.
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Reader<'_>) -> Result<T, airlock_oci::Error> + Send + 'static,
+        work: impl FnOnce(&Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<(T, bool), Failed> {
         let turn = self.registry.site.turns.clone().acquire_owned().await;
         let storage = self.registry.storage.clone();
         let read = crate::service::blocking(move || {
-            // Held where the work is: who goes away does not make room for another's work beside his own.
             let _turn = turn;
             let reader = Reader::hasty(storage.as_ref(), TIME);
             let found = work(&reader)?;

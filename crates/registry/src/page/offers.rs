@@ -8,6 +8,7 @@ use maud::{Markup, html};
 
 use super::description::{Asked, Catalog, Description, Needed, Package, Release, State, Version};
 use super::frame::{Align, Column, Page, Table, notice, pager};
+use super::inventory::Snapshot;
 use super::lists::share;
 use super::words::{clip, count, natural, number, short};
 use super::{Failed, ROWS, Scene, View, path, pins};
@@ -24,11 +25,15 @@ const MAX_PREVIOUS: usize = 60;
 /// Bytes of the name that packages are filtered by.
 const MAX_FILTER_BYTES: usize = 256;
 
-impl Scene<'_> {
-    pub(super) async fn release(&mut self, name: Repository, digest: Digest) -> View {
+impl Scene {
+    pub(super) async fn release(self: &Arc<Self>, name: Repository, digest: Digest) -> View {
         let state = self.describe(Asked::Release, &name, &digest).await?;
         let snapshot = self.snapshot().await;
-        let here = pins(&self.visible(&snapshot));
+        self.draw(move |scene| Ok(scene.draw_release(&snapshot, &name, &digest, state))).await
+    }
+
+    fn draw_release(&self, snapshot: &Snapshot, name: &Repository, digest: &Digest, state: State) -> Page {
+        let here = pins(&self.visible(snapshot));
         let (title, body) = match state {
             State::Ready(Description::Release(release)) => (format!("Release {}", release.version), components(&release, &here)),
             State::Failed(why) => ("Release".to_owned(), unreadable("release", why)),
@@ -37,22 +42,26 @@ impl Scene<'_> {
         let main = html! {
             (trail(("/releases", "Releases"), &title))
             h1 { (clip(&title, 120)) }
-            p.lead { a href=(path::image(&name, &digest)) { (name) } " " (short(&digest)) }
+            p.lead { a href=(path::image(name, digest)) { (name) } " " (short(digest)) }
             (body)
         };
-        Ok(Page { title, main })
+        Page { title, main }
     }
 
-    pub(super) async fn catalog(&mut self, name: Repository, digest: Digest) -> View {
+    pub(super) async fn catalog(self: &Arc<Self>, name: Repository, digest: Digest) -> View {
         let state = self.describe(Asked::Catalog, &name, &digest).await?;
         let snapshot = self.snapshot().await;
-        let here = pins(&self.visible(&snapshot));
+        self.draw(move |scene| scene.draw_catalog(&snapshot, &name, &digest, state)).await
+    }
+
+    fn draw_catalog(&self, snapshot: &Snapshot, name: &Repository, digest: &Digest, state: State) -> View {
+        let here = pins(&self.visible(snapshot));
         let label = snapshot
-            .repository(&name)
-            .and_then(|facts| facts.entries.iter().find(|entry| entry.digest == digest))
+            .repository(name)
+            .and_then(|facts| facts.entries.iter().find(|entry| entry.digest == *digest))
             .and_then(|entry| entry.tags.first())
             .map_or_else(|| name.to_string(), |tag| format!("{name}:{}", super::repository::shown(tag)));
-        let place = path::catalog(&name, &digest);
+        let place = path::catalog(name, digest);
         let (title, head, body) = match (state, self.query.get("package")) {
             (State::Ready(Description::Catalog(catalog)), Some(package)) => {
                 let found = catalog.packages.iter().find(|known| known.name == package);
@@ -73,7 +82,7 @@ impl Scene<'_> {
         let main = html! {
             (head)
             h1 { (clip(&title, 200)) }
-            p.lead { a href=(path::image(&name, &digest)) { (label) } " " (short(&digest)) }
+            p.lead { a href=(path::image(name, digest)) { (label) } " " (short(digest)) }
             (body)
         };
         Ok(Page { title, main })

@@ -19,11 +19,15 @@ const NEWEST: usize = 8;
 /// Damaged files that are named.
 const MAX_DAMAGE: usize = 50;
 
-impl Scene<'_> {
-    pub(super) async fn overview(&mut self) -> View {
+impl Scene {
+    pub(super) async fn overview(self: &Arc<Self>) -> View {
         let snapshot = self.snapshot().await;
         let verified = self.verified().await;
-        let visible = self.visible(&snapshot);
+        self.draw(move |scene| Ok(scene.draw_overview(&snapshot, verified.as_ref()))).await
+    }
+
+    fn draw_overview(&self, snapshot: &Snapshot, verified: Option<&Verified>) -> Page {
+        let visible = self.visible(snapshot);
         let sum = |place: usize| visible.iter().map(|facts| facts.kinds[place]).sum::<usize>();
         let content: HashSet<&(u64, u64)> = visible.iter().flat_map(|facts| facts.content()).collect();
         let bytes: u64 = content.iter().map(|(_, bytes)| bytes).sum();
@@ -43,7 +47,7 @@ impl Scene<'_> {
                 @if self.registry.writer.is_some() { "takes images and serves them." }
                 @else { "serves what it was given, and takes nothing: read-only." }
             }
-            (unfinished(&snapshot))
+            (unfinished(snapshot))
             ul.tiles {
                 @for (value, name, href) in &tiles {
                     li {
@@ -55,7 +59,7 @@ impl Scene<'_> {
                     }
                 }
             }
-            (self.verdict(verified.as_ref()))
+            (self.verdict(verified))
             @if visible.is_empty() && snapshot.complete { (self.nothing()) }
             @let releases = self.release_table(&visible, Some(FEW));
             @if let Some((table, more)) = &releases { section { h2 { "Releases" } (table) (rest(*more, "/releases", "releases")) } }
@@ -67,7 +71,7 @@ impl Scene<'_> {
             @if let Some((table, more)) = &charts { section { h2 { "Helm charts" } (table) (rest(*more, "/charts", "charts")) } }
             (newest(&visible))
         };
-        Ok(Page { title: "Overview".to_owned(), main })
+        Page { title: "Overview".to_owned(), main }
     }
 
     /// Nothing is here yet: how to begin.

@@ -1,5 +1,6 @@
 //! `/r/NAME`: the tags of a repository, in pages, with signatures and the like behind what they belong to.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use airlock_oci::sink::ManifestName;
@@ -35,8 +36,8 @@ struct Rows {
     next: Option<String>,
 }
 
-impl Scene<'_> {
-    pub(super) async fn repository(&mut self, name: Repository) -> View {
+impl Scene {
+    pub(super) async fn repository(self: &Arc<Self>, name: Repository) -> View {
         let snapshot = self.snapshot().await;
         let facts = snapshot.repository(&name).cloned();
         let last = self.last().to_owned();

@@ -16,6 +16,7 @@ use super::overview::unfinished;
 use super::repository::shown;
 use super::words::{count, short};
 use super::{Scene, View, path};
+use crate::query::Query;
 
 /// Bytes of a question.
 const MAX_QUESTION_BYTES: usize = 256;
@@ -26,11 +27,15 @@ const TIME: Duration = Duration::from_secs(2);
 /// Tags that are asked for at once.
 const STEP: usize = 1000;
 
-impl Scene<'_> {
-    pub(super) async fn search(&mut self) -> View {
-        let question = self.query.get("q").unwrap_or_default().trim().to_owned();
-        let question = if question.len() > MAX_QUESTION_BYTES { String::new() } else { question };
-        self.visit.question.clone_from(&question);
+/// What is searched for; nothing where it is too long for a name.
+pub(super) fn question(query: &Query) -> String {
+    let question = query.get("q").unwrap_or_default().trim();
+    if question.len() > MAX_QUESTION_BYTES { String::new() } else { question.to_owned() }
+}
+
+impl Scene {
+    pub(super) async fn search(self: &Arc<Self>) -> View {
+        let question = self.visit.question.clone();
         if question.is_empty() {
             let main = html! {
                 h1 { "Search" }
@@ -91,9 +96,11 @@ impl Scene<'_> {
                         }
                     }
                 }
-                Ok((tags, images, false))
+                let cut = tags.len() > MAX_FOUND || Instant::now() >= end;
+                Ok((tags, images, cut))
             })
             .await?;
+        let cut = cut || late || repositories.len() > MAX_FOUND || entries.len() > MAX_FOUND;
         let digest: Option<Digest> = question.parse().ok();
         let tables = [
             ("Images with this digest", images_table(&images, digest.as_ref())),
@@ -106,7 +113,7 @@ impl Scene<'_> {
         let main = html! {
             h1 { "Found for “" (question) "”" }
             (unfinished(&snapshot))
-            @if cut || late { (notice(html! { "There is more: this is what was found first. A longer word finds less." })) }
+            @if cut { (notice(html! { "There is more: this is what was found first. A longer word finds less." })) }
             @if unread > 0 {
                 (notice(html! {
                     (count(unread, "catalog has", "catalogs have")) " not been read yet, so operators in it are not found. "
