@@ -143,14 +143,16 @@ impl Served {
         let text = manifest.to_string();
         let digest = Digest::of(text.as_bytes()).to_string();
         let media_type = manifest["mediaType"].as_str().unwrap();
-        let answer = self.ask("PUT", &format!("/v2/{name}/manifests/{}", at.unwrap_or(&digest)), media_type, text.as_bytes());
+        let answer =
+            self.ask("PUT", &format!("/v2/{name}/manifests/{}", at.unwrap_or(&digest)), media_type, text.as_bytes());
         assert_eq!(answer.status, 201, "{}", answer.text());
         json!({ "mediaType": media_type, "digest": digest, "size": text.len() })
     }
 
     /// An image with labels; its descriptor.
     fn image(&self, name: &str, at: Option<&str>, architecture: &str, labels: &Value, layers: &[usize]) -> Value {
-        let steps: Vec<Value> = (0..layers.len()).map(|n| json!({ "created_by": format!("RUN dnf install -y step-{n}") })).collect();
+        let steps: Vec<Value> =
+            (0..layers.len()).map(|n| json!({ "created_by": format!("RUN dnf install -y step-{n}") })).collect();
         let config = json!({
             "architecture": architecture, "os": "linux", "created": "2026-11-02T08:15:00Z",
             "config": { "Labels": labels }, "history": steps, "rootfs": { "type": "layers", "diff_ids": [] },
@@ -173,22 +175,39 @@ impl Served {
     fn fill(&self) {
         for (version, size) in [("4.18.5", 900_000), ("4.17.27", 800_000), ("4.9.12", 700_000)] {
             let labels = json!({ "io.openshift.release": version });
-            self.image("openshift/release-images", Some(&format!("{version}-x86_64")), "amd64", &labels, &[size, 40_000]);
+            self.image(
+                "openshift/release-images",
+                Some(&format!("{version}-x86_64")),
+                "amd64",
+                &labels,
+                &[size, 40_000],
+            );
         }
         let labels = json!({ "operators.operatorframework.io.index.configs.v1": "/configs" });
         self.image("redhat/redhat-operator-index", Some("v4.18"), "amd64", &labels, &[1_200_000]);
         for version in ["6.7.1", "6.6.0"] {
             let chart = json!({ "name": "podinfo", "version": version, "apiVersion": "v2" }).to_string();
             let config = self.blob("charts/podinfo", "application/vnd.cncf.helm.config.v1+json", chart.as_bytes());
-            let layer = self.blob("charts/podinfo", "application/vnd.cncf.helm.chart.content.v1.tar+gzip", version.as_bytes());
+            let layer =
+                self.blob("charts/podinfo", "application/vnd.cncf.helm.chart.content.v1.tar+gzip", version.as_bytes());
             let chart = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
             self.manifest("charts/podinfo", Some(version), &chart);
         }
-        for (name, tag) in [("ubi9/ubi-minimal", "9.4-1227"), ("payments/ledger", "2.14.0"), ("payments/settlement-with-a-long-name", "2026.11.20-rc.1")] {
+        for (name, tag) in [
+            ("ubi9/ubi-minimal", "9.4-1227"),
+            ("payments/ledger", "2.14.0"),
+            ("payments/settlement-with-a-long-name", "2026.11.20-rc.1"),
+        ] {
             let children: Vec<Value> = ["amd64", "arm64", "s390x"]
                 .into_iter()
                 .map(|architecture| {
-                    let mut child = self.image(name, None, architecture, &json!({ "vendor": "Example Bank" }), &[300_000, 20_000, 5000]);
+                    let mut child = self.image(
+                        name,
+                        None,
+                        architecture,
+                        &json!({ "vendor": "Example Bank" }),
+                        &[300_000, 20_000, 5000],
+                    );
                     child["platform"] = json!({ "os": "linux", "architecture": architecture });
                     child
                 })
@@ -265,7 +284,10 @@ fn the_keyboard_reaches_everything() {
     browser.press(TAB);
     let first = browser.ask(FOCUS);
     assert_eq!((first["text"].as_str(), first["seen"].as_bool()), (Some("Skip to the content"), Some(true)), "{first}");
-    let reachable = browser.ask("return document.querySelectorAll('a[href], button, input, summary, pre').length").as_u64().unwrap();
+    let reachable = browser
+        .ask("return document.querySelectorAll('a[href], button, input, summary, pre').length")
+        .as_u64()
+        .unwrap();
     for number in 1..reachable {
         browser.press(TAB);
         let focus = browser.ask(FOCUS);
@@ -280,7 +302,9 @@ fn the_keyboard_reaches_everything() {
     browser.open(&format!("http://{}/", served.addr));
     browser.press(&format!("{TAB}{TAB}{TAB}ledger{ENTER}"));
     assert!(browser.url().ends_with("/search?q=ledger"), "{}", browser.url());
-    assert!(browser.ask("return document.querySelector('main').textContent").as_str().unwrap().contains("payments/ledger"));
+    assert!(
+        browser.ask("return document.querySelector('main').textContent").as_str().unwrap().contains("payments/ledger")
+    );
     assert_eq!(browser.ask("return document.querySelector('#q').value"), "ledger");
     assert!(browser.title().starts_with("Search"));
 }
@@ -306,11 +330,19 @@ fn an_archive_of_a_release_and_operators_is_shown() {
     let package = served.page(&find(&catalog, "/catalog/redhat").replace("&amp;", "&"));
     assert!(package.contains("Channels"), "{package}");
     let clusters = served.page("/clusters");
-    assert!(clusters.contains("- source: quay.io/openshift-release-dev/") && clusters.contains("kind: CatalogSource"), "{clusters}");
+    assert!(
+        clusters.contains("- source: quay.io/openshift-release-dev/") && clusters.contains("kind: CatalogSource"),
+        "{clusters}"
+    );
     served.binary.run(["archive", "verify", "usb"]).expect_code(0);
     assert!(served.page("/").contains("Nothing is damaged or missing"), "a receipt is noticed while it serves");
     if let Some(browser) = Browser::start() {
-        for (name, path) in [("archive", "/".to_owned()), ("archive-release", find(&overview, "/release/")), ("archive-catalog", find(&overview, "/catalog/")), ("archive-clusters", "/clusters".to_owned())] {
+        for (name, path) in [
+            ("archive", "/".to_owned()),
+            ("archive-release", find(&overview, "/release/")),
+            ("archive-catalog", find(&overview, "/catalog/")),
+            ("archive-clusters", "/clusters".to_owned()),
+        ] {
             browser.look(1280, 900, Scheme::Light);
             browser.open(&format!("http://{}{path}", served.addr));
             assert_eq!(browser.ask(STRUCTURE), json!([]), "{path}");

@@ -75,7 +75,17 @@ impl Server {
 impl Builder {
     fn new(storage: Arc<dyn Storage>, writer: Option<Writer>) -> Self {
         let access = Access { realm: "Airlock registry".to_owned(), ..Access::default() };
-        Self { storage, writer, access, tls: None, sparse_indexes: true, deletion: true, health: None, tokens: false, describe: None }
+        Self {
+            storage,
+            writer,
+            access,
+            tls: None,
+            sparse_indexes: true,
+            deletion: true,
+            health: None,
+            tokens: false,
+            describe: None,
+        }
     }
 
     /// What users, and others, may do where. Without it users may do everything.

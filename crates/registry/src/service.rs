@@ -133,9 +133,8 @@ impl Registry {
         let mut kind = metrics::kind(None);
         let reads = parts.method == Method::GET || parts.method == Method::HEAD;
         let authority = parts.uri.authority().map(|authority| authority.as_str());
-        let answer = self
-            .answer(&parts.method, uri, authority, &parts.headers, &mut body, &mut subject, &mut kind, queue)
-            .await;
+        let answer =
+            self.answer(&parts.method, uri, authority, &parts.headers, &mut body, &mut subject, &mut kind, queue).await;
         let mut response = match answer {
             Ok(response) => response,
             Err(refusal) => {

@@ -71,9 +71,9 @@ fn assert_harmless(page: &str) {
         let name: String = element.trim_start_matches('/').chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
         let known = [
             "", "html", "head", "meta", "title", "link", "body", "a", "header", "div", "img", "span", "strong", "form",
-            "label", "input", "button", "p", "b", "nav", "ul", "ol", "li", "main", "footer", "h1", "h2", "h3", "section",
-            "table", "caption", "thead", "tbody", "tr", "th", "td", "code", "pre", "dl", "dt", "dd", "details", "summary",
-            "time", "br", "wbr",
+            "label", "input", "button", "p", "b", "nav", "ul", "ol", "li", "main", "footer", "h1", "h2", "h3",
+            "section", "table", "caption", "thead", "tbody", "tr", "th", "td", "code", "pre", "dl", "dt", "dd",
+            "details", "summary", "time", "br", "wbr",
         ];
         assert!(known.contains(&name.as_str()), "<{element}>");
         // What stands in quotes is a value.
@@ -90,14 +90,27 @@ fn assert_harmless(page: &str) {
 #[tokio::test]
 async fn it_shows_what_is_here_and_what_it_is() {
     let registry = Registry::start().await;
-    let release = registry.push_labelled("openshift/release-images", "4.18.5-x86_64", &serde_json::json!({"io.openshift.release": "4.18.5"})).await;
-    registry.push_labelled("openshift/release-images", "4.9.12-x86_64", &serde_json::json!({"io.openshift.release": "4.9.12"})).await;
+    let release = registry
+        .push_labelled(
+            "openshift/release-images",
+            "4.18.5-x86_64",
+            &serde_json::json!({"io.openshift.release": "4.18.5"}),
+        )
+        .await;
+    registry
+        .push_labelled(
+            "openshift/release-images",
+            "4.9.12-x86_64",
+            &serde_json::json!({"io.openshift.release": "4.9.12"}),
+        )
+        .await;
     let label = serde_json::json!({"operators.operatorframework.io.index.configs.v1": "/configs"});
     registry.push_labelled("redhat/redhat-operator-index", "v4.18", &label).await;
     let chart = br#"{"name":"podinfo","version":"6.7.1"}"#;
     registry.push_blob("charts/podinfo", chart).await;
     registry.push_blob("charts/podinfo", b"chart").await;
-    let text = manifest(OCI_MANIFEST, chart, &[b"chart"], "").replace("application/vnd.oci.image.config.v1+json", HELM_CONFIG);
+    let text =
+        manifest(OCI_MANIFEST, chart, &[b"chart"], "").replace("application/vnd.oci.image.config.v1+json", HELM_CONFIG);
     assert_eq!(registry.put_manifest("charts/podinfo", "6.7.1", OCI_MANIFEST, &text).await.status(), 201);
     let (image, digest) = registry.push_image("team/app", "v1", "app").await;
     // One platform is here, the other is not.
@@ -108,8 +121,15 @@ async fn it_shows_what_is_here_and_what_it_is() {
     // A signature by each of the two ways.
     let subject = format!(r#","subject":{}"#, descriptor(OCI_MANIFEST, image.as_bytes()));
     registry.push_blob("team/app", b"{}").await;
-    let signature = manifest(OCI_MANIFEST, b"{}", &[], &subject).replace("application/vnd.oci.image.config.v1+json", "application/vnd.dev.sigstore.bundle.v0.3+json");
-    assert_eq!(registry.put_manifest("team/app", &Digest::of(signature.as_bytes()).to_string(), OCI_MANIFEST, &signature).await.status(), 201);
+    let signature = manifest(OCI_MANIFEST, b"{}", &[], &subject)
+        .replace("application/vnd.oci.image.config.v1+json", "application/vnd.dev.sigstore.bundle.v0.3+json");
+    assert_eq!(
+        registry
+            .put_manifest("team/app", &Digest::of(signature.as_bytes()).to_string(), OCI_MANIFEST, &signature)
+            .await
+            .status(),
+        201
+    );
     registry.push_image("team/app", &format!("sha256-{}.sig", digest.hex()), "signature").await;
     // An image that nothing leads to.
     let (_, lonely) = registry.push_image("team/app", "", "lonely").await;
@@ -134,7 +154,9 @@ async fn it_shows_what_is_here_and_what_it_is() {
     assert!(page.contains(&lonely.to_string()) && !page.contains(&digest.to_string()), "{page}");
 
     let page = registry.page("/r/team/app:v1").await;
-    for text in [digest.to_string().as_str(), "cosign signature", "application/vnd.dev.sigstore.bundle.v0.3+json", "1 layer"] {
+    for text in
+        [digest.to_string().as_str(), "cosign signature", "application/vnd.dev.sigstore.bundle.v0.3+json", "1 layer"]
+    {
         assert!(page.contains(text), "{text}\n{page}");
     }
     let page = registry.page("/r/team/app:multi").await;
@@ -194,17 +216,26 @@ async fn whatever_an_image_says_is_text() {
     assert_eq!(registry.put_manifest("evil/image", "v1", OCI_MANIFEST, &text).await.status(), 201);
     let chart = serde_json::json!({ "name": HOSTILE, "version": HOSTILE }).to_string();
     registry.push_blob("evil/image", chart.as_bytes()).await;
-    let text = manifest(OCI_MANIFEST, chart.as_bytes(), &[b"layer"], "").replace("application/vnd.oci.image.config.v1+json", HELM_CONFIG);
+    let text = manifest(OCI_MANIFEST, chart.as_bytes(), &[b"layer"], "")
+        .replace("application/vnd.oci.image.config.v1+json", HELM_CONFIG);
     assert_eq!(registry.put_manifest("evil/image", "chart", OCI_MANIFEST, &text).await.status(), 201);
     let artifact = serde_json::to_string(HOSTILE).unwrap();
     registry.push_blob("evil/image", b"{}").await;
-    let text = manifest(OCI_MANIFEST, b"{}", &[], &format!(r#","artifactType":{artifact}"#)).replace("application/vnd.oci.image.config.v1+json", "application/vnd.oci.empty.v1+json");
+    let text = manifest(OCI_MANIFEST, b"{}", &[], &format!(r#","artifactType":{artifact}"#))
+        .replace("application/vnd.oci.image.config.v1+json", "application/vnd.oci.empty.v1+json");
     assert_eq!(registry.put_manifest("evil/image", "artifact", OCI_MANIFEST, &text).await.status(), 201);
 
     let question: String = HOSTILE.bytes().map(|b| format!("%{b:02X}")).collect();
     for path in [
-        "/", "/releases", "/charts", "/r/evil/image", "/r/evil/image:v1", "/r/evil/image:chart", "/r/evil/image:artifact",
-        &format!("/search?q={question}"), &format!("/repositories?last={question}"),
+        "/",
+        "/releases",
+        "/charts",
+        "/r/evil/image",
+        "/r/evil/image:v1",
+        "/r/evil/image:chart",
+        "/r/evil/image:artifact",
+        &format!("/search?q={question}"),
+        &format!("/repositories?last={question}"),
     ] {
         let page = registry.page(path).await;
         assert_harmless(&page);
@@ -240,11 +271,17 @@ async fn everybody_sees_what_he_may_pull_and_nothing_else() {
     };
     for name in ["a/app", "b/app", "open/app"] {
         for blob in ["{}", "layer"] {
-            let start = client.post(registry.url(&format!("/v2/{name}/blobs/uploads/?digest={}", Digest::of(blob.as_bytes()))));
+            let start =
+                client.post(registry.url(&format!("/v2/{name}/blobs/uploads/?digest={}", Digest::of(blob.as_bytes()))));
             assert_eq!(start.basic_auth("root", Some("secret")).body(blob).send().await.unwrap().status(), 201);
         }
         let put = client.put(registry.url(&format!("/v2/{name}/manifests/v1"))).header("content-type", OCI_MANIFEST);
-        let put = put.basic_auth("root", Some("secret")).body(manifest(OCI_MANIFEST, b"{}", &[b"layer"], &format!(r#","annotations":{{"n":"{name}"}}"#)));
+        let put = put.basic_auth("root", Some("secret")).body(manifest(
+            OCI_MANIFEST,
+            b"{}",
+            &[b"layer"],
+            &format!(r#","annotations":{{"n":"{name}"}}"#),
+        ));
         assert_eq!(put.send().await.unwrap().status(), 201);
     }
     let names = ["a/app", "b/app", "open/app"];
@@ -254,7 +291,9 @@ async fn everybody_sees_what_he_may_pull_and_nothing_else() {
         (Some("nobody"), &["open/app"]),
         (None, &["open/app"]),
     ] {
-        for path in ["/", "/repositories", "/search?q=app", "/search?q=v1", "/clusters", "/releases", "/catalogs", "/charts"] {
+        for path in
+            ["/", "/repositories", "/search?q=app", "/search?q=v1", "/clusters", "/releases", "/catalogs", "/charts"]
+        {
             let response = ask(user, path).await.unwrap();
             assert_eq!(response.status(), 200, "{user:?} {path}");
             let page = response.text().await.unwrap();
@@ -294,7 +333,20 @@ async fn everybody_sees_what_he_may_pull_and_nothing_else() {
 #[tokio::test]
 async fn without_a_right_there_is_no_page() {
     let users = || Users::parse(&format!("anna:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
-    let paths = ["/", "/releases", "/catalogs", "/charts", "/repositories", "/search?q=a", "/clusters", "/ca.crt", "/r/a", "/r/a:b", "/r/..", "/release/x"];
+    let paths = [
+        "/",
+        "/releases",
+        "/catalogs",
+        "/charts",
+        "/repositories",
+        "/search?q=a",
+        "/clusters",
+        "/ca.crt",
+        "/r/a",
+        "/r/a:b",
+        "/r/..",
+        "/release/x",
+    ];
     let locked = Registry::with(|builder| builder.users(users())).await;
     let closed = Registry::with(|builder| builder).await;
     let open = Registry::with(|builder| builder.users(users()).anonymous(Anonymous::Pull)).await;
@@ -326,10 +378,15 @@ async fn it_is_read_and_never_written() {
         assert!(head.bytes().await.unwrap().is_empty());
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
             let response = registry.ask(method.clone(), path).body("x").send().await.unwrap();
-            assert_eq!((response.status(), header(&response, "allow").as_str()), (StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD"), "{method} {path}");
+            assert_eq!(
+                (response.status(), header(&response, "allow").as_str()),
+                (StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD"),
+                "{method} {path}"
+            );
         }
     }
-    for path in ["/r/team/app:gone", "/r/team/gone", "/r/team/gone:v1", &format!("/r/team/app@{}", Digest::of(b"gone"))] {
+    for path in ["/r/team/app:gone", "/r/team/gone", "/r/team/gone:v1", &format!("/r/team/app@{}", Digest::of(b"gone"))]
+    {
         let response = registry.get(path).await;
         assert_page(&response);
         assert_eq!(response.status(), 404, "{path}");
@@ -373,7 +430,8 @@ async fn the_page_does_not_grow_with_an_image() {
     for layer in &layers {
         registry.push_blob("huge/image", layer).await;
     }
-    let annotations: serde_json::Map<_, _> = (0..5000).map(|n| (format!("k{n}"), serde_json::Value::from("v".repeat(200)))).collect();
+    let annotations: serde_json::Map<_, _> =
+        (0..5000).map(|n| (format!("k{n}"), serde_json::Value::from("v".repeat(200)))).collect();
     let fields = format!(r#","annotations":{}"#, serde_json::Value::Object(annotations));
     let text = manifest(OCI_MANIFEST, b"{}", &layers, &fields);
     assert_eq!(registry.put_manifest("huge/image", "v1", OCI_MANIFEST, &text).await.status(), 201);
@@ -382,7 +440,10 @@ async fn the_page_does_not_grow_with_an_image() {
     assert!(page.len() < 500_000, "{}", page.len());
     let children: Vec<String> = (0..2000).map(|n| format!("child {n}")).collect();
     let children: Vec<(&str, &str)> = children.iter().map(|c| (OCI_MANIFEST, c.as_str())).collect();
-    assert_eq!(registry.put_manifest("huge/image", "index", OCI_INDEX, &index(OCI_INDEX, &children, "")).await.status(), 201);
+    assert_eq!(
+        registry.put_manifest("huge/image", "index", OCI_INDEX, &index(OCI_INDEX, &children, "")).await.status(),
+        201
+    );
     let page = registry.page("/r/huge/image:index").await;
     assert!(page.contains("and 1\u{202f}500 more") && page.len() < 300_000, "{}", page.len());
 }
@@ -402,7 +463,10 @@ async fn damage_is_told_and_not_hidden() {
     std::fs::write(registry.root.path().join(path), "LAYER APP").unwrap();
     assert_eq!(tokio::task::spawn_blocking(scrub).await.unwrap().damage.len(), 1);
     let page = registry.page("/").await;
-    assert!(page.contains("Damaged") && page.contains("its bytes have changed") && page.contains("team/app@"), "{page}");
+    assert!(
+        page.contains("Damaged") && page.contains("its bytes have changed") && page.contains("team/app@"),
+        "{page}"
+    );
     let digest = Digest::of(text.as_bytes());
     assert!(registry.page(&format!("/r/team/app@{digest}")).await.contains("was damaged or missing"));
     // A manifest that cannot be read leaves its row, and the rest of the page.
@@ -427,12 +491,17 @@ impl Describe for Scripted {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let package = |number: usize| {
             let bundle: Arc<str> = format!("op{number}.v1").into();
-            let needs = self.needed.iter().map(|d| Needed { pin: Pin::of(d), source: "registry.example.com/team/app".into() });
+            let needs =
+                self.needed.iter().map(|d| Needed { pin: Pin::of(d), source: "registry.example.com/team/app".into() });
             Package {
                 name: format!("op{number:03}"),
                 display_name: Some(HOSTILE.to_owned()),
                 default_channel: Some("stable".to_owned()),
-                channels: vec![Channel { name: "stable".into(), head: Some(bundle.clone()), bundles: vec![bundle.clone()] }],
+                channels: vec![Channel {
+                    name: "stable".into(),
+                    head: Some(bundle.clone()),
+                    bundles: vec![bundle.clone()],
+                }],
                 versions: vec![Version { bundle, version: Some("1.2.3".into()), needs: needs.collect(), unpinned: 1 }],
             }
         };
@@ -463,9 +532,23 @@ async fn releases_and_catalogs_are_held_against_what_is_here() {
     let describe = Arc::new(Scripted { needed: vec![image, Digest::of(b"missing")], ..Scripted::default() });
     let registry = Registry::with(|builder| builder.anonymous(Anonymous::Push).describe(describe.clone())).await;
     registry.push_image("team/app", "v1", "app").await;
-    let release = registry.push_labelled("openshift/release-images", "4.18.5-x86_64", &serde_json::json!({"io.openshift.release": "4.18.5"})).await;
-    let broken = registry.push_labelled("broken/release", "x", &serde_json::json!({"io.openshift.release": "0.0.1", "b": "c"})).await;
-    let catalog = registry.push_labelled("redhat/index", "v4.18", &serde_json::json!({"operators.operatorframework.io.index.configs.v1": "/configs"})).await;
+    let release = registry
+        .push_labelled(
+            "openshift/release-images",
+            "4.18.5-x86_64",
+            &serde_json::json!({"io.openshift.release": "4.18.5"}),
+        )
+        .await;
+    let broken = registry
+        .push_labelled("broken/release", "x", &serde_json::json!({"io.openshift.release": "0.0.1", "b": "c"}))
+        .await;
+    let catalog = registry
+        .push_labelled(
+            "redhat/index",
+            "v4.18",
+            &serde_json::json!({"operators.operatorframework.io.index.configs.v1": "/configs"}),
+        )
+        .await;
 
     let page = registry.page(&format!("/release/openshift/release-images@{release}")).await;
     assert!(page.contains("Incomplete") && page.contains("1 component is") && page.contains("component-1"), "{page}");
@@ -505,7 +588,13 @@ async fn releases_and_catalogs_are_held_against_what_is_here() {
     }
     // Without anybody who reads them, releases and catalogs are images.
     let plain = Registry::start().await;
-    let digest = plain.push_labelled("redhat/index", "v4.18", &serde_json::json!({"operators.operatorframework.io.index.configs.v1": "/configs"})).await;
+    let digest = plain
+        .push_labelled(
+            "redhat/index",
+            "v4.18",
+            &serde_json::json!({"operators.operatorframework.io.index.configs.v1": "/configs"}),
+        )
+        .await;
     assert!(plain.page(&format!("/catalog/redhat/index@{digest}")).await.contains("cannot be read"));
 }
 

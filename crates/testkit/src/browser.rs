@@ -220,7 +220,8 @@ impl Drop for Browser {
         // The driver ends the browser's processes; killed, it would leave them behind.
         let path = format!("/session/{}", self.session);
         if let Ok(mut stream) = TcpStream::connect(self.driver.address()) {
-            let head = format!("DELETE {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.driver.address());
+            let head =
+                format!("DELETE {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.driver.address());
             let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.read(&mut [0; 1024]));
         }

@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn the_key_of_a_ca_has_no_colon() {
-        let text = config_map("mirror.example.com:8443", "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n");
+        let text =
+            config_map("mirror.example.com:8443", "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n");
         assert!(text.contains("\n  mirror.example.com..8443: |\n    -----BEGIN"), "{text}");
     }
 }

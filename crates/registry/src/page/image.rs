@@ -98,7 +98,9 @@ fn see(
         Ok(None) => return Ok(Err("There is no such image in this repository.")),
         Err(e) if e.kind() == ErrorKind::Content => {
             tracing::error!(cause = %e, "a stored manifest cannot be shown");
-            return Ok(Err("The copy of this image in the storage is damaged; mirror it again, or repair it from an archive."));
+            return Ok(Err(
+                "The copy of this image in the storage is damaged; mirror it again, or repair it from an archive.",
+            ));
         }
         Err(e) if e.kind() == ErrorKind::Unsupported => {
             return Ok(Err("This image is of a kind that cannot be served, such as Docker schema 1."));
@@ -180,7 +182,9 @@ fn platforms(name: &Repository, seen: &Seen) -> Markup {
     for (child, here) in seen.manifest.children().iter().zip(&seen.here) {
         let platform = match &child.platform {
             Some(platform) if platform.os != "unknown" => clip(&platform.to_string(), 80),
-            _ => child.artifact_type.as_deref().map_or_else(|| "attestation or other".to_owned(), |kind| clip(kind, 80)),
+            _ => {
+                child.artifact_type.as_deref().map_or_else(|| "attestation or other".to_owned(), |kind| clip(kind, 80))
+            }
         };
         table.row(vec![
             html! { (platform) },
@@ -206,7 +210,8 @@ fn layers(seen: &Seen) -> Option<Markup> {
     }
     // The steps of the build, where every layer has one.
     let history = seen.config.iter().flat_map(|config| &config.history);
-    let steps: Vec<&str> = history.filter(|s| !s.empty_layer).map(|s| s.created_by.as_deref().unwrap_or_default()).collect();
+    let steps: Vec<&str> =
+        history.filter(|s| !s.empty_layer).map(|s| s.created_by.as_deref().unwrap_or_default()).collect();
     let steps = if steps.len() == layers.len() { steps } else { Vec::new() };
     let mut table = Table::new(
         "Layers, from the bottom",

@@ -312,7 +312,9 @@ impl<'a> Look<'a> {
 
     fn tag(&mut self, tag: &Tag, at: Option<SystemTime>) {
         // What is damaged or went away in this moment is not counted; the repository's own page tells of it.
-        let Ok(Some(manifest)) = self.reader.storage.manifest(self.name, &ManifestName::Tag(tag.clone())) else { return };
+        let Ok(Some(manifest)) = self.reader.storage.manifest(self.name, &ManifestName::Tag(tag.clone())) else {
+            return;
+        };
         if matches!(role(tag, &manifest), Role::Attachment { .. }) {
             self.belongs(&manifest);
             return;

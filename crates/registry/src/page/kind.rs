@@ -328,13 +328,7 @@ impl<'a> Reader<'a> {
         Recognised { kind, platforms, bytes: content.values().sum(), absent, content }
     }
 
-    fn kind(
-        &self,
-        name: &Repository,
-        manifest: &Manifest,
-        image: Option<&Manifest>,
-        config: Option<&Config>,
-    ) -> Kind {
+    fn kind(&self, name: &Repository, manifest: &Manifest, image: Option<&Manifest>, config: Option<&Config>) -> Kind {
         if let Some(config) = config {
             let label = |label: &str| config.label(label).map(|value| clip(value, MAX_NAME_CHARS));
             if let Some(version) = label(RELEASE_LABEL) {

@@ -165,7 +165,9 @@ impl Registry {
             (Err(error), _) => {
                 return said(StatusCode::BAD_REQUEST, &visit, &format!("This address names nothing: {error}."));
             }
-            (_, Err(_)) => return said(StatusCode::BAD_REQUEST, &visit, "What follows the question mark is malformed."),
+            (_, Err(_)) => {
+                return said(StatusCode::BAD_REQUEST, &visit, "What follows the question mark is malformed.");
+            }
         };
         visit.section = section(&place);
         if place == Place::Authority {
@@ -221,7 +223,9 @@ impl Scene {
             Place::Catalog(name, digest) => self.catalog(name, digest).await,
             Place::Search => self.search().await,
             Place::Clusters => self.clusters().await,
-            Place::Authority | Place::Login | Place::Style | Place::Icon => Err(Failed::NotFound("There is no such page.")),
+            Place::Authority | Place::Login | Place::Style | Place::Icon => {
+                Err(Failed::NotFound("There is no such page."))
+            }
         }
     }
 

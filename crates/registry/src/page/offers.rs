@@ -35,7 +35,9 @@ impl Scene {
     fn draw_release(&self, snapshot: &Snapshot, name: &Repository, digest: &Digest, state: State) -> Page {
         let here = pins(&self.visible(snapshot));
         let (title, body) = match state {
-            State::Ready(Description::Release(release)) => (format!("Release {}", release.version), components(&release, &here)),
+            State::Ready(Description::Release(release)) => {
+                (format!("Release {}", release.version), components(&release, &here))
+            }
             State::Failed(why) => ("Release".to_owned(), unreadable("release", why)),
             State::Reading | State::Ready(_) => ("Release".to_owned(), reading("release")),
         };
@@ -162,7 +164,8 @@ pub(super) fn matches(package: &Package, text: &str) -> bool {
 /// The version at the head of the default channel.
 pub(super) fn newest(package: &Package) -> String {
     let default = package.default_channel.as_deref();
-    let channel = package.channels.iter().find(|c| Some(c.name.as_str()) == default).or_else(|| package.channels.first());
+    let channel =
+        package.channels.iter().find(|c| Some(c.name.as_str()) == default).or_else(|| package.channels.first());
     match channel.and_then(|channel| channel.head.as_ref()) {
         Some(head) => version_of(package, head),
         None => "–".to_owned(),

@@ -139,7 +139,11 @@ impl Scene {
 fn damage(verified: &Verified) -> Markup {
     let mut table = Table::new(
         "Damaged and missing files",
-        &[Column("File", Align::Text), Column("What is wrong", Align::Text), Column("Images that need it", Align::Text)],
+        &[
+            Column("File", Align::Text),
+            Column("What is wrong", Align::Text),
+            Column("Images that need it", Align::Text),
+        ],
     );
     for one in verified.damage.iter().take(MAX_DAMAGE) {
         let fault = match one.fault {

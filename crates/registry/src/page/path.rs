@@ -191,8 +191,21 @@ mod tests {
     #[test]
     fn malformed_names_are_refused() {
         for path in [
-            "/r/", "/r/A", "/r/a//b", "/r/../a", "/r/a/%2e%2e/b", "/r/a%2Fb", "/r/a%zz", "/r/a:", "/r/a:-x", "/r/a@sha256:12",
-            "/r/a:b/c", "/release/a", "/release/a:b", "/catalog/a", "/r/%00",
+            "/r/",
+            "/r/A",
+            "/r/a//b",
+            "/r/../a",
+            "/r/a/%2e%2e/b",
+            "/r/a%2Fb",
+            "/r/a%zz",
+            "/r/a:",
+            "/r/a:-x",
+            "/r/a@sha256:12",
+            "/r/a:b/c",
+            "/release/a",
+            "/release/a:b",
+            "/catalog/a",
+            "/r/%00",
         ] {
             assert!(matches!(parse(path), Some(Err(_))), "{path}");
         }

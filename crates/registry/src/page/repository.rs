@@ -46,7 +46,11 @@ impl Scene {
         let (repository, from) = (name.clone(), last.clone());
         let (rows, late) = self
             .read(move |reader| {
-                if untagged { Ok(Some(of_digests(reader, &repository, &nameless, &from))) } else { tags(reader, &repository, &from) }
+                if untagged {
+                    Ok(Some(of_digests(reader, &repository, &nameless, &from)))
+                } else {
+                    tags(reader, &repository, &from)
+                }
             })
             .await?;
         let rows = rows.ok_or(Failed::NotFound(NONE))?;

@@ -132,7 +132,12 @@ impl Scene {
     fn operators(&self, visible: &[Arc<Facts>], wanted: &str) -> (Table, usize) {
         let mut table = Table::new(
             "Operators by catalog",
-            &[Column("Package", Align::Text), Column("Operator", Align::Text), Column("Newest there", Align::Text), Column("Catalog", Align::Text)],
+            &[
+                Column("Package", Align::Text),
+                Column("Operator", Align::Text),
+                Column("Newest there", Align::Text),
+                Column("Catalog", Align::Text),
+            ],
         );
         let (mut unread, mut rows) = (0, 0);
         for facts in visible {
@@ -163,7 +168,10 @@ impl Scene {
 }
 
 fn images_table(images: &[Repository], digest: Option<&Digest>) -> Table {
-    let mut table = Table::new("Repositories that have the image", &[Column("Repository", Align::Text), Column("Digest", Align::Text)]);
+    let mut table = Table::new(
+        "Repositories that have the image",
+        &[Column("Repository", Align::Text), Column("Digest", Align::Text)],
+    );
     for (name, digest) in images.iter().take(MAX_FOUND).zip(digest.into_iter().cycle()) {
         table.row(vec![html! { a href=(path::image(name, digest)) { (name) } }, short(digest)]);
     }
@@ -171,8 +179,10 @@ fn images_table(images: &[Repository], digest: Option<&Digest>) -> Table {
 }
 
 fn entries_table(entries: &[(&Arc<Facts>, String, String, String)]) -> Table {
-    let mut table =
-        Table::new("By repository", &[Column("Name", Align::Text), Column("Repository", Align::Text), Column("Digest", Align::Text)]);
+    let mut table = Table::new(
+        "By repository",
+        &[Column("Name", Align::Text), Column("Repository", Align::Text), Column("Digest", Align::Text)],
+    );
     for (facts, text, place, digest) in entries.iter().take(MAX_FOUND) {
         table.row(vec![html! { a href=(place) { (text) } }, html! { (facts.name) }, html! { code { (digest) } }]);
     }
@@ -191,7 +201,8 @@ fn repositories_table(repositories: &[&Arc<Facts>]) -> Table {
 }
 
 fn tags_table(tags: &[(Repository, Tag)]) -> Table {
-    let mut table = Table::new("By repository and name", &[Column("Tag", Align::Text), Column("Repository", Align::Text)]);
+    let mut table =
+        Table::new("By repository and name", &[Column("Tag", Align::Text), Column("Repository", Align::Text)]);
     for (name, tag) in tags.iter().take(MAX_FOUND) {
         table.row(vec![
             html! { a href=(path::tag(name, tag)) title=(tag) { (shown(tag)) } },

@@ -491,7 +491,8 @@ fn instant(text: &str) -> Option<SystemTime> {
     let number = |range: std::ops::Range<usize>| text[range].parse::<u64>().ok();
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60
+    {
         return None;
     }
     // Years that begin in March (Howard Hinnant's algorithm), so that the leap day is the last one.
