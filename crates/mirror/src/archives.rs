@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{
@@ -396,6 +397,23 @@ impl Storage for Archives {
         }
         all.sort_by(|a, b| a.digest.cmp(&b.digest));
         Ok(all)
+    }
+
+    fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
+        let mut all: Option<BTreeSet<Digest>> = None;
+        for name in self.own_names(repository) {
+            for opened in &self.list {
+                if let Some(manifests) = opened.storage().manifests(&name)? {
+                    all.get_or_insert_default().extend(manifests);
+                }
+            }
+        }
+        Ok(all.map(|manifests| manifests.into_iter().collect()))
+    }
+
+    fn tagged_at(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {
+        let names = self.own_names(repository);
+        names.iter().find_map(|name| self.list.iter().find_map(|opened| opened.storage().tagged_at(name, tag)))
     }
 }
 

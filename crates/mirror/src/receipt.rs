@@ -4,7 +4,7 @@
 //! identity, sizes and times of modification are the same.
 
 use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use airlock_store::archive::Archive;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,12 @@ pub fn holds(state: &Path, archive: &Archive) -> bool {
     let kept: Option<Receipt> =
         std::fs::read(path(state, archive)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     kept.is_some() && kept == of(archive)
+}
+
+/// When the archive's files, as they are now, were read and found whole; `None`: not since they were put here.
+pub fn when(state: &Path, archive: &Archive) -> Option<SystemTime> {
+    let written = std::fs::metadata(path(state, archive)).and_then(|m| m.modified()).ok()?;
+    holds(state, archive).then_some(written)
 }
 
 /// Notes that the archive was read and is whole. A receipt that cannot be written only costs reading again.

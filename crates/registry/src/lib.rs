@@ -8,6 +8,7 @@
 //! * [`route`], [`range`] and [`query`] are the pure parsers of what a client may send
 //! * [`admin`]: health, metrics, and work on the storage while it is served
 //! * [`install`]: what a registry needs to stay
+//! * [`page`] shows people what is mirrored
 //! * [`access`] knows who may do what; [`tls`] loads or makes certificates
 
 pub mod access;
@@ -18,6 +19,7 @@ mod health;
 pub mod install;
 mod limits;
 mod metrics;
+pub mod page;
 mod patience;
 pub mod query;
 pub mod range;

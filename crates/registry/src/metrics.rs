@@ -9,7 +9,9 @@ use hyper::Method;
 use crate::route::Route;
 
 /// What requests are counted by.
-const KINDS: [&str; 8] = ["base", "catalog", "tags", "manifest", "blob", "upload", "referrers", "none"];
+const KINDS: [&str; 9] = ["base", "catalog", "tags", "manifest", "blob", "upload", "referrers", "none", "page"];
+/// By what the page for people is counted.
+pub(crate) const PAGE: usize = 8;
 /// The upper ends of the times that are told apart (seconds).
 const BUCKETS: [f64; 5] = [0.005, 0.05, 0.5, 5.0, 60.0];
 

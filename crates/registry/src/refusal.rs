@@ -95,6 +95,17 @@ impl Refusal {
         self.status
     }
 
+    /// For a page: the status and one sentence; a line in the log when the fault is ours.
+    pub(crate) fn for_people(self) -> (StatusCode, String) {
+        if let Some(log) = &self.log {
+            tracing::error!(status = self.status.as_u16(), cause = %log, "a page cannot be shown");
+        }
+        let text = self.items.first().map(|item| item.message.clone()).unwrap_or_default();
+        let mut letters = text.chars();
+        let sentence = letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str()));
+        (self.status, sentence.unwrap_or_default())
+    }
+
     /// Whether the disk failed.
     pub(crate) fn is_of_disk(&self) -> bool {
         self.disk

@@ -22,6 +22,7 @@ use crate::limits::{
     DRAIN_TIME, FILES_PER_CONNECTION, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS,
     MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
 };
+use crate::page::{Describe, Site};
 use crate::patience::Patient;
 use crate::sendfile::{Queue, Sending};
 use crate::service::Registry;
@@ -43,6 +44,7 @@ pub struct Builder {
     deletion: bool,
     health: Option<SocketAddr>,
     tokens: bool,
+    describe: Option<Arc<dyn Describe>>,
 }
 
 /// A registry that is running. [`Running::shutdown`] ends it in good order; dropped, it stops as well, but nobody waits for it.
@@ -84,6 +86,7 @@ impl Builder {
             deletion: true,
             health: None,
             tokens: false,
+            describe: None,
         }
     }
 
@@ -143,6 +146,12 @@ impl Builder {
         self
     }
 
+    /// Lets this one read releases and catalogs for the page. Without it the page shows them as images only.
+    pub fn describe(mut self, describe: Arc<dyn Describe>) -> Self {
+        self.describe = Some(describe);
+        self
+    }
+
     /// Listens and starts to answer. Port 0 takes a free one; [`Running::addr`] says which.
     pub async fn bind(mut self, addr: SocketAddr) -> Result<Running, Error> {
         self.access.tls = self.tls.is_some();
@@ -184,6 +193,7 @@ impl Builder {
             deletion: self.deletion,
             metrics: Arc::default(),
             health: Arc::default(),
+            site: Arc::new(Site::new(self.describe, ca_pem.clone())),
         };
         let registry = Arc::new(registry);
         let (stop, stopping) = watch::channel(false);

@@ -18,6 +18,7 @@ use crate::handlers::{blobs, lists, manifests, token, uploads};
 use crate::health::Health;
 use crate::limits::{MAX_HEADER_BYTES, MAX_URL_BYTES};
 use crate::metrics::{self, Metrics};
+use crate::page::{self, Site};
 use crate::query::Query;
 use crate::refusal::{Code, Refusal};
 use crate::route::{self, Route, RouteError};
@@ -38,6 +39,7 @@ pub(crate) struct Registry {
     pub(crate) deletion: bool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
+    pub(crate) site: Arc<Site>,
 }
 
 /// A request as the handlers see it.
@@ -131,7 +133,9 @@ impl Registry {
         let uri = parts.uri.path_and_query().map_or("/", |p| p.as_str());
         let mut kind = metrics::kind(None);
         let reads = parts.method == Method::GET || parts.method == Method::HEAD;
-        let answer = self.answer(&parts.method, uri, &parts.headers, &mut body, &mut subject, &mut kind, queue).await;
+        let authority = parts.uri.authority().map(|authority| authority.as_str());
+        let answer =
+            self.answer(&parts.method, uri, authority, &parts.headers, &mut body, &mut subject, &mut kind, queue).await;
         let mut response = match answer {
             Ok(response) => response,
             Err(refusal) => {
@@ -179,6 +183,7 @@ impl Registry {
         &self,
         method: &Method,
         uri: &str,
+        authority: Option<&str>,
         headers: &HeaderMap,
         body: &mut Option<Incoming>,
         subject: &mut Subject,
@@ -196,6 +201,10 @@ impl Registry {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         if path == "/token" {
             return token::issue(&self.access, method, headers, query, body).await;
+        }
+        if let Some(place) = page::path::parse(path) {
+            *kind = metrics::PAGE;
+            return Ok(self.page(method, place, authority, headers, query, subject).await);
         }
         let permit = self.access.identify(headers).await?;
         *subject = permit.subject.clone();

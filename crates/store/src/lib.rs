@@ -17,4 +17,4 @@ pub mod storage;
 pub mod stream;
 
 pub use source::StorageSource;
-pub use storage::{Region, Storage};
+pub use storage::{Region, Storage, Verified};

@@ -6,9 +6,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, Manifest, Repository, Tag};
+
+use crate::distribution::Damage;
 
 /// A stretch of an open file: a blob's bytes.
 #[derive(Clone, Debug)]
@@ -19,6 +22,19 @@ pub struct Region {
     pub offset: u64,
     /// How many there are.
     pub len: u64,
+}
+
+/// What came of reading every byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// When that was done.
+    pub at: SystemTime,
+    /// Files that were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What was damaged or missing then and has not been repaired since.
+    pub damage: Vec<Damage>,
 }
 
 /// Content on a local disk, by repository. Calls block on the disk; async callers use a blocking thread.
@@ -74,6 +90,23 @@ pub trait Storage: Send + Sync {
 
     /// Descriptors (with `artifactType` and annotations) of the manifests of the repository whose subject is `subject`, sorted by digest.
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error>;
+
+    /// The digests of all manifests of a repository, tagged or not; `None` where that cannot be told.
+    fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
+        let _ = repository;
+        Ok(None)
+    }
+
+    /// When a tag was set to what it points at, where that is known.
+    fn tagged_at(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {
+        let _ = (repository, tag);
+        None
+    }
+
+    /// What came of the last reading of every byte, where there was one.
+    fn verified(&self) -> Option<Verified> {
+        None
+    }
 }
 
 /// What refers to what, by repository and subject; each list sorted by digest.

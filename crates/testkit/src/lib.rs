@@ -2,6 +2,7 @@
 
 pub mod api_server;
 pub mod binary;
+pub mod browser;
 pub mod contents;
 pub mod fixture;
 pub mod opm;

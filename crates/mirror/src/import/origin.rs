@@ -171,7 +171,7 @@ impl Origin {
         for repository in directory.repositories()? {
             let name = reference(&repository)?;
             let tags = directory.targets(&repository)?.into_iter().map(|(tag, digest)| (tag, Some(digest))).collect();
-            let manifests = directory.manifests(&repository)?;
+            let manifests = directory.manifests(&repository)?.unwrap_or_default();
             repositories.push(Listed { repository, name, tags, manifests });
         }
         let source = Arc::new(StorageSource::new(Arc::clone(&directory)));

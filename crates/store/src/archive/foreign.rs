@@ -158,4 +158,8 @@ impl Storage for Foreign {
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         self.offers.referrers(repository, subject, self)
     }
+
+    fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
+        Ok(self.contents().get(repository).map(|contents| contents.manifests.iter().cloned().collect()))
+    }
 }

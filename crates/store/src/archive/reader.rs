@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
@@ -468,5 +469,56 @@ impl Storage for Archive {
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         self.offers.referrers(repository, subject, self)
+    }
+
+    fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
+        Ok(self.contents().get(repository).map(|contents| contents.manifests.iter().cloned().collect()))
+    }
+
+    fn tagged_at(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {
+        // A tag is as old as the archive that carries it.
+        self.contents().get(repository)?.tags.contains_key(tag).then(|| instant(self.created()))?
+    }
+}
+
+/// The moment that `2026-11-21T06:00:00Z` names; `None` for anything else.
+fn instant(text: &str) -> Option<SystemTime> {
+    let shape = "0000-00-00T00:00:00Z";
+    let fits = |(a, b): (u8, u8)| if b == b'0' { a.is_ascii_digit() } else { a == b };
+    if text.len() != shape.len() || !text.bytes().zip(shape.bytes()).all(fits) {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| text[range].parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60
+    {
+        return None;
+    }
+    // Years that begin in March (Howard Hinnant's algorithm), so that the leap day is the last one.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, of_era) = (year / 400, year % 400);
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some(UNIX_EPOCH + Duration::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second))
+}
+
+#[cfg(test)]
+mod instants {
+    use super::*;
+
+    #[test]
+    fn instants_are_those_of_date() {
+        let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", at(0)),
+            ("2000-02-29T00:00:00Z", at(951_782_400)),
+            ("2026-11-21T06:00:00Z", at(1_795_240_800)),
+            ("2026-11-21T06:00:00+01:00", None),
+            ("2026-13-21T06:00:00Z", None),
+            ("now", None),
+        ] {
+            assert_eq!(instant(text), expected, "{text}");
+        }
     }
 }

@@ -161,11 +161,6 @@ impl Directory {
         fs::metadata(self.paths.imported(&blob.digest)).map_or(0, |m| m.len().min(blob.size))
     }
 
-    /// The digests of all manifests of a repository, tagged or not, sorted.
-    pub fn manifests(&self, repository: &Repository) -> Result<Vec<Digest>, Error> {
-        self.linked_manifests(repository)
-    }
-
     /// The file with the content of a digest, if there is one.
     pub fn file(&self, digest: &Digest) -> Option<PathBuf> {
         Some(self.paths.data(digest)).filter(|path| path.is_file())

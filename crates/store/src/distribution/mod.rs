@@ -16,6 +16,7 @@ mod keeper;
 mod leases;
 mod paths;
 mod publish;
+mod record;
 mod referrers;
 mod retire;
 mod scrub;
@@ -27,6 +28,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Algorithm, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
@@ -42,7 +44,7 @@ pub use uploads::{Upload, UploadId, UploadStatus};
 pub use writer::{Expected, Writer};
 
 use crate::disk;
-use crate::storage::{Region, Storage};
+use crate::storage::{Region, Storage, Verified};
 use cache::Cache;
 use paths::{Link, Paths};
 use stamp::Stamp;
@@ -122,11 +124,6 @@ impl Directory {
                 Ok(if past.len() == 1 { past.pop() } else { None })
             }
         }
-    }
-
-    /// The digests of all manifests of a repository.
-    fn revisions(&self, repository: &Repository) -> Result<Vec<Digest>, Error> {
-        digests_below(&self.paths.links(repository, Link::Revision))
     }
 
     fn manifest_by_digest(&self, repository: &Repository, digest: &Digest) -> Result<Option<Manifest>, Error> {
@@ -269,6 +266,18 @@ impl Storage for Directory {
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         self.referrers.of(self, repository, subject)
+    }
+
+    fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
+        self.linked_manifests(repository).map(Some)
+    }
+
+    fn tagged_at(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {
+        std::fs::metadata(self.paths.current(repository, tag)).and_then(|m| m.modified()).ok()
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        record::read(&self.paths)
     }
 }
 

@@ -11,6 +11,7 @@
 //! .airlock/uploads/                                           bytes that have no name yet
 //! .airlock/import/ALG-HEX                                     blobs that an import is fetching, or was
 //! .airlock/generations/                                       what each import brought (`generations.rs`)
+//! .airlock/scrubbed.json                                      what the last scrub found
 //! .airlock/quarantine/ALG-HEX                                 files whose bytes do not have their digest
 //! ```
 //!
@@ -118,6 +119,10 @@ impl Paths {
 
     pub(super) fn generations(&self) -> PathBuf {
         self.own().join("generations")
+    }
+
+    pub(super) fn scrubbed(&self) -> PathBuf {
+        self.own().join("scrubbed.json")
     }
 
     pub(super) fn uploads(&self) -> PathBuf {

@@ -18,7 +18,7 @@ use super::paths::Link;
 use super::publish::write_link;
 use super::uploads::UploadId;
 use super::walk::Revision;
-use super::{Directory, Writer};
+use super::{Directory, Writer, record};
 use crate::disk::{self, DirectorySyncs};
 use crate::staged::Staged;
 use crate::storage::Region;
@@ -117,6 +117,7 @@ impl Writer {
         let needs = self.directory().needs()?;
         scrubbed.manifests = needs.manifests;
         scrubbed.damage = needs.damage(&altered);
+        record::write(&self.directory().paths, &scrubbed);
         Ok(scrubbed)
     }
 
@@ -168,6 +169,7 @@ impl Writer {
             if repaired.restored.len() == before {
                 repaired.left = needs.damage(&altered);
                 repaired.restored.sort();
+                record::repaired(&self.directory().paths, &repaired.left);
                 return Ok(repaired);
             }
         }

@@ -9,6 +9,7 @@ use std::fs::{self, File, TryLockError};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
@@ -22,7 +23,7 @@ use super::stamp::Stamp;
 use super::uploads::{self, Sessions, UploadId};
 use super::{Directory, has_digest_below, open_region, read_link};
 use crate::disk::{self, DirectorySyncs};
-use crate::storage::{Region, Storage};
+use crate::storage::{Region, Storage, Verified};
 
 /// Locks among which the repositories are shared out, so that changes to one repository's names happen one after the other.
 const REPOSITORY_LOCKS: usize = 64;
@@ -498,6 +499,18 @@ impl Storage for Writer {
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         self.0.directory.referrers(repository, subject)
+    }
+
+    fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
+        self.0.directory.manifests(repository)
+    }
+
+    fn tagged_at(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {
+        self.0.directory.tagged_at(repository, tag)
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        self.0.directory.verified()
     }
 }
 

@@ -1,5 +1,6 @@
 //! `airlock registry`: serving, keeping the storage in order, and installing a registry that stays.
 
+mod describe;
 mod import;
 mod installed;
 mod upkeep;
@@ -13,6 +14,7 @@ use airlock_registry::{Anonymous, Rights, Server, Tls, Users};
 use airlock_store::distribution::{Durability, Writer};
 use airlock_transfer::Stop;
 
+use self::describe::Describer;
 use crate::args::registry::{AnonymousArg, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs, SparseArg};
 use crate::commands::plain_path;
 use crate::exit::Failure;
@@ -58,14 +60,15 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
             };
             let writer = blocking(move || Writer::open(&root, durability)).await?;
             let what = writer.directory().root().display().to_string();
-            (Server::writable(writer), what)
+            (Server::writable(writer).describe(Arc::new(Describer::default())), what)
         }
         None => {
             let directories: Vec<_> = args.archive.iter().map(|d| plain_path(d)).collect();
             let archives = blocking(move || Archives::open(&directories)).await?;
             let archives = Arc::new(archives);
             let what = airlock_store::Storage::describe(archives.as_ref());
-            (Server::read_only(archives), what)
+            let describer = Describer { archives: Some(Arc::clone(&archives)) };
+            (Server::read_only(archives).describe(Arc::new(describer)), what)
         }
     };
     let mut builder = builder
@@ -108,6 +111,7 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
     let stop = Stop::default();
     signals::listen_quietly(&stop);
     eprintln!("serving {what} at {scheme}://{}", running.addr);
+    eprintln!("what is mirrored: {scheme}://{}/ in a browser", running.addr);
     if let Some(addr) = running.health {
         eprintln!("health and metrics at http://{addr}");
     }
