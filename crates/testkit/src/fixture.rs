@@ -66,6 +66,7 @@ pub struct ImageBuilder {
     given: Vec<Blob>,
     platform: Option<Platform>,
     annotations: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     artifact_type: Option<String>,
     subject: Option<Descriptor>,
     algorithm: Algorithm,
@@ -112,6 +113,7 @@ pub fn image(seed: u64) -> ImageBuilder {
         given: Vec::new(),
         platform: None,
         annotations: BTreeMap::new(),
+        labels: BTreeMap::from([("seed".to_owned(), seed.to_string())]),
         artifact_type: None,
         subject: None,
         algorithm: Algorithm::Sha256,
@@ -174,6 +176,12 @@ impl ImageBuilder {
         self
     }
 
+    /// A label of the configuration.
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// Refers to this (OCI 1.1).
     pub fn subject(mut self, subject: &Built) -> Self {
         self.subject = Some(subject.manifest.descriptor());
@@ -197,7 +205,7 @@ impl ImageBuilder {
         } else {
             let platform = self.platform.clone().unwrap_or_else(|| "linux/amd64".parse().expect("a platform"));
             let text = json!({
-                "architecture": platform.architecture, "os": platform.os, "config": {"Labels": {"seed": self.seed.to_string()}},
+                "architecture": platform.architecture, "os": platform.os, "config": {"Labels": self.labels},
                 "rootfs": {"type": "layers", "diff_ids": []},
             });
             blob(config_type, text.to_string())
