@@ -354,7 +354,7 @@ fn a_step_that_fails_leaves_nothing() {
     assert!(ran.stderr.contains("hint: another program has this port"), "{}", ran.stderr);
     drop(taken);
     for (flags, word) in [
-        (["--hostname", "a_b"], "letters, digits and hyphens"),
+        (["--also-for", "a_b"], "letters, digits and hyphens"),
         (["--rights", "/nowhere"], "/nowhere"),
         (["--init-password", "short"], "fewer than eight"),
         (["--service-user", "somebody"], "machine's systemd"),
