@@ -222,11 +222,13 @@ impl Origin {
             for descriptor in layout.manifests() {
                 // A name may be a tag, or the whole reference that it was copied from.
                 let written = descriptor.annotations.get(REF_NAME);
-                let whole = written.and_then(|text| text.parse::<Reference>().ok());
+                let tag = written.and_then(|text| Tag::new(text).ok());
+                // A tag alone would read as an image of Docker Hub.
+                let whole = written.filter(|_| tag.is_none()).and_then(|text| text.parse::<Reference>().ok());
                 let (repository, tag) = match whole {
                     Some(whole) if name.is_none() => (whole.repository().clone(), whole.tag().cloned()),
                     Some(whole) => (folder.clone(), whole.tag().cloned()),
-                    None => (folder.clone(), written.and_then(|text| Tag::new(text).ok())),
+                    None => (folder.clone(), tag),
                 };
                 let listed = match repositories.entry(repository.clone()) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
