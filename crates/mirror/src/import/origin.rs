@@ -32,6 +32,8 @@ pub type Files = Arc<dyn Fn(&Digest) -> Option<PathBuf> + Send + Sync>;
 pub struct Origin {
     pub(super) name: String,
     pub(super) source: Arc<dyn Source>,
+    /// The same without what is at hand from other repositories: an index may be sparse in one and whole in another.
+    pub(super) place: Arc<dyn Source>,
     pub(super) cache: Arc<Cache>,
     pub(super) repositories: Vec<Listed>,
     /// What an image has attached that does not come by itself.
@@ -87,8 +89,8 @@ impl Origin {
         filter: &Filter,
         cache: Arc<Cache>,
     ) -> Result<Self, Error> {
-        let own = Arc::new(RegistrySource::new(client.clone()));
-        let source: Arc<dyn Source> = Arc::new(Cached { cache: Arc::clone(&cache), source: own });
+        let place: Arc<dyn Source> = Arc::new(RegistrySource::new(client.clone()));
+        let source: Arc<dyn Source> = Arc::new(Cached { cache: Arc::clone(&cache), source: Arc::clone(&place) });
         let name = below.map_or_else(|| format!("docker://{registry}"), |path| format!("docker://{registry}/{path}"));
         let is_below = |repository: &Repository| {
             below.is_none_or(|path| {
@@ -144,7 +146,7 @@ impl Origin {
             }
         }
         let attachments = Attachments::Referrers;
-        Ok(Self { name, source, cache, repositories, attachments, failures, files: None })
+        Ok(Self { name, source, place, cache, repositories, attachments, failures, files: None })
     }
 
     /// What lies in a folder, or in several folders with archives. `name` is the repository of a layout that has no name of its own.
@@ -161,7 +163,8 @@ impl Origin {
 
     fn on_disk(name: String, source: Arc<dyn Source>, repositories: Vec<Listed>) -> Self {
         let (cache, attachments) = (Arc::new(Cache::none()), Attachments::None);
-        Self { name, source, cache, repositories, attachments, failures: Vec::new(), files: None }
+        let place = Arc::clone(&source);
+        Self { name, source, place, cache, repositories, attachments, failures: Vec::new(), files: None }
     }
 
     /// docker-distribution's storage, whoever wrote it.
