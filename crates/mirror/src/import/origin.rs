@@ -32,6 +32,8 @@ pub type Files = Arc<dyn Fn(&Digest) -> Option<PathBuf> + Send + Sync>;
 pub struct Origin {
     pub(super) name: String,
     pub(super) source: Arc<dyn Source>,
+    /// The same without what is at hand from other repositories: an index may be sparse in one and whole in another.
+    pub(super) place: Arc<dyn Source>,
     pub(super) cache: Arc<Cache>,
     pub(super) repositories: Vec<Listed>,
     /// What an image has attached that does not come by itself.
@@ -87,8 +89,8 @@ impl Origin {
         filter: &Filter,
         cache: Arc<Cache>,
     ) -> Result<Self, Error> {
-        let own = Arc::new(RegistrySource::new(client.clone()));
-        let source: Arc<dyn Source> = Arc::new(Cached { cache: Arc::clone(&cache), source: own });
+        let place: Arc<dyn Source> = Arc::new(RegistrySource::new(client.clone()));
+        let source: Arc<dyn Source> = Arc::new(Cached { cache: Arc::clone(&cache), source: Arc::clone(&place) });
         let name = below.map_or_else(|| format!("docker://{registry}"), |path| format!("docker://{registry}/{path}"));
         let is_below = |repository: &Repository| {
             below.is_none_or(|path| {
@@ -144,7 +146,7 @@ impl Origin {
             }
         }
         let attachments = Attachments::Referrers;
-        Ok(Self { name, source, cache, repositories, attachments, failures, files: None })
+        Ok(Self { name, source, place, cache, repositories, attachments, failures, files: None })
     }
 
     /// What lies in a folder, or in several folders with archives. `name` is the repository of a layout that has no name of its own.
@@ -161,7 +163,8 @@ impl Origin {
 
     fn on_disk(name: String, source: Arc<dyn Source>, repositories: Vec<Listed>) -> Self {
         let (cache, attachments) = (Arc::new(Cache::none()), Attachments::None);
-        Self { name, source, cache, repositories, attachments, failures: Vec::new(), files: None }
+        let place = Arc::clone(&source);
+        Self { name, source, place, cache, repositories, attachments, failures: Vec::new(), files: None }
     }
 
     /// docker-distribution's storage, whoever wrote it.
@@ -222,11 +225,13 @@ impl Origin {
             for descriptor in layout.manifests() {
                 // A name may be a tag, or the whole reference that it was copied from.
                 let written = descriptor.annotations.get(REF_NAME);
-                let whole = written.and_then(|text| text.parse::<Reference>().ok());
+                let tag = written.and_then(|text| Tag::new(text).ok());
+                // A tag alone would read as an image of Docker Hub.
+                let whole = written.filter(|_| tag.is_none()).and_then(|text| text.parse::<Reference>().ok());
                 let (repository, tag) = match whole {
                     Some(whole) if name.is_none() => (whole.repository().clone(), whole.tag().cloned()),
                     Some(whole) => (folder.clone(), whole.tag().cloned()),
-                    None => (folder.clone(), written.and_then(|text| Tag::new(text).ok())),
+                    None => (folder.clone(), tag),
                 };
                 let listed = match repositories.entry(repository.clone()) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),

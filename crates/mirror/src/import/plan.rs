@@ -49,7 +49,7 @@ pub(super) async fn plan(
     events: &Events,
 ) -> Planned {
     let walk = Walk {
-        source: Arc::clone(&origin.source),
+        source: Arc::clone(&origin.place),
         cache: Arc::clone(&origin.cache),
         attachments: origin.attachments,
         gate: None,

@@ -278,10 +278,17 @@ impl Walk {
     }
 
     async fn by_digest(&self, name: &Reference, descriptor: &Descriptor) -> Result<Manifest, Error> {
+        let at = name.with_digest(descriptor.digest.clone());
         let manifest = match self.cache.get(&descriptor.digest) {
-            Some(manifest) => manifest,
+            Some(manifest) => {
+                if self.sparse {
+                    // It may be at hand from another repository; this one need not have it.
+                    self.source.resolve(&at).await?;
+                }
+                manifest
+            }
             None => {
-                let found = self.source.manifest(&name.with_digest(descriptor.digest.clone())).await?.value;
+                let found = self.source.manifest(&at).await?.value;
                 self.cache.put(&found);
                 found
             }
