@@ -139,8 +139,8 @@ async fn it_shows_what_is_here_and_what_it_is() {
         assert!(page.contains(text), "{text}\n{page}");
     }
     assert!(page.contains("<strong>2</strong><span>Releases</span>"), "{page}");
-    assert!(page.contains("<strong>1</strong><span>Operator catalogs</span>"), "{page}");
-    assert!(page.contains("<strong>1</strong><span>Helm charts</span>"), "{page}");
+    assert!(page.contains("<strong>1</strong><span>Operator catalog</span>"), "{page}");
+    assert!(page.contains("<strong>1</strong><span>Helm chart</span>"), "{page}");
     // Newest first, as people count.
     let releases = registry.page("/releases").await;
     assert!(releases.find("4.18.5").unwrap() < releases.find("4.9.12").unwrap());

@@ -75,8 +75,10 @@ impl Scene {
                     }
                 }
                 @if unread > 0 {
-                    p { (count(unread, "catalog has", "catalogs have")) " not been read yet, so that rules for its operators are not here. "
-                        a href="/catalogs" { "Open it once" } " and come back." }
+                    p {
+                        "Rules for the operators of " (count(unread, "catalog", "catalogs")) " are not among them: "
+                        a href="/catalogs" { "open what you need under Operators" } " once, so that it is read, and come back."
+                    }
                 }
             }
             section {

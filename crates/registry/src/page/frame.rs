@@ -122,7 +122,7 @@ impl Table {
                                     th role="rowheader" scope="row" { (cell) }
                                 } @else {
                                     td role="cell" data-label=[self.columns.get(at).map(|c| c.0)]
-                                        class=[class(self.columns.get(at))] { (cell) }
+                                        class=[class(self.columns.get(at))] { div { (cell) } }
                                 }
                             }
                         }

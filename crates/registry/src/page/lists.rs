@@ -12,7 +12,7 @@ use super::inventory::{Entry, Facts, Snapshot};
 use super::kind::Kind;
 use super::overview::unfinished;
 use super::words::{moment, natural, number, short, size};
-use super::{ROWS, Scene, View, path, pins};
+use super::{Failed, ROWS, Scene, View, path, pins};
 
 /// Releases whose components are looked for when somebody looks at the list.
 const PREPARED: usize = 24;
@@ -24,12 +24,18 @@ const MAX_PLATFORMS: usize = 4;
 impl Scene {
     pub(super) async fn releases(self: &Arc<Self>) -> View {
         let snapshot = self.snapshot().await;
-        for (name, digest) in self.undescribed_releases(&snapshot) {
+        self.prepare_releases(&snapshot).await?;
+        self.draw(move |scene| Ok(scene.draw_releases(&snapshot))).await
+    }
+
+    /// Has the newest releases read, without waiting for it.
+    pub(super) async fn prepare_releases(&self, snapshot: &Snapshot) -> Result<(), Failed> {
+        for (name, digest) in self.undescribed_releases(snapshot) {
             if let Some(content) = self.content(&name, &digest).await? {
                 self.registry.site.descriptions.prepare(Asked::Release, &digest, content);
             }
         }
-        self.draw(move |scene| Ok(scene.draw_releases(&snapshot))).await
+        Ok(())
     }
 
     /// The newest releases that were not read yet.
@@ -160,7 +166,7 @@ impl Scene {
         for (facts, entry) in entries.into_iter().take(most.unwrap_or(MAX_ROWS)) {
             let Kind::Release { version } = &entry.kind else { continue };
             table.row(vec![
-                html! { a href=(path::release(&facts.name, &entry.digest)) { (version) } },
+                html! { a.version href=(path::release(&facts.name, &entry.digest)) { (version) } },
                 platforms(&entry.platforms),
                 self.components(&entry.digest, &here),
                 name(facts, entry),
@@ -242,7 +248,7 @@ impl Scene {
                     @let found = release.components.iter().filter(|c| here.contains(&c.needed.pin.0)).count();
                     (share(found, release.components.len()))
                 }
-                _ => { span.quiet { "–" } }
+                _ => { span.quiet { "not read yet" } }
             }
         }
     }

@@ -23,6 +23,7 @@ impl Scene {
     pub(super) async fn overview(self: &Arc<Self>) -> View {
         let snapshot = self.snapshot().await;
         let verified = self.verified().await;
+        self.prepare_releases(&snapshot).await?;
         self.draw(move |scene| Ok(scene.draw_overview(&snapshot, verified.as_ref()))).await
     }
 
@@ -33,19 +34,19 @@ impl Scene {
         let bytes: u64 = content.iter().map(|(_, bytes)| bytes).sum();
         drop(content);
         let tiles = [
-            (number(sum(0)), "Releases", Some("/releases")),
-            (number(sum(1)), "Operator catalogs", Some("/catalogs")),
-            (number(sum(2)), "Helm charts", Some("/charts")),
+            (number(sum(0)), one(sum(0), "Release", "Releases"), Some("/releases")),
+            (number(sum(1)), one(sum(1), "Operator catalog", "Operator catalogs"), Some("/catalogs")),
+            (number(sum(2)), one(sum(2), "Helm chart", "Helm charts"), Some("/charts")),
             (number(sum(3) + sum(4) + sum(5)), "Other images", None),
-            (number(visible.len()), "Repositories", Some("/repositories")),
+            (number(visible.len()), one(visible.len(), "Repository", "Repositories"), Some("/repositories")),
             (size(bytes), "Content", None),
         ];
         let main = html! {
             h1 { "What is mirrored" }
             p.lead {
                 code { (self.visit.host) } " "
-                @if self.registry.writer.is_some() { "takes images and serves them." }
-                @else { "serves what it was given, and takes nothing: read-only." }
+                @if self.registry.writer.is_some() { "serves these images; those who may can push more." }
+                @else { "serves these images read-only; nothing can be pushed." }
             }
             (unfinished(snapshot))
             ul.tiles {
@@ -101,9 +102,9 @@ impl Scene {
                     section.verdict.unknown aria-labelledby="verified" {
                         h2 id="verified" { "Not verified yet" }
                         p {
-                            "Manifests are compared with their digests whenever they are served. Nobody has read every byte of this storage yet: "
-                            @if self.registry.writer.is_some() { code { "airlock registry scrub" } " does." }
-                            @else { code { "airlock archive verify" } " does." }
+                            "Manifests are compared with their digests whenever they are served. To have every byte read and compared, run "
+                            @if self.registry.writer.is_some() { code { "airlock registry scrub" } "." }
+                            @else { code { "airlock archive verify" } "." }
                         }
                     }
                 }
@@ -161,6 +162,10 @@ fn damage(verified: &Verified) -> Markup {
         (table.markup())
         @if verified.damage.len() > MAX_DAMAGE { p { "and " (number(verified.damage.len() - MAX_DAMAGE)) " more." } }
     }
+}
+
+fn one(count: usize, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
 }
 
 /// The picture is not whole.

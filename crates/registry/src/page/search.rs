@@ -116,8 +116,8 @@ impl Scene {
             @if cut { (notice(html! { "There is more: this is what was found first. A longer word finds less." })) }
             @if unread > 0 {
                 (notice(html! {
-                    (count(unread, "catalog has", "catalogs have")) " not been read yet, so operators in it are not found. "
-                    a href="/catalogs" { "Open it once" } " to have it read."
+                    "Operators of " (count(unread, "catalog", "catalogs")) " are not searched yet: "
+                    a href="/catalogs" { "open what you need under Operators" } " once, so that it is read."
                 }))
             }
             @for (heading, table) in &tables {
