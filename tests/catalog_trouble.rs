@@ -38,7 +38,12 @@ fn catalog(seed: u64, bundles: &[(String, Vec<String>)]) -> Built {
     layer.file("configs/catalog.json", text.len() as u64, &mut text.as_bytes()).expect("write a layer");
     let (bytes, layer) = layer.finish().expect("write a layer");
     let blob = fixture::blob(&layer.descriptor.media_type, bytes);
-    fixture::image(seed).layers(&[]).given(vec![blob]).label(CONFIGS_LABEL, "/configs").build()
+    fixture::image(seed)
+        .layers(&[])
+        .given(vec![blob])
+        .diff_ids(&[layer.diff_id])
+        .label(CONFIGS_LABEL, "/configs")
+        .build()
 }
 
 /// An upstream with a catalog `operators/index:v1` of two bundles, each with an image of its own that it needs.

@@ -67,6 +67,7 @@ pub struct ImageBuilder {
     platform: Option<Platform>,
     annotations: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
+    diff_ids: Vec<Digest>,
     artifact_type: Option<String>,
     subject: Option<Descriptor>,
     algorithm: Algorithm,
@@ -113,6 +114,7 @@ pub fn image(seed: u64) -> ImageBuilder {
         given: Vec::new(),
         platform: None,
         annotations: BTreeMap::new(),
+        diff_ids: Vec::new(),
         labels: BTreeMap::from([("seed".to_owned(), seed.to_string())]),
         artifact_type: None,
         subject: None,
@@ -182,6 +184,12 @@ impl ImageBuilder {
         self
     }
 
+    /// The digests of the layers as they are unpacked, for whoever looks at them.
+    pub fn diff_ids(mut self, digests: &[Digest]) -> Self {
+        self.diff_ids = digests.to_vec();
+        self
+    }
+
     /// Refers to this (OCI 1.1).
     pub fn subject(mut self, subject: &Built) -> Self {
         self.subject = Some(subject.manifest.descriptor());
@@ -206,7 +214,7 @@ impl ImageBuilder {
             let platform = self.platform.clone().unwrap_or_else(|| "linux/amd64".parse().expect("a platform"));
             let text = json!({
                 "architecture": platform.architecture, "os": platform.os, "config": {"Labels": self.labels},
-                "rootfs": {"type": "layers", "diff_ids": []},
+                "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
             });
             blob(config_type, text.to_string())
         };
