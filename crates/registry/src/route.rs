@@ -1,7 +1,7 @@
 //! From a path to what is asked for.
 //!
 //! A repository's name may hold any word, `blobs` and `manifests` included, so a path is read from its right-hand end. It is
-//! decoded once, before anything is checked; a slash that was encoded, and empty, `.` and `..` segments, are refused.
+//! decoded once, before anything is checked; a slash or a control character that was encoded, and empty, `.` and `..` segments, are refused.
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Digest, Repository, Tag, digest, reference};
@@ -36,7 +36,7 @@ pub enum RouteError {
     /// It has not the form of any route.
     #[error("there is nothing at this path")]
     Unknown,
-    /// Encoded slashes, `.`, `..`, empty segments, escapes that are none.
+    /// Encoded slashes and control characters, `.`, `..`, empty segments, escapes that are none.
     #[error("the path is malformed")]
     Malformed,
     /// The repository's name breaks the grammar.
@@ -62,7 +62,8 @@ pub fn parse(path: &str) -> Result<Route, RouteError> {
     while let Some(segment) = raw.next() {
         let segment = query::decode(segment).map_err(|_| RouteError::Malformed)?;
         let last = raw.peek().is_none();
-        if segment.contains('/') || segment == "." || segment == ".." || (segment.is_empty() && !last) {
+        let has_control = segment.bytes().any(|b| b.is_ascii_control());
+        if has_control || segment.contains('/') || segment == "." || segment == ".." || (segment.is_empty() && !last) {
             return Err(RouteError::Malformed);
         }
         segments.push(segment);
@@ -165,6 +166,7 @@ mod tests {
             ("/v2/a/%2e%2e/tags/list", RouteError::Malformed),
             ("/v2/a%2fb/tags/list", RouteError::Malformed),
             ("/v2/a/%/tags/list", RouteError::Malformed),
+            ("/v2/a/manifests/%00", RouteError::Malformed),
             ("/v2/A/tags/list", RouteError::Name(reference::ParseError::Uppercase)),
             ("/v2/_x/tags/list", RouteError::Name(reference::ParseError::Format)),
             ("/v2/a/manifests/.x", RouteError::Tag),

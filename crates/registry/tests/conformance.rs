@@ -56,7 +56,7 @@ async fn everything_is_asked(face: Face) {
         ("OCI_TEST_CONTENT_MANAGEMENT", "1".into()),
         ("OCI_AUTOMATIC_CROSSMOUNT", u8::from(finds).to_string()),
     ];
-    if face != Face::Plain {
+    if face.has_user() {
         settings.extend([("OCI_USERNAME", USER.0.into()), ("OCI_PASSWORD", USER.1.into())]);
     }
     let report = judge(&suite, settings, &[]).await;

@@ -65,7 +65,7 @@ impl Desk {
             tool(client.name())?;
         }
         let (registry, work) = (Registry::on(face).await, tempfile::tempdir().unwrap());
-        if face != Face::Plain {
+        if face.has_user() {
             fs::write(work.path().join("ca.pem"), registry.ca_pem()).unwrap();
             let mut known = json!({});
             known[registry.addr.to_string()] = json!({ "auth": STANDARD.encode(format!("{}:{}", USER.0, USER.1)) });
@@ -77,7 +77,7 @@ impl Desk {
     }
 
     fn plain(&self) -> bool {
-        self.face == Face::Plain
+        !self.face.has_user()
     }
 
     fn image(&self, name: &str) -> String {

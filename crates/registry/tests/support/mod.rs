@@ -51,6 +51,13 @@ pub(crate) enum Face {
     TlsWithTokens,
 }
 
+impl Face {
+    /// Whether it is reached over TLS by a user; otherwise over plain HTTP by anybody.
+    pub(crate) fn has_user(self) -> bool {
+        matches!(self, Self::TlsWithPassword | Self::TlsWithTokens)
+    }
+}
+
 /// A running registry on a directory of its own.
 pub(crate) struct Registry {
     pub(crate) root: tempfile::TempDir,
@@ -88,7 +95,7 @@ impl Registry {
     }
 
     pub(crate) async fn on_with(face: Face, configure: impl FnOnce(Builder) -> Builder) -> Self {
-        if face == Face::Plain {
+        if !face.has_user() {
             return Self::with(|builder| configure(builder.anonymous(Anonymous::Push))).await;
         }
         let users = Users::parse(&format!("{}:{}", USER.0, bcrypt::hash(USER.1, 4).unwrap())).unwrap();
@@ -117,13 +124,13 @@ impl Registry {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        let scheme = if self.face == Face::Plain { "http" } else { "https" };
+        let scheme = if self.face.has_user() { "https" } else { "http" };
         format!("{scheme}://{}{path}", self.addr)
     }
 
     pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, self.url(path));
-        if self.face == Face::Plain { request } else { request.basic_auth(USER.0, Some(USER.1)) }
+        if self.face.has_user() { request.basic_auth(USER.0, Some(USER.1)) } else { request }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
