@@ -3,7 +3,7 @@
 
 use airlock_content::catalog::doctor::{self, Problem, Severity};
 use airlock_content::catalog::{
-    Catalog, ChannelFilter, Filter, PackageFilter, Rule, Selection, Side, diff, read_directory, select,
+    Catalog, ChannelFilter, Filter, PackageFilter, Rule, Selection, Side, diff, read_directory, select, shortest,
 };
 use serde_json::{Value, json};
 
@@ -50,6 +50,37 @@ impl Text {
 
 fn entry(package: &str, version: &str, replaces: Option<&str>) -> Value {
     json!({"name": format!("{package}.v{version}"), "replaces": replaces.map(|r| format!("{package}.v{r}"))})
+}
+
+/// a range keeps every version, though an update skips most; what stays is a channel that OLM takes.
+#[test]
+fn the_shortest_way_is_what_an_update_passes() {
+    let mut third = entry("a", "1.3.0", Some("1.2.0"));
+    third["skips"] = json!(["a.v1.0.0", "a.v1.1.0"]);
+    let mut entries = vec![entry("a", "1.0.0", None), entry("a", "1.1.0", Some("1.0.0"))];
+    entries.extend([entry("a", "1.2.0", Some("1.1.0")), third, entry("a", "1.4.0", Some("1.3.0"))]);
+    let catalog = ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"]
+        .iter()
+        .fold(Text::default().package("a", "stable", &[("stable", entries)]), |t, v| t.bundle("a", v, json!([])))
+        .read();
+    let chosen = |min: Option<&str>| {
+        let of = PackageFilter { min: min.map(str::to_owned), ..PackageFilter::named("a") };
+        select(&catalog, &only(of), Rule::Table).unwrap()
+    };
+    let (least, gone) = shortest(&catalog, &chosen(Some("1.0.0")));
+    assert_eq!(bundles(&least), ["a.v1.0.0", "a.v1.3.0", "a.v1.4.0"]);
+    assert_eq!(gone.values().flatten().map(|b| &**b).collect::<Vec<_>>(), ["a.v1.1.0", "a.v1.2.0"]);
+    assert_eq!(doctor::examine(&catalog, &least), []);
+    // Where every version is a step of its own, all stay; heads and whole channels are not ranges.
+    let steps = crossed();
+    let range = PackageFilter { min: Some("1.0.0".into()), ..PackageFilter::named("a") };
+    for selection in [
+        select(&steps, &only(range), Rule::Table).unwrap(),
+        select(&steps, &Filter { full: true, packages: vec![PackageFilter::named("a")] }, Rule::Table).unwrap(),
+        select(&steps, &only(PackageFilter::named("a")), Rule::Table).unwrap(),
+    ] {
+        assert_eq!(shortest(&steps, &selection), (selection, Default::default()));
+    }
 }
 
 /// what names images by tag is told once a package, below everything that OLM minds.

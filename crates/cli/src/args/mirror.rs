@@ -95,6 +95,9 @@ pub(crate) struct OperatorArgs {
     /// Add the bundles that the chosen ones need.
     #[arg(long)]
     pub with_dependencies: bool,
+    /// Of a range of versions keep only the bundles that an update passes.
+    #[arg(long)]
+    pub minimal_path: bool,
 }
 
 /// `airlock mirror`.

@@ -187,6 +187,7 @@ pub(crate) fn found_by(args: &PlatformArgs, operators: &OperatorArgs) -> Setting
             OnMissingArg::Fail => OnMissing::Fail,
         },
         with_dependencies: operators.with_dependencies,
+        minimal_path: operators.minimal_path,
         ..Settings::default()
     }
 }

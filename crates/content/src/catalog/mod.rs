@@ -19,6 +19,7 @@ mod read;
 pub mod rebuild;
 mod related;
 mod select;
+mod shortest;
 mod spool;
 mod version;
 
@@ -34,3 +35,4 @@ pub use select::{
     Asked, ChannelFilter, Dropped, Filter, Kept, Note, PackageFilter, Rule, SelectError, Selection, Unknown, Wanted,
     Why, select,
 };
+pub use shortest::shortest;

@@ -61,6 +61,8 @@ pub struct Choice {
     pub on_missing: OnMissing,
     /// What the chosen bundles need is added.
     pub with_dependencies: bool,
+    /// Of a range of versions only what an update passes is kept.
+    pub minimal_path: bool,
 }
 
 /// Takes catalogs to pieces and builds smaller ones.
@@ -195,6 +197,16 @@ impl<'a> Reader<'a> {
                 };
                 errors.iter().map(told).collect()
             })?;
+        if self.choice.minimal_path {
+            let (less, gone) = content::shortest(&catalog, &selection);
+            found.warnings.extend(gone.iter().map(|(package, bundles)| {
+                format!(
+                    "catalog {of}: package `{package}`: {} bundles that no update needs are left out",
+                    bundles.len()
+                )
+            }));
+            selection = less;
+        }
         if self.choice.with_dependencies {
             let (more, added) = doctor::with_dependencies(&catalog, &selection);
             found.warnings.extend(added.iter().map(|a| {

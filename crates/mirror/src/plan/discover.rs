@@ -162,7 +162,9 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     plan.releases = found.releases;
     let mut known = HashMap::new();
     let mut uses: HashMap<Key, usize> = HashMap::with_capacity(graphs.len());
-    kept.iter().for_each(|wanted| *uses.entry(key(wanted)).or_default() += 1);
+    for wanted in &kept {
+        *uses.entry(key(wanted)).or_default() += 1;
+    }
     for wanted in kept {
         let key = key(&wanted);
         let left = uses.get_mut(&key).map_or(0, |left| {

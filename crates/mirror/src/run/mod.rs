@@ -101,6 +101,9 @@ pub struct Settings {
     pub on_missing: OnMissing,
     /// What the chosen bundles need is added.
     pub with_dependencies: bool,
+    /// Of a range of versions only what an update passes is kept.
+    #[serde(default)]
+    pub minimal_path: bool,
     /// The containers-policy.json file that says which images may be mirrored from registries. Archives are not judged.
     pub policy: Option<PathBuf>,
 }
@@ -171,7 +174,12 @@ impl Request {
 impl Settings {
     /// How bundles of operators are chosen.
     pub fn choice(&self) -> Choice {
-        Choice { rules: self.selection, on_missing: self.on_missing, with_dependencies: self.with_dependencies }
+        Choice {
+            rules: self.selection,
+            on_missing: self.on_missing,
+            with_dependencies: self.with_dependencies,
+            minimal_path: self.minimal_path,
+        }
     }
 
     /// Which attachments are wanted.
