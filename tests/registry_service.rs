@@ -250,7 +250,6 @@ fn systemd_finds_nothing_to_say_about_the_units() {
                 .expect(0);
         }
     }
-    assert!(!Path::new(&root).exists());
 }
 
 /// Plays the machine's systemd: starts what a unit says as the user that it names, and remembers the process.
