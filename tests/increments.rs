@@ -90,7 +90,7 @@ fn the_second_archive_carries_only_what_is_new() {
     assert!(hexes(good).iter().all(|blob| !held.contains(blob)), "a blob is carried again");
     assert!(hexes(bad).iter().all(|blob| held.contains(blob)), "a new blob is not carried");
     // Manifests are small, and each archive has all of them.
-    assert!(held.contains(good.digest().hex()) && held.contains(bad.digest().hex()));
+    assert!(held.contains(&*good.digest().hex()) && held.contains(&*bad.digest().hex()));
     two.gap.verify(&two.second).expect_code(0);
 }
 
@@ -233,7 +233,7 @@ fn what_a_partial_archive_lacked_counts_as_new() {
     gap.write(&isc, &gap.archive(), &[]).expect_code(0);
     gap.verify(&gap.archive()).expect_code(0);
     if let Some(held) = carried(&gap.archive()) {
-        assert!(held.contains(gap.bad.blobs[1].descriptor.digest.hex()), "what was missing is missing again");
+        assert!(held.contains(&*gap.bad.blobs[1].descriptor.digest.hex()), "what was missing is missing again");
     }
     let target = Registry::start();
     gap.load(&isc, &[&gap.archive(), &first], &target, &[]).expect_code(0);
