@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Our registry against docker-registry 2.8.2 and against a bare sendfile, on one machine and in one run; prints Markdown.
+"""Our registry against docker-registry 2.8.2 (with --with-zot: zot 1.4.3 too) and against a bare sendfile, on one machine and in one run; prints Markdown.
 
 Both serve the same contents from a directory of their own, over plain HTTP, one after the other for each row, so that a busy neighbour disturbs both.
 Beside every rate stands the processor time that the server took for a request (or a MiB): client and server share the cores, and where they fill them
@@ -59,6 +59,43 @@ def theirs(root, folder):
         yield Server('docker-registry', address, pid)
 
 
+@contextlib.contextmanager
+def zot(root, folder):
+    port = lab.free_port()
+    config, log = os.path.join(folder, f'zot-{port}.json'), os.path.join(folder, f'zot-{port}.log')
+    with open(config, 'w') as f:
+        json.dump({'distSpecVersion': '1.0.1-dev', 'storage': {'rootDirectory': root, 'gc': False},
+                   'http': {'address': '127.0.0.1', 'port': str(port)}, 'log': {'level': 'error'}}, f)
+    with open(log, 'w') as out:
+        child = subprocess.Popen(['zot', 'serve', config], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        while not lab.listens(port):
+            if child.poll() is not None:
+                raise SystemExit('zot does not start: ' + open(log).read())
+            time.sleep(0.01)
+        yield Server('zot', f'127.0.0.1:{port}', child.pid)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def as_zot(storage, root, digests):
+    """The two images as zot stores them: a layout each, with files that are the same. Its many repositories and tags it does not get: it reads all
+    tags of a repository for every request, and nobody would keep ten thousand of them there."""
+    for name in ('one', 'big'):
+        folder, digest = os.path.join(root, 'bench', name), digests[name + ' manifest']
+        os.makedirs(os.path.join(folder, 'blobs/sha256'))
+        with open(lab.blob_path(storage, digest)) as f:
+            manifest = json.load(f)
+        for d in [digest, manifest['config']['digest']] + [layer['digest'] for layer in manifest['layers']]:
+            os.link(lab.blob_path(storage, d), os.path.join(folder, 'blobs/sha256', d[7:]))
+        entry = {'mediaType': manifest['mediaType'], 'digest': digest, 'size': os.path.getsize(lab.blob_path(storage, digest)),
+                 'annotations': {'org.opencontainers.image.ref.name': 'v1'}}
+        for file, value in (('oci-layout', {'imageLayoutVersion': '1.0.0'}), ('index.json', {'schemaVersion': 2, 'manifests': [entry]})):
+            with open(os.path.join(folder, file), 'w') as f:
+                json.dump(value, f)
+
+
 def holds(pid, word):
     with contextlib.suppress(OSError):
         return word in open(f'/proc/{pid}/cmdline').read()
@@ -66,8 +103,8 @@ def holds(pid, word):
 
 
 class Bench:
-    def __init__(self, examples, seconds):
-        self.examples, self.seconds, self.rows = examples, seconds, []
+    def __init__(self, examples, seconds, with_zot=False):
+        self.examples, self.seconds, self.with_zot, self.rows = examples, seconds, with_zot, []
 
     def load(self, server, verb, *words):
         command = [os.path.join(self.examples, 'load'), verb, server.address, *map(str, words)]
@@ -76,7 +113,7 @@ class Bench:
         before = server.cpu() if server.pid else 0
         result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stdout)
         result['cpu'] = (server.cpu() - before) if server.pid else 0
-        if result['bad'] and server.name != 'docker-registry':
+        if result['bad'] and server.name in ('airlock', 'floor'):
             raise SystemExit(f'{server.name}: {result["bad"]} of {result["requests"]} requests were refused: {command}')
         return result
 
@@ -84,7 +121,10 @@ class Bench:
         self.load(server, 'get', path, '--conns', conns, '--secs', 1, *(['--head'] if head else []))     # warm
         return self.load(server, 'get', path, '--conns', conns, '--secs', self.seconds, *(['--head'] if head else []))
 
-    def row(self, title, cells):
+    def row(self, title, cells, third='–'):
+        """`third` is zot's cell, where it takes part."""
+        if self.with_zot:
+            cells = cells[:2] + [third] + cells[2:]
         self.rows.append((title, cells))
         print(f'| {title} | ' + ' | '.join(cells) + ' |', flush=True)
 
@@ -149,17 +189,22 @@ def main():
     parser.add_argument('--examples', default=os.path.join(lab.ROOT, 'target/release/examples'))
     parser.add_argument('--seconds', type=int, default=5, help='of each measurement')
     parser.add_argument('--only', default='', help='rows whose title holds this')
+    parser.add_argument('--with-zot', action='store_true', help='a third column; the program is looked for on PATH')
     arguments = parser.parse_args()
-    bench = Bench(arguments.examples, arguments.seconds)
-    print(f'{datetime.date.today()}, {lab.machine()}\n\n| what | Airlock | docker-registry 2.8.2 | goal |\n|---|---|---|---|')
+    bench = Bench(arguments.examples, arguments.seconds, arguments.with_zot)
+    more = (' zot 1.4.3 |', '---|') if arguments.with_zot else ('', '')
+    print(f'{datetime.date.today()}, {lab.machine()}\n\n| what | Airlock | docker-registry 2.8.2 |{more[0]} goal |\n|---|---|---|{more[1]}---|')
+    third = lambda root, work: zot(root, work) if arguments.with_zot else contextlib.nullcontext()
     with tempfile.TemporaryDirectory(prefix='bench-registry-') as work:
         a, b = os.path.join(work, 'a'), os.path.join(work, 'b')
         digests = contents(a)
         shutil.copytree(a, b)
+        c = os.path.join(work, 'c')
+        as_zot(a, c, digests)
         wanted = lambda title: arguments.only in title
         manifest, blob = '/v2/bench/one/manifests/v1', f'/v2/bench/one/blobs/{digests["one"]}'
         big = f'/v2/bench/big/blobs/{digests["big"]}'
-        with ours(arguments.airlock, a, work) as we, theirs(b, work) as they:
+        with ours(arguments.airlock, a, work) as we, theirs(b, work) as they, third(c, work) as others:
             idle = we.status('VmRSS'), they.status('VmRSS')
             for title, path, conns, head in (
                     ('GET manifest by tag, 1 connection', manifest, 1, False),
@@ -168,7 +213,8 @@ def main():
                     ('HEAD blob, 16 connections', blob, 16, True)):
                 if wanted(title):
                     mine, other = bench.get(we, path, conns, head), bench.get(they, path, conns, head)
-                    bench.row(title, [small(mine), small(other), f'rate {verdict(rate(mine) / rate(other), 10)}, CPU {verdict(micros(mine), 60, False)}'])
+                    last = small(bench.get(others, path, conns, head)) if others else '–'
+                    bench.row(title, [small(mine), small(other), f'rate {verdict(rate(mine) / rate(other), 10)}, CPU {verdict(micros(mine), 60, False)}'], last)
             for title, path, size, conns, share in (('GET 1 MiB, 4 connections', blob, 'one', 4, 0.6), ('GET 64 MiB, 4 connections', big, 'big', 4, 0.9)):
                 if wanted(title):
                     file = lab.blob_path(a, digests[size])
@@ -178,13 +224,15 @@ def main():
                     bare.kill()
                     bare.wait()
                     base, mine = max((results[0], results[4]), key=mib), max((results[1], results[3]), key=mib)
-                    bench.row(title, [large(mine), large(results[2]), f'of the floor ({large(base)}) {verdict(mib(mine) / mib(base), share)}, CPU per MiB {verdict(micros_per_mib(mine), 250, False)}'])
+                    last = large(bench.get(others, path, conns)) if others else '–'
+                    bench.row(title, [large(mine), large(results[2]), f'of the floor ({large(base)}) {verdict(mib(mine) / mib(base), share)}, CPU per MiB {verdict(micros_per_mib(mine), 250, False)}'], last)
             for title, path in (('last page of the catalog, 2002 repositories', '/v2/_catalog?n=10&last=many/r1990'), ('a page of 10 000 tags', '/v2/bench/one/tags/list?n=100&last=t05000')):
                 if wanted(title):
                     mine, other = bench.get(we, path, 1), bench.get(they, path, 1)
                     bench.row(title, [small(mine), small(other), f'median ms {verdict(mine["p50_us"] / 1000, 1, False)}'])
             if wanted('memory'):
-                bench.row('memory: idle; most, so far', [f'{idle[0] / MIB:.0f}; {we.status("VmHWM") / MIB:.0f} MiB', f'{idle[1] / MIB:.0f}; {they.status("VmHWM") / MIB:.0f} MiB', f'most {verdict(we.status("VmHWM") / MIB, 48, False)}'])
+                last = f'{others.status("VmHWM") / MIB:.0f} MiB at most' if others else '–'
+                bench.row('memory: idle; most, so far', [f'{idle[0] / MIB:.0f}; {we.status("VmHWM") / MIB:.0f} MiB', f'{idle[1] / MIB:.0f}; {they.status("VmHWM") / MIB:.0f} MiB', f'most {verdict(we.status("VmHWM") / MIB, 48, False)}'], last)
             plain = {'manifest': bench.get(we, manifest, 16), 'one': bench.get(we, blob, 4), 'big': bench.get(we, big, 4)} if wanted('TLS') or wanted('password') else None
         if wanted('TLS'):
             with ours(arguments.airlock, a, work, tls=True) as we:
@@ -204,18 +252,18 @@ def main():
                 ('push 16 KiB, 8 connections', 16384, 800, 8, 'image', 4), ('push 64 MiB, 4 connections', 64 * MIB, 16, 4, 'image', 1)):
             if not wanted(title):
                 continue
-            results = {'airlock': [], 'docker-registry': []}
+            results = {'airlock': [], 'docker-registry': [], **({'zot': []} if arguments.with_zot else {})}
             for _ in range(2):
-                for folder in ('p', 'q'):
+                for folder in ('p', 'q', 'z'):
                     shutil.rmtree(os.path.join(work, folder), ignore_errors=True)
                     os.makedirs(os.path.join(work, folder))
-                with ours(arguments.airlock, os.path.join(work, 'p'), work, durability=durability) as we, theirs(os.path.join(work, 'q'), work) as they:
-                    for server in (we, they):
+                with ours(arguments.airlock, os.path.join(work, 'p'), work, durability=durability) as we, theirs(os.path.join(work, 'q'), work) as they, third(os.path.join(work, 'z'), work) as others:
+                    for server in filter(None, (we, they, others)):
                         os.sync()
                         results[server.name].append(bench.load(server, 'push', 'bench/push', '--size', size, '--count', count, '--conns', conns))
-            mine, other = (max(r, key=rate) for r in results.values())
+            mine, other, *last = (max(r, key=rate) for r in results.values())
             show = lambda r: f'{rate(r):,.0f}/s, {mib(r):,.0f} MiB/s, {micros_per_mib(r) / 1000:.1f} ms CPU per MiB'
-            bench.row(title, [show(mine), show(other), f'times {verdict(rate(mine) / rate(other), times)}'])
+            bench.row(title, [show(mine), show(other), f'times {verdict(rate(mine) / rate(other), times)}'], *map(show, last))
         if wanted('start'):
             with ours(arguments.airlock, a, work) as we:
                 bench.row('start to first connection, 2002 repositories', [f'{we.start * 1000:.0f} ms', '–', f'ms {verdict(we.start * 1000, 500, False)}'])

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use airlock_testkit::binary::{Binary, Outcome};
 use airlock_testkit::contents::altered;
-use airlock_testkit::target::{Access, Target};
+use airlock_testkit::opm::Opm;
+use airlock_testkit::target::{Access, Target, serve};
 use airlock_testkit::tools;
 use airlock_testkit::wanted::Wanted;
 use airlock_testkit::world::{Expected, Scale, Serving, Upstream, World};
@@ -141,6 +142,13 @@ impl Journey {
 
     /// Reads the catalog at the target with tools that are not ours.
     fn validate(&self, target: &Target, catalog: &Arrived) {
+        let expected = self.expected.bundles.get(&catalog.name).expect("the catalog is among those expected");
+        let expected: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
+        if let Some(opm) = Opm::find() {
+            let rendered = opm.render(&format!("{}/{}:{}", target.address(), catalog.repository, catalog.tag));
+            assert_eq!(rendered.bundles(), expected, "opm render, {} by {}", catalog.name, self.rule);
+            assert_eq!(opm.validate(&rendered), Ok(()), "opm validate, {} by {}", catalog.name, self.rule);
+        }
         let (Some(skopeo), Some(python)) = (tools::need("skopeo"), tools::need("python3")) else { return };
         let folder = tempfile::tempdir().expect("make a folder");
         let from = format!("docker://{}/{}:{}", target.address(), catalog.repository, catalog.tag);
@@ -167,8 +175,7 @@ impl Journey {
             .values()
             .flat_map(|p| p["bundles"].as_array().into_iter().flatten().filter_map(Value::as_str))
             .collect();
-        let expected = self.expected.bundles.get(&catalog.name).expect("the catalog is among those expected");
-        assert_eq!(found, expected.iter().map(String::as_str).collect(), "{} by {}", catalog.name, self.rule);
+        assert_eq!(found, expected, "{} by {}", catalog.name, self.rule);
     }
 }
 
@@ -500,6 +507,31 @@ fn where_there_is_no_route_the_archive_is_all_that_is_needed() {
         let held = airlock_testkit::contents::Contents::read(&storage);
         for catalog in loaded {
             assert_eq!(held.repositories[&catalog.repository].tags.get(&catalog.tag), Some(&catalog.digest));
+        }
+    }
+}
+
+/// In a cluster the catalog is served by the program in its image, with the command of its image; by the target itself and out of the archive.
+#[test]
+fn the_chosen_catalog_is_served_as_in_a_cluster() {
+    for rule in RULES {
+        let (Some(opm), Some(journey)) = (Opm::find(), Journey::begin("op-22-multi-package", rule)) else { return };
+        let here = Binary::new(AIRLOCK).envs(journey.upstream.env());
+        let archive = here.folder().join("archive");
+        journey.run(&here, &[&format!("file://{}", archive.display())]).expect_code(0);
+        let more = ["--plain-http", "--anonymous", "pull"].map(str::to_owned);
+        let (_server, address) = serve(Path::new(AIRLOCK), "--archive", &archive, &more);
+        for (name, bundles) in &journey.expected.bundles {
+            let arrived = arrived(&archive.join("working-dir/report.json"));
+            // The archive has the catalog as published besides, by a tag of its digest.
+            let catalog = arrived.iter().find(|c| c.name == *name && !c.tag.starts_with("sha256-"));
+            let catalog = catalog.expect("it is in the archive");
+            let (_, repository) = catalog.repository.rsplit_once("/archive/").expect("it lies in the archive");
+            let Some(served) = opm.serve(&format!("{address}/{repository}:{}", catalog.tag)) else { return };
+            let answers = served.ask("ListBundles");
+            let found: BTreeSet<&str> = answers.iter().filter_map(|b| b["csvName"].as_str()).collect();
+            assert_eq!(found, bundles.iter().map(String::as_str).collect(), "{name} by {rule}");
+            assert!(!served.ask("ListPackages").is_empty());
         }
     }
 }

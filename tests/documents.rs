@@ -137,6 +137,11 @@ fn the_commands_about_the_registry_run() {
 }
 
 #[test]
+fn the_commands_about_installing_run() {
+    run_page("docs/install.md");
+}
+
+#[test]
 fn the_commands_about_clusters_run() {
     run_page("docs/cluster.md");
 }

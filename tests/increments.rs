@@ -71,7 +71,7 @@ fn carried(folder: &Path) -> Option<BTreeSet<String>> {
 }
 
 fn hexes(image: &Built) -> Vec<String> {
-    image.blobs.iter().map(|blob| blob.descriptor.digest.hex().to_owned()).collect()
+    image.blobs.iter().map(|blob| blob.descriptor.digest.hex().to_string()).collect()
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn the_second_archive_carries_only_what_is_new() {
     assert!(hexes(good).iter().all(|blob| !held.contains(blob)), "a blob is carried again");
     assert!(hexes(bad).iter().all(|blob| held.contains(blob)), "a new blob is not carried");
     // Manifests are small, and each archive has all of them.
-    assert!(held.contains(good.digest().hex()) && held.contains(bad.digest().hex()));
+    assert!(held.contains(&*good.digest().hex()) && held.contains(&*bad.digest().hex()));
     two.gap.verify(&two.second).expect_code(0);
 }
 
@@ -233,7 +233,7 @@ fn what_a_partial_archive_lacked_counts_as_new() {
     gap.write(&isc, &gap.archive(), &[]).expect_code(0);
     gap.verify(&gap.archive()).expect_code(0);
     if let Some(held) = carried(&gap.archive()) {
-        assert!(held.contains(gap.bad.blobs[1].descriptor.digest.hex()), "what was missing is missing again");
+        assert!(held.contains(&*gap.bad.blobs[1].descriptor.digest.hex()), "what was missing is missing again");
     }
     let target = Registry::start();
     gap.load(&isc, &[&gap.archive(), &first], &target, &[]).expect_code(0);
@@ -257,4 +257,47 @@ fn an_old_archive_stays_until_the_new_one_is_sealed() {
     let target = Registry::start();
     gap.load(&both, &[&gap.archive()], &target, &[]).expect_code(DAMAGED);
     assert!(target.content(|content| content.manifest(BAD, "v1").is_none()));
+}
+
+/// A request for a blob of an archive that is served; the status, and what is said.
+fn asked(addr: &str, repository: &str, digest: &str) -> (String, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(addr).expect("connect");
+    let head = format!("GET /v2/{repository}/blobs/{digest} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("ask");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer with a head");
+    (head.split(' ').nth(1).unwrap_or_default().to_owned(), body.to_owned())
+}
+
+#[test]
+fn a_registry_over_archives_serves_all_of_them_and_names_the_one_that_is_not_there() {
+    let two = Two::new();
+    let (all, alone) = (two.gap.folder("all"), two.gap.folder("alone"));
+    let program = Path::new(support::AIRLOCK);
+    let repository = "team/good";
+    let open = ["--plain-http", "--anonymous", "pull"].map(str::to_owned);
+    let serve = |folders: &[&Path]| {
+        let more: Vec<String> =
+            folders[1..].iter().flat_map(|f| ["--archive".into(), f.display().to_string()]).collect();
+        airlock_testkit::target::serve(program, "--archive", folders[0], &[&open[..], &more].concat())
+    };
+    let blob = two.gap.good.all_blobs()[0].descriptor.digest.to_string();
+    // In whichever order they are given.
+    for folders in [[two.first.as_path(), two.second.as_path()], [two.second.as_path(), two.first.as_path()]] {
+        let (_server, addr) = serve(&folders);
+        assert_eq!(asked(&addr, repository, &blob).0, "200");
+        let from = format!("docker://{addr}/team/good:v1");
+        let to = format!("oci:{}:v1", all.display());
+        two.gap.binary.run(["image", "copy", &from, &to, "--tls-verify=false"]).expect_code(0);
+    }
+    let (_server, addr) = serve(&[&two.second]);
+    let (status, said) = asked(&addr, repository, &blob);
+    assert!(status == "404" && said.contains("BLOB_UNKNOWN") && said.contains("archive 1 of "), "{status} {said}");
+    let from = format!("docker://{addr}/team/good:v1");
+    let outcome =
+        two.gap.binary.run(["image", "copy", &from, &format!("oci:{}:v1", alone.display()), "--tls-verify=false"]);
+    assert!(outcome.code != Some(0) && outcome.stderr.contains("archive 1 of "), "{}", outcome.stderr);
 }

@@ -31,3 +31,15 @@ pub(crate) fn cache() -> PathBuf {
 pub(crate) fn state() -> PathBuf {
     xdg("XDG_STATE_HOME", ".local/state")
 }
+
+/// A user's own settings, those of other programs too: the folder without our name.
+pub(crate) fn config() -> PathBuf {
+    let mut path = xdg("XDG_CONFIG_HOME", ".config");
+    path.pop();
+    path
+}
+
+/// What is to stay: an installed registry.
+pub(crate) fn data() -> PathBuf {
+    xdg("XDG_DATA_HOME", ".local/share")
+}

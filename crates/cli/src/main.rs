@@ -83,7 +83,7 @@ async fn run(arguments: Arguments) -> u8 {
         },
         Command::Login(args) => commands::login::login(args, look).await,
         Command::Logout(args) => commands::login::logout(args).await,
-        Command::Registry(args) => commands::registry::run(args).await,
+        Command::Registry(args) => commands::registry::run(args, look).await,
         Command::Rules(args) => commands::rules::run(args, look).await,
         Command::Audit(args) => commands::audit::run(*args, look).await,
         Command::Cluster(args) => commands::cluster::run(*args).await,

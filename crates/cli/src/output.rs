@@ -22,7 +22,11 @@ pub(crate) enum Format {
 /// Writes text to stdout. A reader that has gone (`| head`) ends the output without an error.
 pub(crate) fn text(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    told(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+fn told(done: std::io::Result<()>) -> Result<(), Failure> {
+    match done {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("write to stdout", &e).into()),
         _ => Ok(()),
     }
@@ -34,8 +38,13 @@ pub(crate) fn value(format: Format, value: &impl Serialize) -> Result<bool, Fail
     match format {
         Format::Table => return Ok(false),
         Format::Json => {
-            let json = serde_json::to_string_pretty(value).map_err(|e| failed(e.to_string()))?;
-            text(&format!("{json}\n"))?;
+            // Straight to where it goes: the plan of a large catalog is hundreds of megabytes of text.
+            let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+            let written = serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from);
+            match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+                Err(e) if e.kind() == std::io::ErrorKind::InvalidData => return Err(failed(e.to_string())),
+                done => told(done)?,
+            }
         }
         Format::Yaml => text(&serde_saphyr::to_string(value).map_err(|e| failed(e.to_string()))?)?,
     }

@@ -3,12 +3,20 @@
 //! ```text
 //! catalog_size generate DIR            an OCI layout: 400 packages, 9,000 bundles, 150 MB of documents
 //! catalog_size read DIR [all|heads]    reads, chooses, examines, and renders what was chosen; prints times and the most memory held
+//! catalog_size serve DIR PORT          a registry with the catalog (`redhat/catalog:latest`) and the manifests of all of its images
 //! ```
+//!
+//! As in life a bundle has five or six images, of which three or four are its own, and all but the bundle's own image are made for four
+//! architectures: some 34,000 images of 133,000 manifests. The registry has no layers except those of the catalog; a plan needs none.
 #![expect(clippy::print_stdout, reason = "numbers for whoever runs it")]
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use airlock_content::catalog::{Filter, PackageFilter, Rule, Selection, doctor, read, rebuild, related, select};
@@ -21,7 +29,9 @@ const PACKAGES: usize = 400;
 const BUNDLES: usize = 9_000;
 /// Bytes of a bundle's document, in the middle.
 const BUNDLE_BYTES: usize = 16_600;
-const IMAGES: usize = 18;
+/// Images of a bundle, its own among them.
+const IMAGES: usize = 6;
+const PLATFORMS: [&str; 4] = ["amd64", "arm64", "ppc64le", "s390x"];
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -31,7 +41,8 @@ fn main() -> Result<(), Failure> {
         ["generate", folder] => generate(Path::new(folder)),
         ["read", folder] => measure(Path::new(folder), "heads"),
         ["read", folder, what] => measure(Path::new(folder), what),
-        _ => Err("usage: catalog_size generate|read DIR [all|heads]".into()),
+        ["serve", folder, port] => serve(Path::new(folder), port.parse()?),
+        _ => Err("usage: catalog_size generate|read|serve DIR [all|heads|PORT]".into()),
     }
 }
 
@@ -40,7 +51,7 @@ fn noise(seed: &str, len: usize) -> String {
     let mut text = String::with_capacity(len + 71);
     let mut number = 0;
     while text.len() < len {
-        text += Digest::of(format!("{seed}/{number}").as_bytes()).hex();
+        text += &Digest::of(format!("{seed}/{number}").as_bytes()).hex();
         text.push(' ');
         number += 1;
     }
@@ -48,18 +59,65 @@ fn noise(seed: &str, len: usize) -> String {
     text
 }
 
+/// How many bundles a package has: a few have very many, most few, as in life; 22 or 23 on average.
+fn count(number: usize) -> usize {
+    let count = BUNDLES / PACKAGES + usize::from(number < BUNDLES % PACKAGES);
+    if number.is_multiple_of(10) { count * 4 } else { count * 2 / 3 }
+}
+
+fn version(at: usize) -> String {
+    format!("{}.{}.{}", at / 20 + 1, at % 20 / 4, at % 4)
+}
+
+/// What an image of a bundle is made from: half of the images stay over several versions.
+fn seed(name: &str, at: usize, what: usize) -> String {
+    if what.is_multiple_of(2) { format!("{name}.v{}/{what}", version(at)) } else { format!("{name}/{}/{what}", at / 4) }
+}
+
+/// The manifests of an image, the one that names it last.
+fn manifests(seed: &str) -> Vec<(Digest, String)> {
+    let single = |platform: &str| {
+        // The lower layers are the distribution's and in many images.
+        let layers: Vec<_> = (0..5)
+            .map(|at| {
+                let of = if at < 2 { format!("{platform}/{at}") } else { format!("{seed}/{platform}/{at}") };
+                let digest = Digest::of(of.as_bytes());
+                json!({"mediaType": media_type::OCI_LAYER_GZIP, "digest": digest, "size": 10_000_000 + 1_000 * at})
+            })
+            .collect();
+        let config = Digest::of(format!("{seed}/{platform}/config").as_bytes());
+        let config = json!({"mediaType": media_type::OCI_CONFIG, "digest": config, "size": 4_000});
+        let text =
+            json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": layers})
+                .to_string();
+        (Digest::of(text.as_bytes()), text)
+    };
+    if seed.ends_with("/0") {
+        return vec![single("amd64")];
+    }
+    let mut all: Vec<_> = PLATFORMS.into_iter().map(single).collect();
+    let children: Vec<_> = all
+        .iter()
+        .zip(PLATFORMS)
+        .map(|((digest, text), platform)| {
+            json!({"mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": text.len(),
+                "platform": {"os": "linux", "architecture": platform}})
+        })
+        .collect();
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children}).to_string();
+    all.push((Digest::of(index.as_bytes()), index));
+    all
+}
+
 fn package(number: usize) -> Vec<u8> {
     let name = format!("operator-{number:03}");
-    // A few have very many, most few, as in life: 22 or 23 on average.
-    let count = BUNDLES / PACKAGES + usize::from(number < BUNDLES % PACKAGES);
-    let count = if number.is_multiple_of(10) { count * 4 } else { count * 2 / 3 };
-    let version = |at: usize| format!("{}.{}.{}", at / 20 + 1, at % 20 / 4, at % 4);
+    let count = count(number);
     let mut out = Vec::new();
     let mut put = |value: serde_json::Value| {
         let _ = writeln!(out, "{value:#}");
     };
     put(json!({"schema": "olm.package", "name": name, "defaultChannel": "stable", "description": noise(&name, 2000),
-        "icon": {"base64data": noise("icon", 6000), "mediatype": "image/svg+xml"}}));
+        "icon": {"base64data": noise("icon", 6000).replace(' ', "+"), "mediatype": "image/svg+xml"}}));
     for (channel, from) in [("stable", 0), ("fast", count / 3), ("candidate", count / 2)] {
         let entries: Vec<_> = (from..count)
             .map(|at| {
@@ -76,10 +134,9 @@ fn package(number: usize) -> Vec<u8> {
     for at in 0..count {
         let bundle = format!("{name}.v{}", version(at));
         let image = |what: usize| {
-            // Half of the images stay over several versions.
-            let of =
-                if what.is_multiple_of(2) { format!("{bundle}/{what}") } else { format!("{name}/{}/{what}", at / 4) };
-            format!("registry.redhat.io/{name}-tech/{name}-component-{what}-rhel9@{}", Digest::of(of.as_bytes()))
+            let manifests = manifests(&seed(&name, at, what));
+            let (digest, _) = manifests.last().expect("an image has a manifest");
+            format!("registry.redhat.io/{name}-tech/{name}-component-{what}-rhel9@{digest}")
         };
         let images: Vec<_> =
             (0..IMAGES).map(|what| json!({"name": format!("component-{what}"), "image": image(what)})).collect();
@@ -88,7 +145,7 @@ fn package(number: usize) -> Vec<u8> {
                 {"type": "olm.package", "value": {"packageName": name, "version": version(at)}},
                 {"type": "olm.gvk", "value": {"group": format!("{name}.example.com"), "kind": "Thing", "version": "v1"}},
                 {"type": "olm.gvk", "value": {"group": format!("{name}.example.com"), "kind": "Other", "version": "v1alpha1"}},
-                {"type": "olm.csv.metadata", "value": {"displayName": name, "description": noise(&bundle, BUNDLE_BYTES - 6000),
+                {"type": "olm.csv.metadata", "value": {"displayName": name, "description": noise(&bundle, BUNDLE_BYTES - 4000),
                     "annotations": {"alm-examples": noise(&bundle, 2000), "features.operators.openshift.io/disconnected": "true"}}},
             ]}),
         );
@@ -131,6 +188,84 @@ fn generate(folder: &Path) -> Result<(), Failure> {
     std::fs::write(folder.join("index.json"), index.to_string())?;
     std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     println!("{PACKAGES} packages, {} MB of documents, {} MB compressed", total >> 20, layer.descriptor.size >> 20);
+    Ok(())
+}
+
+/// What the registry has beside the files of the layout.
+struct Content {
+    manifests: HashMap<String, String>,
+    /// The catalog's.
+    latest: String,
+    blobs: PathBuf,
+}
+
+/// A registry of the simplest kind: HTTP/1.1, a thread a connection, manifests from memory and blobs from the layout.
+fn serve(folder: &Path, port: u16) -> Result<(), Failure> {
+    let mut all = HashMap::new();
+    for number in 0..PACKAGES {
+        let name = format!("operator-{number:03}");
+        for at in 0..count(number) {
+            // What stays over several versions is made once.
+            for what in (0..IMAGES).filter(|what| what.is_multiple_of(2) || at.is_multiple_of(4)) {
+                all.extend(
+                    manifests(&seed(&name, at, what)).into_iter().map(|(digest, text)| (digest.to_string(), text)),
+                );
+            }
+        }
+    }
+    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("index.json"))?)?;
+    let latest = index["manifests"][0]["digest"].as_str().ok_or("the layout has no catalog")?.to_owned();
+    let blobs = folder.join("blobs/sha256");
+    let catalog = std::fs::read_to_string(blobs.join(latest.trim_start_matches("sha256:")))?;
+    println!("{} manifests", all.len());
+    all.insert(latest.clone(), catalog);
+    let content = Arc::new(Content { manifests: all, latest, blobs });
+    for connection in TcpListener::bind((Ipv4Addr::LOCALHOST, port))?.incoming() {
+        let (connection, content) = (connection?, Arc::clone(&content));
+        // A client that goes away ends only its own thread.
+        thread::spawn(move || answer(&connection, &content).is_ok());
+    }
+    Ok(())
+}
+
+fn answer(connection: &TcpStream, content: &Content) -> Result<(), Failure> {
+    let mut lines = BufReader::new(connection).lines();
+    let mut out = BufWriter::new(connection);
+    while let Some(request) = lines.next() {
+        let request = request?;
+        // Nothing asked for here has a body.
+        while !lines.next().ok_or("the request breaks off")??.is_empty() {}
+        let mut words = request.split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (rest, name) = path.split('?').next().unwrap_or_default().rsplit_once('/').unwrap_or_default();
+        let manifest = if name == "latest" { Some(&content.latest) } else { None }.map_or(name, String::as_str);
+        let text = content.manifests.get_key_value(manifest).filter(|_| rest.ends_with("/manifests"));
+        let blob = content.blobs.join(name.trim_start_matches("sha256:"));
+        if let Some((digest, text)) = text {
+            let index = text.contains(media_type::OCI_INDEX);
+            let kind = if index { media_type::OCI_INDEX } else { media_type::OCI_MANIFEST };
+            write!(out, "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\n")?;
+            write!(out, "Content-Length: {}\r\n\r\n", text.len())?;
+            if method == "GET" {
+                out.write_all(text.as_bytes())?;
+            }
+        } else if rest.ends_with("/blobs") && blob.is_file() {
+            let mut file = File::open(blob)?;
+            write!(
+                out,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+                file.metadata()?.len()
+            )?;
+            if method == "GET" {
+                std::io::copy(&mut file, &mut out)?;
+            }
+        } else if path == "/v2/" {
+            write!(out, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        } else {
+            write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
+        }
+        out.flush()?;
+    }
     Ok(())
 }
 

@@ -24,12 +24,16 @@ impl Text {
         self
     }
 
-    fn bundle(mut self, package: &str, version: &str, needs: Value) -> Self {
+    fn bundle(self, package: &str, version: &str, needs: Value) -> Self {
         let mut properties =
             vec![json!({"type": "olm.package", "value": {"packageName": package, "version": version}})];
         properties.extend(needs.as_array().unwrap().iter().cloned());
         let name = format!("{package}.v{version}");
-        let image = format!("quay.io/x/{package}:{version}");
+        let image = format!("quay.io/x/{package}@{}", airlock_oci::Digest::of(name.as_bytes()));
+        self.image(package, &name, &image, &properties)
+    }
+
+    fn image(mut self, package: &str, name: &str, image: &str, properties: &[Value]) -> Self {
         self.0 +=
             &json!({"schema": "olm.bundle", "package": package, "name": name, "image": image, "properties": properties,
             "relatedImages": [{"name": "", "image": image}]})
@@ -46,6 +50,26 @@ impl Text {
 
 fn entry(package: &str, version: &str, replaces: Option<&str>) -> Value {
     json!({"name": format!("{package}.v{version}"), "replaces": replaces.map(|r| format!("{package}.v{r}"))})
+}
+
+/// what names images by tag is told once a package, below everything that OLM minds.
+#[test]
+fn images_by_tag_are_named() {
+    let properties = [json!({"type": "olm.package", "value": {"packageName": "a", "version": "1.1.0"}})];
+    let entries = vec![entry("a", "1.0.0", None), entry("a", "1.1.0", Some("1.0.0"))];
+    let catalog = Text::default()
+        .package("a", "stable", &[("stable", entries)])
+        .bundle("a", "1.0.0", json!([]))
+        .image("a", "a.v1.1.0", "quay.io/x/a:1.1.0", &properties)
+        .read();
+    let all = Filter { full: true, packages: Vec::new() };
+    let selection = select(&catalog, &all, Rule::Table).unwrap();
+    let findings = doctor::examine(&catalog, &selection);
+    assert_eq!(findings.iter().map(doctor::Finding::severity).collect::<Vec<_>>(), [Severity::Loose]);
+    assert_eq!(
+        findings[0].to_string(),
+        "package `a`: bundle `a.v1.1.0`: images are named by tag and not by digest, such as `quay.io/x/a:1.1.0`"
+    );
 }
 
 /// 1.0.0 <- 1.1.0 <- 2.0.0-beta <- 1.2.0 <- 1.3.0: within 1.0 to 1.3 the chain is broken by the letter of the versions.
@@ -190,7 +214,9 @@ fn what_makes_a_registry_refuse_a_catalog_is_found() {
     assert_eq!(said(&same), ["package `a`: bundles `a.v1.0.0`, `a.v1.0.1` have the same version `1.0.0`"]);
     let odd = Text(text.0.replace("\"version\":\"1.0.0\"", "\"version\":\"latest\"")).read();
     assert!(said(&odd)[0].contains("`latest`, which is not a semantic version"), "{:?}", said(&odd));
-    let empty = Text(text.0.replace("{\"image\":\"quay.io/x/a:1.0.0\",\"name\":\"\"}", "{\"image\":\"\"}")).read();
+    let image = format!("quay.io/x/a@{}", airlock_oci::Digest::of(b"a.v1.0.0"));
+    let named = format!("{{\"image\":\"{image}\",\"name\":\"\"}}");
+    let empty = Text(text.0.replace(&named, "{\"image\":\"\"}")).read();
     assert!(said(&empty)[0].contains("related image without a name"), "{:?}", said(&empty));
 }
 

@@ -228,7 +228,7 @@ async fn a_known_choice_has_a_known_digest() {
     let base = Base { source: &source, name: &name("index"), platforms: &[] };
     let built = rebuild(&catalog, &selection, base, target, folder.path()).await.unwrap();
     // Known bytes: a change of them is a change of everybody's catalogs.
-    let layers: Vec<&str> = built.children[0].layers()[1..].iter().map(|l| l.digest.short()).collect();
+    let layers: Vec<_> = built.children[0].layers()[1..].iter().map(|l| l.digest.short().to_string()).collect();
     assert_eq!(layers, ["68061e1b153b", "7bc6b26829c6"]);
 }
 

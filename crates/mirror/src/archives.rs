@@ -4,7 +4,7 @@
 //! Images are known under the archive's own names (`world/app`), and under the names they were mirrored from
 //! (`quay.io/world/app`), which the plans in the archives tell.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,12 +14,13 @@ use airlock_oci::{
     BlobStream, Descriptor, Digest, Error, ErrorKind, Found, Manifest, Place, Reference, Repository, Source, Tag,
 };
 use airlock_store::archive::foreign::Foreign;
+use airlock_store::archive::layout::RepositoryContents;
 use airlock_store::archive::{Absent, Archive};
 use airlock_store::{Region, Storage};
 use async_trait::async_trait;
 
 use crate::plan::origins::{GRAPHS, SIGNATURES};
-use crate::plan::{Documents, Origins, Plan, Release};
+use crate::plan::{Documents, Image, Origins, Plan, Release};
 
 /// Where payloads are published: oc-mirror keeps only the tag of one.
 const PUBLISHED: &str = "quay.io/openshift-release-dev/ocp-release:latest";
@@ -149,6 +150,31 @@ impl Archives {
     /// The archives, newest first.
     pub fn list(&self) -> &[Opened] {
         &self.list
+    }
+
+    /// What the archives offer, by their own names; a tag is the newest archive's. Catalogs as published, which archives carry for loading
+    /// only, are left out.
+    pub fn contents(&self) -> BTreeMap<Repository, RepositoryContents> {
+        let mut all: BTreeMap<Repository, RepositoryContents> = BTreeMap::new();
+        for opened in &self.list {
+            let (contents, plan) = match opened {
+                Opened::Ours { archive, plan } => (archive.contents(), Some(plan)),
+                Opened::Theirs(foreign) => (foreign.contents(), None),
+            };
+            let images = || plan.iter().flat_map(|plan| &plan.images);
+            let carried: HashSet<&Digest> = images().filter(|i| !i.original).flat_map(Image::all_nodes).collect();
+            let for_loading: HashSet<&Digest> = images().filter(|i| i.original).flat_map(Image::all_nodes).collect();
+            let is_offered = |digest: &Digest| carried.contains(digest) || !for_loading.contains(digest);
+            for (name, offered) in contents {
+                let entry = all.entry(name.clone()).or_default();
+                entry.layers.extend(offered.layers.iter().cloned());
+                entry.manifests.extend(offered.manifests.iter().filter(|d| is_offered(d)).cloned());
+                for (tag, digest) in offered.tags.iter().filter(|(_, d)| is_offered(d)) {
+                    entry.tags.entry(tag.clone()).or_insert_with(|| digest.clone());
+                }
+            }
+        }
+        all
     }
 
     /// Where the content of a digest lies in any of them.
@@ -351,6 +377,11 @@ impl Storage for Archives {
             }
         }
         Ok(None)
+    }
+
+    fn elsewhere(&self, _repository: &Repository, digest: &Digest) -> Option<String> {
+        let absent = self.absent(digest).filter(|_| self.region(digest).is_none())?;
+        Some(format!("archive {} of {}, which is not served here", absent.sequence, absent.created))
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod event;
 pub mod history;
+pub mod import;
 pub mod outputs;
 pub mod plan;
 pub mod policy;

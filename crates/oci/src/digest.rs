@@ -1,6 +1,8 @@
 //! Content addresses: `algorithm:hex`.
 
 use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -16,15 +18,27 @@ pub enum Algorithm {
     Sha512,
 }
 
-/// A content address.
-///
-/// * The algorithm is one of [`Algorithm`].
-/// * The hex part has exactly the algorithm's length and only `0-9a-f`.
+/// A content address. Forty bytes: a plan holds a million of them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest {
-    algorithm: Algorithm,
-    hex: Box<str>,
+pub struct Digest(Sum);
+
+/// The sums in the order of [`Algorithm`]. Those that nearly nobody uses do not make the others larger.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Sum {
+    Sha256([u8; 32]),
+    Sha384(Box<[u8; 48]>),
+    Sha512(Box<[u8; 64]>),
 }
+
+/// Hex digits of a digest, as text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Hex {
+    digits: [u8; MAX_HEX],
+    len: usize,
+}
+
+/// Hex digits of the longest sum.
+const MAX_HEX: usize = 128;
 
 /// Why a text is not a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,25 +120,100 @@ impl Digest {
 
     /// The algorithm.
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        match self.0 {
+            Sum::Sha256(_) => Algorithm::Sha256,
+            Sum::Sha384(_) => Algorithm::Sha384,
+            Sum::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    fn sum(&self) -> &[u8] {
+        match &self.0 {
+            Sum::Sha256(sum) => sum,
+            Sum::Sha384(sum) => &sum[..],
+            Sum::Sha512(sum) => &sum[..],
+        }
     }
 
     /// The hex digits after the colon.
-    pub fn hex(&self) -> &str {
-        &self.hex
+    pub fn hex(&self) -> Hex {
+        self.digits(MAX_HEX)
+    }
+
+    fn digits(&self, most: usize) -> Hex {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [0; MAX_HEX];
+        let sum = self.sum();
+        for (byte, pair) in sum.iter().zip(digits.chunks_exact_mut(2)) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        Hex { digits, len: (sum.len() * 2).min(most) }
     }
 
     /// The tag under which clients keep things that refer to this digest: `sha256-<hex>`, at most 32 characters of
     /// algorithm and 64 of hex (distribution-spec, "Referrers tag schema").
     pub fn fallback_tag(&self) -> String {
-        let hex = &self.hex[..self.hex.len().min(64)];
-        format!("{}-{hex}", self.algorithm)
+        format!("{}-{}", self.algorithm(), self.digits(64))
     }
 
     /// The first twelve hex digits, for people.
-    pub fn short(&self) -> &str {
-        &self.hex[..12]
+    pub fn short(&self) -> Hex {
+        self.digits(12)
     }
+}
+
+impl Deref for Hex {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // It is ASCII by construction.
+        std::str::from_utf8(&self.digits[..self.len]).unwrap_or_default()
+    }
+}
+
+impl AsRef<str> for Hex {
+    fn as_ref(&self) -> &str {
+        self
+    }
+}
+
+impl AsRef<Path> for Hex {
+    fn as_ref(&self) -> &Path {
+        Path::new(&**self)
+    }
+}
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+impl fmt::Debug for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+/// `None` unless both are lower-case hex digits.
+fn byte(high: u8, low: u8) -> Option<u8> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+/// Exactly as many bytes as the digits say, or `None`.
+fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    let hex = hex.as_bytes();
+    let mut sum = [0; N];
+    for (at, byte_of) in sum.iter_mut().enumerate() {
+        *byte_of = byte(*hex.get(at * 2)?, *hex.get(at * 2 + 1)?)?;
+    }
+    (hex.len() == N * 2).then_some(sum)
 }
 
 impl FromStr for Digest {
@@ -132,18 +221,18 @@ impl FromStr for Digest {
 
     fn from_str(s: &str) -> Result<Self, ParseError> {
         let (algorithm, hex) = s.split_once(':').ok_or(ParseError::Format)?;
-        let algorithm: Algorithm = algorithm.parse()?;
-        let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if hex.len() != algorithm.hex_len() || !hex.bytes().all(lower_hex) {
-            return Err(ParseError::Format);
-        }
-        Ok(Self { algorithm, hex: hex.into() })
+        let sum = match algorithm.parse()? {
+            Algorithm::Sha256 => bytes(hex).map(Sum::Sha256),
+            Algorithm::Sha384 => bytes(hex).map(|sum| Sum::Sha384(Box::new(sum))),
+            Algorithm::Sha512 => bytes(hex).map(|sum| Sum::Sha512(Box::new(sum))),
+        };
+        sum.map(Self).ok_or(ParseError::Format)
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm, self.hex)
+        write!(f, "{}:{}", self.algorithm(), self.hex())
     }
 }
 
@@ -179,15 +268,20 @@ impl Hasher {
 
     /// The digest of everything seen.
     pub fn finish(self) -> Digest {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let sum = self.context.finish();
-        let mut hex = String::with_capacity(sum.as_ref().len() * 2);
-        for byte in sum.as_ref() {
-            hex.push(char::from(HEX[usize::from(byte >> 4)]));
-            hex.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-        Digest { algorithm: self.algorithm, hex: hex.into() }
+        Digest(match self.algorithm {
+            Algorithm::Sha256 => Sum::Sha256(sized(sum.as_ref())),
+            Algorithm::Sha384 => Sum::Sha384(Box::new(sized(sum.as_ref()))),
+            Algorithm::Sha512 => Sum::Sha512(Box::new(sized(sum.as_ref()))),
+        })
     }
+}
+
+/// The implementation gives as many bytes as the algorithm has.
+fn sized<const N: usize>(sum: &[u8]) -> [u8; N] {
+    let mut sized = [0; N];
+    sized.iter_mut().zip(sum).for_each(|(to, from)| *to = *from);
+    sized
 }
 
 impl fmt::Debug for Hasher {
@@ -210,10 +304,27 @@ mod tests {
     }
 
     #[test]
+    fn text_and_sum_are_the_same_in_every_algorithm() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
+            let digest = Digest::of_with(algorithm, b"abc");
+            assert_eq!(digest.to_string().parse::<Digest>().as_ref(), Ok(&digest));
+            assert_eq!((digest.algorithm(), digest.hex().len()), (algorithm, algorithm.hex_len()));
+            assert_eq!(&*digest.short(), &digest.hex()[..12]);
+        }
+        let mut all: Vec<Digest> = (0..50_u8).map(|n| Digest::of(&[n])).collect();
+        all.sort();
+        assert!(all.is_sorted_by_key(ToString::to_string), "the order is that of the text");
+        assert_eq!(size_of::<Digest>(), 40);
+    }
+
+    #[test]
     fn malformed_digests_are_refused() {
         for bad in ["", "sha256", "sha256:", "sha256:AB", "md5:0", "sha256:../../etc"] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
+        let long = format!("{}0", Digest::of(b""));
+        assert_eq!(long.parse::<Digest>(), Err(ParseError::Format));
+        assert_eq!(long[..70].parse::<Digest>(), Err(ParseError::Format));
         let upper = Digest::of(b"").to_string().to_uppercase().replace("SHA256", "sha256");
         assert_eq!(upper.parse::<Digest>(), Err(ParseError::Format));
     }

@@ -37,6 +37,25 @@ pub enum ErrorKind {
     Interrupted,
 }
 
+/// Every kind.
+const ALL: [ErrorKind; 15] = [
+    ErrorKind::NotFound,
+    ErrorKind::Unauthorized,
+    ErrorKind::Denied,
+    ErrorKind::TooManyRequests,
+    ErrorKind::Network,
+    ErrorKind::Server,
+    ErrorKind::Content,
+    ErrorKind::Unsupported,
+    ErrorKind::Refused,
+    ErrorKind::Full,
+    ErrorKind::Io,
+    ErrorKind::Invalid,
+    ErrorKind::Damaged,
+    ErrorKind::Locked,
+    ErrorKind::Interrupted,
+];
+
 /// One endpoint that was tried, and how it went (oci keeps it; the client fills it).
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -66,6 +85,11 @@ impl ErrorKind {
     /// Whether trying again later may help, in general (oc-mirror 8.2).
     pub fn is_transient(self) -> bool {
         matches!(self, Self::TooManyRequests | Self::Network | Self::Server)
+    }
+
+    /// The kind that has this word.
+    pub fn from_code(code: &str) -> Option<Self> {
+        ALL.into_iter().find(|kind| kind.code() == code)
     }
 
     /// A stable word for reports and JSON.
@@ -186,3 +210,16 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_word() {
+        for kind in ALL {
+            assert_eq!(ErrorKind::from_code(kind.code()), Some(kind));
+        }
+        assert_eq!(ErrorKind::from_code("other"), None);
+    }
+}

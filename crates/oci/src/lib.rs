@@ -19,10 +19,11 @@ pub mod sink;
 pub mod source;
 
 pub use descriptor::Descriptor;
-pub use digest::{Algorithm, Digest, Hasher};
+pub use digest::{Algorithm, Digest, Hasher, Hex};
 pub use error::{Attempt, Error, ErrorKind};
 pub use forward::Forward;
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, Shape};
+pub use media_type::MediaType;
 pub use platform::Platform;
 pub use reference::{Reference, Registry, Repository, Tag};
 pub use sink::{Abilities, Content, Sink};

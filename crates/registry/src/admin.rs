@@ -1,8 +1,8 @@
 //! What is not for clients: health, metrics, and work on the storage while it is served.
 //!
 //! Health and metrics are answered on an address of their own (`/healthz`, `/readyz`, `/metrics`), which should be this machine's only.
-//! Collecting garbage, scrubbing and repairing are asked for through a socket in the storage's own folder (`.airlock/admin.sock`): who can
-//! write there can change the storage anyhow. [`ask`] is the other side of that socket.
+//! Collecting garbage, scrubbing, repairing and what an import changes are asked for through a socket in the storage's own folder (`.airlock/admin.sock`): who can
+//! write there can change the storage anyhow. [`ask`] and [`Served`] are the other side of that socket.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -11,11 +11,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use airlock_oci::{Digest, Error, ErrorKind};
 use airlock_store::Region;
 use airlock_store::archive::{Archive, foreign::Foreign, reader};
+use airlock_store::distribution::{Change, Changed, Keeper};
 use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
@@ -34,13 +37,23 @@ use crate::service::Registry;
 /// Bytes of an answer at most, on the side that asks.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Bytes of a change at most: the record of a generation with some hundred thousand manifests.
+const MAX_CHANGE_BYTES: usize = 256 * 1024 * 1024;
+/// Where changes for imports are asked for.
+const CHANGE: &str = "/change";
+/// How long a registry may take to say whether it works.
+const READY_TIME: Duration = Duration::from_secs(5);
+
 /// What can be asked for through the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// [`Writer::collect_garbage`](airlock_store::distribution::Writer::collect_garbage)
+    /// [`Writer::collect_garbage`](airlock_store::distribution::Writer::collect_garbage), or with `keep`
+    /// [`Writer::collect_generations`](airlock_store::distribution::Writer::collect_generations)
     CollectGarbage {
         /// Only say what would go.
         dry_run: bool,
+        /// First let go what only imports before the last so many have brought.
+        keep: Option<usize>,
     },
     /// [`Writer::scrub`](airlock_store::distribution::Writer::scrub)
     Scrub {
@@ -98,7 +111,10 @@ impl Sources {
 impl Work {
     fn path(&self) -> String {
         match self {
-            Self::CollectGarbage { dry_run } => format!("/gc?dry-run={dry_run}"),
+            Self::CollectGarbage { dry_run, keep } => {
+                let keep = keep.map(|keep| format!("&keep={keep}")).unwrap_or_default();
+                format!("/gc?dry-run={dry_run}{keep}")
+            }
             Self::Scrub { bytes_per_second } => format!("/scrub?rate={}", bytes_per_second.unwrap_or(0)),
             Self::Repair { from, quick } => {
                 let from: String = from.iter().map(|path| format!("&from={}", encode(path))).collect();
@@ -110,7 +126,12 @@ impl Work {
     fn parse(path: &str, query: &Query) -> Option<Self> {
         let flag = |name: &str| query.get(name) == Some("true");
         match path {
-            "/gc" => Some(Self::CollectGarbage { dry_run: flag("dry-run") }),
+            "/gc" => {
+                // What cannot be read must not be taken for something milder.
+                let keep = query.get("keep").map(|keep| keep.parse().ok());
+                let keep = if keep == Some(None) { return None } else { keep.flatten() };
+                Some(Self::CollectGarbage { dry_run: flag("dry-run"), keep })
+            }
             "/scrub" => {
                 let rate = query.get("rate").and_then(|rate| rate.parse().ok()).filter(|rate| *rate > 0);
                 Some(Self::Scrub { bytes_per_second: rate })
@@ -125,7 +146,10 @@ impl Work {
     /// Does it; what came of it as JSON. Blocks on the disk.
     pub fn carry_out(&self, writer: &airlock_store::distribution::Writer) -> Result<serde_json::Value, Error> {
         let json = match self {
-            Self::CollectGarbage { dry_run } => serde_json::to_value(writer.collect_garbage(*dry_run)?),
+            Self::CollectGarbage { dry_run, keep: None } => serde_json::to_value(writer.collect_garbage(*dry_run)?),
+            Self::CollectGarbage { dry_run, keep: Some(keep) } => {
+                serde_json::to_value(writer.collect_generations(*keep, *dry_run)?)
+            }
             Self::Scrub { bytes_per_second } => serde_json::to_value(writer.scrub(*bytes_per_second)?),
             Self::Repair { from, quick } => {
                 let sources = Sources::open(from)?;
@@ -150,13 +174,46 @@ fn socket_in(folder: &File) -> PathBuf {
 
 /// Asks the registry that serves the storage below `root` to do something; `None` when none is there. Blocks until it is done.
 pub fn ask(root: &Path, work: &Work) -> Result<Option<serde_json::Value>, Error> {
+    ask_with(root, &work.path(), b"")
+}
+
+/// A change of the storage that a registry serves is asked of that registry.
+#[derive(Clone, Debug)]
+pub struct Served {
+    root: PathBuf,
+}
+
+impl Served {
+    /// The registry that serves the storage below `root`; `None` when none is there.
+    pub fn at(root: &Path) -> Option<Self> {
+        let folder = File::open(root.join(".airlock")).ok()?;
+        UnixStream::connect(socket_in(&folder)).ok()?;
+        Some(Self { root: root.to_owned() })
+    }
+}
+
+impl Keeper for Served {
+    fn change(&self, change: &Change) -> Result<Changed, Error> {
+        let what = || format!("ask the registry that serves `{}`", self.root.display());
+        let body = serde_json::to_vec(change).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
+        let answer = ask_with(&self.root, CHANGE, &body)?.ok_or_else(|| {
+            Error::new(ErrorKind::Network, what(), "it has ended")
+                .hint("start it again, or import without it; what was fetched is kept")
+        })?;
+        serde_json::from_value(answer).map_err(|e| Error::new(ErrorKind::Server, what(), e))
+    }
+}
+
+fn ask_with(root: &Path, path: &str, body: &[u8]) -> Result<Option<serde_json::Value>, Error> {
     let what = || format!("ask the registry that serves `{}`", root.display());
     let Ok(folder) = File::open(root.join(".airlock")) else { return Ok(None) };
     let Ok(mut stream) = UnixStream::connect(socket_in(&folder)) else { return Ok(None) };
-    let request = format!("POST {} HTTP/1.1\r\nHost: airlock\r\nConnection: close\r\n\r\n", work.path());
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: airlock\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let mut answer = String::new();
     stream
-        .write_all(request.as_bytes())
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(body))
         .and_then(|()| stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer))
         .map_err(|e| Error::io(what(), &e))?;
     let broken = || Error::new(ErrorKind::Server, what(), "it ended without an answer");
@@ -165,19 +222,25 @@ pub fn ask(root: &Path, work: &Work) -> Result<Option<serde_json::Value>, Error>
         return serde_json::from_str(body).map(Some).map_err(|e| Error::new(ErrorKind::Server, what(), e));
     }
     let failure: Failure = serde_json::from_str(body).map_err(|_| broken())?;
-    let kind = match failure.kind.as_str() {
-        "damaged" => ErrorKind::Damaged,
-        "locked" => ErrorKind::Locked,
-        "full" => ErrorKind::Full,
-        "not-found" => ErrorKind::NotFound,
-        "invalid" => ErrorKind::Invalid,
-        _ => ErrorKind::Io,
-    };
+    let kind = ErrorKind::from_code(&failure.kind).unwrap_or(ErrorKind::Io);
     let error = Error::new(kind, failure.what, failure.cause);
     Err(match failure.hint {
         Some(hint) => error.hint(hint),
         None => error,
     })
+}
+
+/// Asks the registry that serves the storage below `root` whether everything works as it should, and if not, what does not; `None` when
+/// none is there, or it does not talk to this user.
+pub fn ready(root: &Path) -> Option<Result<(), String>> {
+    let folder = File::open(root.join(".airlock")).ok()?;
+    let mut stream = UnixStream::connect(socket_in(&folder)).ok()?;
+    stream.set_read_timeout(Some(READY_TIME)).ok()?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: airlock\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some(if head.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(body.trim().to_owned()) })
 }
 
 /// Listens at the socket of the storage that is served. A folder in which no socket can be made costs only this.
@@ -221,7 +284,7 @@ where
 {
     let service = service_fn(move |request| {
         let registry = registry.clone();
-        async move { Ok::<_, std::convert::Infallible>(handle(&registry, &request, works).await) }
+        async move { Ok::<_, std::convert::Infallible>(handle(&registry, request, works).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     let connection =
@@ -231,7 +294,13 @@ where
     }
 }
 
-async fn handle(registry: &Registry, request: &Request<Incoming>, works: bool) -> Response<Body> {
+async fn handle(registry: &Registry, request: Request<Incoming>, works: bool) -> Response<Body> {
+    if works && request.method() == Method::POST && request.uri().path() == CHANGE {
+        return match changed(registry, request.into_body()).await {
+            Ok(changed) => answer(StatusCode::OK, "application/json", changed),
+            Err(e) => failed(&e),
+        };
+    }
     let path = request.uri().path();
     if works && request.method() == Method::POST {
         let query = Query::parse(request.uri().query().unwrap_or_default()).unwrap_or_default();
@@ -270,6 +339,25 @@ async fn handle(registry: &Registry, request: &Request<Incoming>, works: bool) -
         }
         _ => answer(StatusCode::NOT_FOUND, "text/plain", "not found\n".into()),
     }
+}
+
+/// Makes the change that an import asks for.
+async fn changed(registry: &Registry, body: Incoming) -> Result<String, Error> {
+    let what = "change the storage for an import";
+    let Some(writer) = registry.writer.clone() else {
+        return Err(Error::new(ErrorKind::Refused, what, "this registry serves archives and is read-only"));
+    };
+    let body = Limited::new(body, MAX_CHANGE_BYTES).collect().await;
+    let body = body.map_err(|e| Error::new(ErrorKind::Invalid, what, e))?.to_bytes();
+    let done = tokio::task::spawn_blocking(move || {
+        let change: Change = serde_json::from_slice(&body).map_err(|e| Error::new(ErrorKind::Invalid, what, e))?;
+        if let Change::Put { repository, digest, tags, .. } = &change {
+            tracing::info!(target: "airlock_registry::audit", %repository, %digest, ?tags, "imported");
+        }
+        let changed = writer.change(&change)?;
+        serde_json::to_string(&changed).map_err(|e| Error::new(ErrorKind::Invalid, what, e))
+    });
+    done.await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Io, what, e)))
 }
 
 /// Whether everything works as it should; otherwise what does not.

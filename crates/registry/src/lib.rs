@@ -7,6 +7,7 @@
 //! * [`Server`] builds and starts one; [`Running`] is its handle
 //! * [`route`], [`range`] and [`query`] are the pure parsers of what a client may send
 //! * [`admin`]: health, metrics, and work on the storage while it is served
+//! * [`install`]: what a registry needs to stay
 //! * [`page`] shows people what is mirrored
 //! * [`access`] knows who may do what; [`tls`] loads or makes certificates
 
@@ -15,6 +16,7 @@ pub mod admin;
 mod body;
 mod handlers;
 mod health;
+pub mod install;
 mod limits;
 mod metrics;
 pub mod page;

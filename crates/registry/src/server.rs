@@ -40,6 +40,7 @@ pub struct Builder {
     access: Access,
     tls: Option<Tls>,
     sparse_indexes: bool,
+    sparse_images: bool,
     deletion: bool,
     health: Option<SocketAddr>,
     tokens: bool,
@@ -81,6 +82,7 @@ impl Builder {
             access,
             tls: None,
             sparse_indexes: true,
+            sparse_images: false,
             deletion: true,
             health: None,
             tokens: false,
@@ -122,6 +124,13 @@ impl Builder {
     /// is said otherwise.
     pub fn sparse_indexes(mut self, allowed: bool) -> Self {
         self.sparse_indexes = allowed;
+        self
+    }
+
+    /// Whether images are taken that name configurations or layers which are not there. By default they are not: such an image cannot be run,
+    /// and whoever pushed it would hear of that on the node.
+    pub fn sparse_images(mut self, allowed: bool) -> Self {
+        self.sparse_images = allowed;
         self
     }
 
@@ -180,6 +189,7 @@ impl Builder {
             writer: self.writer.clone(),
             access: Arc::new(self.access),
             sparse_indexes: self.sparse_indexes,
+            sparse_images: self.sparse_images,
             deletion: self.deletion,
             metrics: Arc::default(),
             health: Arc::default(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use airlock_oci::{Error, ErrorKind};
+use airlock_oci::{Error, ErrorKind, Repository};
 use airlock_store::Storage;
 use airlock_store::distribution::Writer;
 use bytes::Bytes;
@@ -35,6 +35,7 @@ pub(crate) struct Registry {
     pub(crate) writer: Option<Writer>,
     pub(crate) access: Arc<Access>,
     pub(crate) sparse_indexes: bool,
+    pub(crate) sparse_images: bool,
     pub(crate) deletion: bool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
@@ -212,14 +213,16 @@ impl Registry {
             Err(error) => {
                 // Whoever may not even read learns nothing of names either.
                 if !permit.may_see_names() {
-                    self.access.check(&permit, headers, Action::Pull, None)?;
+                    self.access.check(&permit, headers, Action::Pull, None, None)?;
                 }
-                return Err(refuse_path(&error));
+                return Err(refuse_path(&error, method));
             }
         };
         *kind = metrics::kind(Some(&route));
-        self.access.check(&permit, headers, Action::of(method, &route), route.repository())?;
-        let query = Query::parse(query)
+        let query = Query::parse(query);
+        let source = query.as_ref().ok().and_then(|query| mount_source(method, &route, query));
+        self.access.check(&permit, headers, Action::of(method, &route), route.repository(), source.as_ref())?;
+        let query = query
             .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, Code::NameInvalid, format!("malformed query: {e}")))?;
         self.dispatch(method, route, Asked { headers, query, permit, queue, body }).await
     }
@@ -295,8 +298,16 @@ fn without_body(response: &mut Response<Body>) {
     }
 }
 
-fn refuse_path(error: &RouteError) -> Refusal {
+/// The repository that a blob is to be mounted from, where the request is for that and such a repository can be.
+fn mount_source(method: &Method, route: &Route, query: &Query) -> Option<Repository> {
+    let is_mount = method == Method::POST && matches!(route, Route::Uploads(_)) && query.get("mount").is_some();
+    if is_mount { Repository::new(query.get("from")?).ok() } else { None }
+}
+
+fn refuse_path(error: &RouteError, method: &Method) -> Refusal {
     let (status, code) = match error {
+        // What cannot be a tag names no manifest, which is all that a reader wants to know (the conformance suite asks for `.INVALID_MANIFEST_NAME`).
+        RouteError::Tag if method != Method::PUT => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
         RouteError::Unknown => (StatusCode::NOT_FOUND, Code::NameUnknown),
         RouteError::Malformed | RouteError::Name(_) => (StatusCode::BAD_REQUEST, Code::NameInvalid),
         RouteError::Tag => (StatusCode::BAD_REQUEST, Code::TagInvalid),

@@ -204,6 +204,27 @@ async fn a_token_is_for_what_was_asked_and_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mount_asks_for_a_token_that_is_for_both_repositories() {
+    let registry = start(true).await;
+    // It holds the configuration of its image.
+    let mount = format!("/v2/team/a/blobs/uploads/?mount={}&from=team/b", Digest::of(b"{}"));
+    let with = async |token: &str| registry.ask(Method::POST, &mount).bearer_auth(token).send().await.unwrap();
+    let (here, there) = ("repository:team/a:pull,push", "repository:team/b:pull");
+    let nobody = registry.ask(Method::POST, &mount).send().await.unwrap();
+    assert!(header(&nobody, "www-authenticate").ends_with(&format!(",scope=\"{here} {there}\"")));
+    let (_, narrow) = token(&registry, "admin", &[here]).await;
+    let refused = with(&narrow).await;
+    assert_eq!(refused.status(), 401);
+    let challenge = header(&refused, "www-authenticate");
+    assert!(challenge.ends_with(&format!(",scope=\"{here} {there}\",error=\"insufficient_scope\"")), "{challenge}");
+    let (_, wide) = token(&registry, "admin", &[here, there]).await;
+    assert_eq!(with(&wide).await.status(), 201);
+    // Who may not read the source could ask for ever: that user uploads.
+    let (_, other) = token(&registry, "writer", &[here, there]).await;
+    assert_eq!(with(&other).await.status(), 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn real_clients_fetch_tokens() {
     let (Some(skopeo), Some(crane)) = (tool("skopeo"), tool("crane")) else { return };
     let work = tempfile::tempdir().unwrap();

@@ -52,9 +52,9 @@ async fn the_storage_is_worked_on_while_it_is_served() {
         let root = root.clone();
         tokio::task::spawn_blocking(move || ask(&root, &work)).await.unwrap()
     };
-    let dry = work(Work::CollectGarbage { dry_run: true }).await.unwrap().unwrap();
+    let dry = work(Work::CollectGarbage { dry_run: true, keep: None }).await.unwrap().unwrap();
     assert_eq!((&dry["dryRun"], &dry["removedFiles"]), (&true.into(), &3.into()), "{dry}");
-    let collected = work(Work::CollectGarbage { dry_run: false }).await.unwrap().unwrap();
+    let collected = work(Work::CollectGarbage { dry_run: false, keep: None }).await.unwrap().unwrap();
     assert_eq!(collected["removedFiles"], 3);
     assert_eq!(registry.head(&format!("/v2/a/blobs/{}", Digest::of(b"layer 1"))).await.status(), 404);
     assert_eq!(registry.head(&format!("/v2/a/blobs/{}", Digest::of(b"layer 2"))).await.status(), 200);
@@ -69,6 +69,7 @@ async fn the_storage_is_worked_on_while_it_is_served() {
     let repaired = work(Work::Repair { from: vec![], quick: true }).await.unwrap().unwrap();
     assert_eq!(repaired["left"][0]["fault"], "missing");
     let root = registry.stop().await;
-    let gone = tokio::task::spawn_blocking(move || ask(root.path(), &Work::CollectGarbage { dry_run: true }));
+    let gone =
+        tokio::task::spawn_blocking(move || ask(root.path(), &Work::CollectGarbage { dry_run: true, keep: None }));
     assert_eq!(gone.await.unwrap().unwrap(), None, "nobody serves it any more");
 }

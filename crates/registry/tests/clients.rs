@@ -4,89 +4,20 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use airlock_oci::{BlobStream, Content, Descriptor, Digest, Error, Manifest, Repository, Sink, Tag, media_type};
+use airlock_oci::Digest;
 use airlock_registry::{Anonymous, Server, Tls, Users};
 use airlock_store::Storage;
 use airlock_store::distribution::Directory;
-use airlock_store::oci_layout::Writer;
-use bytes::Bytes;
 use support::*;
-
-struct InMemory(Bytes);
-
-#[async_trait::async_trait]
-impl Content for InMemory {
-    async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
-        let rest = self.0.slice(offset as usize..);
-        Ok(Box::pin(futures_util::stream::iter([Ok(rest)])))
-    }
-}
-
-/// A tar with one file, so that clients which unpack layers can.
-fn layer(seed: u8, len: usize) -> Bytes {
-    let mut header = [0_u8; 512];
-    header[..4].copy_from_slice(b"file");
-    header[100..107].copy_from_slice(b"0000644");
-    header[108..115].copy_from_slice(b"0000000");
-    header[116..123].copy_from_slice(b"0000000");
-    header[124..135].copy_from_slice(format!("{len:011o}").as_bytes());
-    header[136..147].copy_from_slice(b"00000000000");
-    header[156] = b'0';
-    header[257..265].copy_from_slice(b"ustar\x0000");
-    header[148..156].fill(b' ');
-    let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
-    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    let mut tar = header.to_vec();
-    tar.extend((0..len).map(|i| seed ^ (i * 7 % 251) as u8));
-    tar.resize(tar.len().next_multiple_of(512) + 1024, 0);
-    Bytes::from(tar)
-}
-
-/// An OCI layout with an index of two images, tagged `v1`; the index's bytes.
-async fn layout(root: &Path) -> Bytes {
-    let writer = Writer::open(root).unwrap();
-    let name = Repository::new("x").unwrap();
-    let json = |d: &Descriptor| serde_json::to_string(d).unwrap();
-    let mut children = Vec::new();
-    for (seed, architecture) in [(1, "amd64"), (2, "arm64")] {
-        let layer = layer(seed, 300_000);
-        let config = Bytes::from(format!(
-            r#"{{"architecture":"{architecture}","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-            Digest::of(&layer)
-        ));
-        let config_descriptor = Descriptor::new(media_type::OCI_CONFIG, Digest::of(&config), config.len() as u64);
-        let layer_type = "application/vnd.oci.image.layer.v1.tar";
-        let layer_descriptor = Descriptor::new(layer_type, Digest::of(&layer), layer.len() as u64);
-        let text = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{},"layers":[{}]}}"#,
-            json(&config_descriptor),
-            json(&layer_descriptor)
-        );
-        writer.write_blob(&name, &config_descriptor, &InMemory(config)).await.unwrap();
-        writer.write_blob(&name, &layer_descriptor, &InMemory(layer)).await.unwrap();
-        let manifest = Manifest::parse(Bytes::from(text), None).unwrap();
-        writer.put_manifest(&name, &manifest, None).await.unwrap();
-        children.push(format!(
-            r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{}","size":{},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#,
-            manifest.digest(),
-            manifest.bytes().len()
-        ));
-    }
-    let text = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#, children.join(","));
-    let index = Manifest::parse(Bytes::from(text), None).unwrap();
-    writer.put_manifest(&name, &index, Some(&Tag::new("v1").unwrap())).await.unwrap();
-    index.bytes().clone()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_copies_in_and_out_plain() {
     let Some(skopeo) = tool("skopeo") else { return };
     let (registry, work) = (Registry::start().await, tempfile::tempdir().unwrap());
-    let index = layout(&work.path().join("in")).await;
+    let index = layout::index(&work.path().join("in")).await;
     let image = format!("docker://{}/deep/er/name:v1", registry.addr);
     let copy = ["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"];
     run(&skopeo, &[&copy[..], &["oci:in:v1", &image]].concat(), work.path()).await.unwrap();
@@ -113,7 +44,7 @@ async fn skopeo_copies_over_tls_with_a_password_and_not_without() {
     .await;
     fs::create_dir(work.path().join("certs")).unwrap();
     fs::write(work.path().join("certs/ca.crt"), registry.ca_pem()).unwrap();
-    layout(&work.path().join("in")).await;
+    layout::index(&work.path().join("in")).await;
     let image = format!("docker://localhost:{}/a/b:v1", registry.addr.port());
     let push = ["copy", "--all", "--preserve-digests", "--dest-cert-dir=certs"];
     let refused = run(&skopeo, &[&push[..], &["oci:in:v1", &image]].concat(), work.path()).await.unwrap_err();
@@ -156,7 +87,7 @@ async fn both_versions_of_http_are_spoken_over_tls() {
 async fn podman_pulls_and_pushes() {
     let (Some(podman), Some(skopeo)) = (tool("podman"), tool("skopeo")) else { return };
     let (registry, work) = (Registry::start().await, tempfile::tempdir().unwrap());
-    layout(&work.path().join("in")).await;
+    layout::index(&work.path().join("in")).await;
     let image = format!("{}/a/b:v1", registry.addr);
     let target = format!("docker://{image}");
     run(&skopeo, &["copy", "--all", "--dest-tls-verify=false", "oci:in:v1", &target], work.path()).await.unwrap();
@@ -176,7 +107,7 @@ async fn podman_pulls_and_pushes() {
 async fn crane_copies_and_validates() {
     let (Some(crane), Some(skopeo)) = (tool("crane"), tool("skopeo")) else { return };
     let (registry, work) = (Registry::start().await, tempfile::tempdir().unwrap());
-    layout(&work.path().join("in")).await;
+    layout::index(&work.path().join("in")).await;
     let image = format!("{}/a/b:v1", registry.addr);
     let target = format!("docker://{image}");
     run(&skopeo, &["copy", "--all", "--dest-tls-verify=false", "oci:in:v1", &target], work.path()).await.unwrap();
@@ -193,7 +124,7 @@ async fn crane_copies_and_validates() {
 async fn regctl_copies_referrers_deletes_and_finds_blobs_mounted() {
     let (Some(regctl), Some(skopeo)) = (tool("regctl"), tool("skopeo")) else { return };
     let (registry, work) = (Registry::start().await, tempfile::tempdir().unwrap());
-    layout(&work.path().join("in")).await;
+    layout::index(&work.path().join("in")).await;
     let (image, copy) = (format!("{}/a/b:v1", registry.addr), format!("{}/c/d:v2", registry.addr));
     let target = format!("docker://{image}");
     run(&skopeo, &["copy", "--all", "--dest-tls-verify=false", "oci:in:v1", &target], work.path()).await.unwrap();
@@ -222,7 +153,7 @@ async fn regctl_copies_referrers_deletes_and_finds_blobs_mounted() {
 async fn docker_registry_serves_what_was_pushed_and_we_serve_it_read_only() {
     let (Some(skopeo), Some(docker_registry)) = (tool("skopeo"), tool("docker-registry")) else { return };
     let (registry, work) = (Registry::start().await, tempfile::tempdir().unwrap());
-    let index = layout(&work.path().join("in")).await;
+    let index = layout::index(&work.path().join("in")).await;
     let image = format!("docker://{}/a/b:v1", registry.addr);
     let copy = ["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"];
     run(&skopeo, &[&copy[..], &["oci:in:v1", &image]].concat(), work.path()).await.unwrap();

@@ -31,7 +31,7 @@ async fn pushing_pulling_deleting_and_collecting_at_once() {
         std::thread::spawn(move || {
             let mut collections = 0;
             while !stop.load(Ordering::Relaxed) {
-                let collected = ask(&root, &Work::CollectGarbage { dry_run: false }).unwrap().unwrap();
+                let collected = ask(&root, &Work::CollectGarbage { dry_run: false, keep: None }).unwrap().unwrap();
                 removed.fetch_add(collected["removedFiles"].as_u64().unwrap(), Ordering::Relaxed);
                 collections += 1;
                 std::thread::sleep(pause);

@@ -82,6 +82,12 @@ pub trait Storage: Send + Sync {
         None
     }
 
+    /// Where a blob lies that is spoken of here and is not here, for whoever asked for it in vain: the archive that was not given.
+    fn elsewhere(&self, repository: &Repository, digest: &Digest) -> Option<String> {
+        let _ = (repository, digest);
+        None
+    }
+
     /// Descriptors (with `artifactType` and annotations) of the manifests of the repository whose subject is `subject`, sorted by digest.
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error>;
 

@@ -228,7 +228,7 @@ async fn every_kind_of_damage_is_named() {
     drop(archive);
     let find = |part: &str| slots.iter().find(|s| s.path.contains(part) && s.size > 0).unwrap();
     let blob = slots.iter().find(|s| s.size == 5_000_000).unwrap();
-    let manifest_hex = images[0].manifest.digest().hex();
+    let manifest_hex = &*images[0].manifest.digest().hex();
     let cases: Vec<(usize, u64, &str)> = vec![
         (blob.part, blob.offset + 10, "the header of blob"),
         (blob.part, blob.data_offset() + 4_500_000, "blob `sha256:"),

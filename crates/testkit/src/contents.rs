@@ -97,7 +97,7 @@ pub fn altered(root: &Path) -> Vec<String> {
 }
 
 /// The digest of a file's bytes, by the algorithm of `like`.
-fn digest_of_file(path: &Path, like: &str) -> String {
+pub(crate) fn digest_of_file(path: &Path, like: &str) -> String {
     let algorithm = if like.starts_with("sha512:") { Algorithm::Sha512 } else { Algorithm::Sha256 };
     let mut hasher = airlock_oci::Hasher::new(algorithm);
     let mut file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

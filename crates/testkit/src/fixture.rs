@@ -66,6 +66,8 @@ pub struct ImageBuilder {
     given: Vec<Blob>,
     platform: Option<Platform>,
     annotations: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+    diff_ids: Vec<Digest>,
     artifact_type: Option<String>,
     subject: Option<Descriptor>,
     algorithm: Algorithm,
@@ -112,6 +114,8 @@ pub fn image(seed: u64) -> ImageBuilder {
         given: Vec::new(),
         platform: None,
         annotations: BTreeMap::new(),
+        diff_ids: Vec::new(),
+        labels: BTreeMap::from([("seed".to_owned(), seed.to_string())]),
         artifact_type: None,
         subject: None,
         algorithm: Algorithm::Sha256,
@@ -174,6 +178,18 @@ impl ImageBuilder {
         self
     }
 
+    /// A label of the configuration.
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The digests of the layers as they are unpacked, for whoever looks at them.
+    pub fn diff_ids(mut self, digests: &[Digest]) -> Self {
+        self.diff_ids = digests.to_vec();
+        self
+    }
+
     /// Refers to this (OCI 1.1).
     pub fn subject(mut self, subject: &Built) -> Self {
         self.subject = Some(subject.manifest.descriptor());
@@ -197,8 +213,8 @@ impl ImageBuilder {
         } else {
             let platform = self.platform.clone().unwrap_or_else(|| "linux/amd64".parse().expect("a platform"));
             let text = json!({
-                "architecture": platform.architecture, "os": platform.os, "config": {"Labels": {"seed": self.seed.to_string()}},
-                "rootfs": {"type": "layers", "diff_ids": []},
+                "architecture": platform.architecture, "os": platform.os, "config": {"Labels": self.labels},
+                "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
             });
             blob(config_type, text.to_string())
         };

@@ -11,6 +11,7 @@ use crate::binary::{Binary, Started};
 use crate::contents::{self, Contents};
 use crate::process::{Port, Running};
 use crate::tools;
+use crate::zot;
 
 /// An empty registry. Dropping it ends it.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub struct Target {
 enum Server {
     Distribution(Running),
     Airlock(Started),
+    Zot(Running),
 }
 
 /// Which program serves.
@@ -48,6 +50,8 @@ pub struct Access {
     pub tls: bool,
 }
 
+/// zot, as installed by `.ci/run`.
+const ZOT: &str = "zot";
 /// Makes the short-lived certificates of [`Access::tls`].
 const OPENSSL: &str = "openssl";
 /// Makes the password files of [`Access::user`]; docker-distribution reads bcrypt only.
@@ -128,12 +132,56 @@ impl Target {
         Some(Self { server: Server::Airlock(server), address, storage, access, folder })
     }
 
+    /// zot, which takes OCI's media types only. `None`, with a printed line, where it or what its access needs is absent.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn zot(access: Access) -> Option<Self> {
+        Self::start_zot(access, None)
+    }
+
+    /// zot, open to all, which copies everything that lies in `upstream`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn zot_copying(upstream: &Self) -> Option<Self> {
+        Self::start_zot(Access::default(), Some(upstream))
+    }
+
+    fn start_zot(access: Access, upstream: Option<&Self>) -> Option<Self> {
+        let program = tools::need(ZOT)?;
+        let folder = folder();
+        let path = folder.path().to_path_buf();
+        let storage = path.join("storage");
+        if let Some(user) = &access.user {
+            passwords(user, &path)?;
+        }
+        if access.tls {
+            certificate(&tools::need(OPENSSL)?, &path);
+        }
+        let copied = upstream.map(|upstream| zot::Upstream {
+            url: format!("http{}://{}", if upstream.access.tls { "s" } else { "" }, upstream.address),
+            user: upstream.access.user.clone(),
+        });
+        let running = Running::start(&path.join("log"), |port| {
+            let file = zot::configuration(&path, &storage, port, access.user.is_some(), access.tls, copied.as_ref());
+            let mut command = Command::new(&program);
+            command.arg("serve").arg(file);
+            if let Some(authority) = upstream.and_then(Self::certificate) {
+                command.env("SSL_CERT_FILE", authority);
+            }
+            command
+        });
+        let address = running.address();
+        Some(Self { server: Server::Zot(running), address, storage, access, folder })
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Whether it keeps track of referrers by itself; the others need fallback tags.
+    /// Whether it says that it keeps track of referrers by itself; the others need fallback tags.
     pub fn has_referrers_api(&self) -> bool {
         matches!(self.server, Server::Airlock(_))
     }
@@ -143,25 +191,40 @@ impl Target {
         self.access.tls.then(|| self.folder.path().join("ca.pem"))
     }
 
-    /// The folder that holds `docker/registry/v2`.
+    /// The folder that holds `docker/registry/v2`, or zot's repositories.
     pub fn storage(&self) -> &Path {
         &self.storage
     }
 
     /// Everything that lies in it now.
     pub fn contents(&self) -> Contents {
-        Contents::read(&self.storage)
+        match self.server {
+            Server::Zot(_) => zot::contents(&self.storage),
+            _ => Contents::read(&self.storage),
+        }
+    }
+
+    /// The stored blobs whose bytes do not match their name.
+    pub fn altered(&self) -> Vec<String> {
+        match self.server {
+            Server::Zot(_) => zot::altered(&self.storage),
+            _ => contents::altered(&self.storage),
+        }
     }
 
     /// The stored bytes of a manifest or blob; empty when there are none.
     pub fn bytes(&self, digest: &str) -> Vec<u8> {
-        fs::read(contents::blob_path(&self.storage, digest)).unwrap_or_default()
+        let path = match self.server {
+            Server::Zot(_) => zot::blob_path(&self.storage, digest),
+            _ => Some(contents::blob_path(&self.storage, digest)),
+        };
+        path.and_then(|path| fs::read(path).ok()).unwrap_or_default()
     }
 
     /// What the server has logged.
     pub fn output(&self) -> String {
         match &self.server {
-            Server::Distribution(running) => running.output(),
+            Server::Distribution(running) | Server::Zot(running) => running.output(),
             Server::Airlock(started) => started.stderr(),
         }
     }

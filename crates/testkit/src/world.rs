@@ -470,7 +470,7 @@ fn version(generator: &Path) -> String {
         hasher.update(file.strip_prefix(base).unwrap_or(&file).as_os_str().as_encoded_bytes());
         hasher.update(&fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())));
     }
-    hasher.finish().short().to_owned()
+    hasher.finish().short().to_string()
 }
 
 fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {

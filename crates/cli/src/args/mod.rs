@@ -10,6 +10,7 @@ pub(crate) mod oc_mirror;
 pub(crate) mod oc_mirror_list;
 pub(crate) mod registries;
 pub(crate) mod registry;
+pub(crate) mod registry_install;
 pub(crate) mod release;
 pub(crate) mod rules;
 

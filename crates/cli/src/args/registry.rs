@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use airlock_mirror::import::Pattern;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::registries::{CommonArgs, SourceArgs, TargetArgs};
+use crate::args::registry_install::{CertArgs, InstallArgs, StatusArgs, UninstallArgs, UpgradeArgs};
 use crate::output::Format;
 
 /// `airlock registry`.
@@ -19,6 +22,20 @@ pub(crate) struct RegistryArgs {
 pub(crate) enum RegistryCommand {
     /// Serve a directory as a registry, or an archive as a read-only one.
     Serve(ServeArgs),
+    /// Take over what another registry, its storage, archives or OCI layouts hold, as a generation; also while the registry serves.
+    Import(Box<ImportArgs>),
+    /// List what imports have brought.
+    Generations(GenerationsArgs),
+    /// Install a registry that stays: certificate, users, service, and what a cluster must be told. Again: change it.
+    Install(Box<InstallArgs>),
+    /// Put this program in the place of an installed one; back again if it does not work.
+    Upgrade(UpgradeArgs),
+    /// How the installed registry is.
+    Status(StatusArgs),
+    /// Change the certificate of the installed registry while it serves.
+    Cert(CertArgs),
+    /// Remove the installed registry; what is mirrored stays.
+    Uninstall(UninstallArgs),
     /// Remove what no manifest names, also while the registry serves.
     Gc(GcArgs),
     /// Read every byte and compare it with its name, also while the registry serves.
@@ -32,9 +49,9 @@ pub(crate) enum RegistryCommand {
 /// `registry user`.
 #[derive(Debug, Args)]
 pub(crate) struct UserArgs {
-    /// The file of users (bcrypt lines).
-    #[arg(long, value_name = "FILE", global = true, default_value = "htpasswd")]
-    pub htpasswd: PathBuf,
+    /// The file of users (bcrypt lines); that of the installed registry, else ./htpasswd, unless it is said.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub htpasswd: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: UserCommand,
@@ -81,15 +98,92 @@ pub(crate) enum DurabilityArg {
     Image,
 }
 
+/// What is taken although something that it names is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SparseArg {
+    /// Nothing.
+    None,
+    /// Indexes without some of their platforms.
+    Indexes,
+    /// Images without some of their layers too.
+    Images,
+}
+
 /// `registry gc`.
 #[derive(Debug, Args)]
 pub(crate) struct GcArgs {
     /// The directory that the registry serves.
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
+    /// First let go what only imports before the last N have brought.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
     /// Only say what would be removed.
     #[arg(long)]
     pub dry_run: bool,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+}
+
+/// `registry import`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("destination").required(true).args(["root", "to"]))]
+pub(crate) struct ImportArgs {
+    /// docker://HOST[:PORT][/PATH], or a directory (file:// is accepted): docker-distribution's storage, archives (several are read newest
+    /// first), an OCI layout, or layouts as zot keeps them.
+    #[arg(required = true, value_name = "SOURCE")]
+    pub source: Vec<String>,
+    /// Into the directory that a registry serves, or will serve.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Into another registry: docker://HOST[:PORT][/PATH].
+    #[arg(long, value_name = "REGISTRY")]
+    pub to: Option<String>,
+    /// Only these repositories (`*` is a part of a component, `**` any number of components; repeatable).
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<Pattern>,
+    /// Not these repositories (repeatable).
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<Pattern>,
+    /// Put this before each repository's name.
+    #[arg(long, value_name = "PATH", conflicts_with = "to")]
+    pub prefix: Option<String>,
+    /// The repository of an OCI layout whose names do not tell it.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Copy files that could be linked, so that the storage shares nothing with its source.
+    #[arg(long)]
+    pub copy: bool,
+    /// Only say what would be imported, with the exact number of bytes.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Images side by side.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub parallel_images: Option<u16>,
+    /// Blobs of one image side by side.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub parallel_layers: Option<u16>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// Both sides.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Source.
+    #[command(flatten)]
+    pub from: SourceArgs,
+    /// Target.
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// `registry generations`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerationsArgs {
+    /// The directory that the registry serves.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
@@ -154,6 +248,12 @@ pub(crate) struct ServeArgs {
     /// Private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Keep a CA and a certificate from it in this folder, and use what is put there (`given.pem`).
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_cert", "tls_key", "plain_http"])]
+    pub tls_folder: Option<PathBuf>,
+    /// A name or address that the certificate made here is for (repeatable).
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key", "plain_http"])]
+    pub hostname: Vec<String>,
     /// Serve plain HTTP. Without this and without a certificate one is made on the spot.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub plain_http: bool,
@@ -172,6 +272,9 @@ pub(crate) struct ServeArgs {
     /// When what is pushed is safe from a power cut.
     #[arg(long, value_enum, default_value = "image", conflicts_with = "archive")]
     pub durability: DurabilityArg,
+    /// What is taken although something that it names is not there.
+    #[arg(long, value_enum, default_value = "indexes", conflicts_with = "archive")]
+    pub sparse: SparseArg,
     /// Answer /healthz, /readyz and /metrics (Prometheus) at this address, without credentials.
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<std::net::SocketAddr>,

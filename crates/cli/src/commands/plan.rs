@@ -78,7 +78,7 @@ pub(crate) async fn run(args: PlanArgs, look: Look) -> Result<u8, Failure> {
                 vec![
                     image.name.clone(),
                     format!("{}:{}", image.repository, image.tag),
-                    image.digest.short().to_owned(),
+                    image.digest.short().to_string(),
                     size(plan.bytes_of(image).total()),
                     image.attachments.len().to_string(),
                     reason,

@@ -71,7 +71,7 @@ impl Cache {
 
     /// A note, unless it is older than `most`.
     pub fn note<T: DeserializeOwned>(&self, topic: &str, key: &str, most: Option<Duration>) -> Option<T> {
-        let (bytes, written) = self.packs.as_ref()?.get(topic, Digest::of(key.as_bytes()).hex())?;
+        let (bytes, written) = self.packs.as_ref()?.get(topic, &Digest::of(key.as_bytes()).hex())?;
         if let Some(most) = most {
             // A clock that went back makes a note old, not young.
             SystemTime::now().duration_since(written).ok().filter(|age| *age <= most)?;
@@ -82,7 +82,7 @@ impl Cache {
     /// Keeps a note in place of the one before.
     pub fn set_note<T: Serialize>(&self, topic: &str, key: &str, value: &T) {
         if let (Some(packs), Ok(bytes)) = (&self.packs, serde_json::to_vec(value)) {
-            packs.put(topic, Digest::of(key.as_bytes()).hex(), &bytes);
+            packs.put(topic, &Digest::of(key.as_bytes()).hex(), &bytes);
         }
     }
 

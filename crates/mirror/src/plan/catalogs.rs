@@ -259,6 +259,7 @@ impl<'a> Reader<'a> {
                 doctor::Severity::Refused => "OLM will refuse this catalog",
                 doctor::Severity::NotInstallable => "not installable from this catalog alone",
                 doctor::Severity::Unsure => "perhaps not installable from this catalog alone",
+                doctor::Severity::Loose => "not pinned",
             };
             found.warnings.push(format!("catalog {of}: {weight}: {finding}{help}"));
         }

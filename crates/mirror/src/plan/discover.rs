@@ -14,7 +14,7 @@ use super::model::{AttachmentKind, Image, Kind, Missing, Plan};
 use super::naming::{Target, digest_tag, tag_of};
 use super::origins::{Documents, Origins};
 use super::releases::{self, demands_sigstore};
-use super::walk::{Attachments, Graph, Walk, two_sizes};
+use super::walk::{Attachments, Found, Walk, two_sizes};
 pub(crate) use super::wanted::Wanted;
 use super::wanted::wanted;
 use crate::config::Loaded;
@@ -124,9 +124,12 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
         cache: Arc::clone(&request.cache),
         attachments: request.attachments,
         gate: request.gate.clone(),
+        sparse: false,
     };
     let candidates = blocked.filter(catalogs.wanted);
     let mut graphs = look_up(&walk, kept.iter().chain(&candidates), request.progress).await;
+    // What is kept of them is made again when the catalogs close.
+    drop(candidates);
 
     let mut plan = Plan::new();
     plan.missing = found.missing;
@@ -140,13 +143,16 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
         _ => None,
     };
     let mut images = Vec::new();
-    for open in &catalogs.open {
+    let mut differences = Vec::new();
+    for open in catalogs.open {
+        let open = &open;
         let closed = reader.close(open, &fault).await?;
         warnings.extend(closed.warnings);
         plan.missing.extend(closed.missing);
         plan.catalogs.extend(closed.catalog);
         kept.extend(blocked.filter(closed.wanted));
         images.extend(blocked.filter(closed.images));
+        differences.extend(reader.difference(open));
     }
     let built = look_up(&walk, &images, request.progress).await;
     graphs.extend(built);
@@ -155,13 +161,23 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
 
     plan.releases = found.releases;
     let mut known = HashMap::new();
+    let mut uses: HashMap<Key, usize> = HashMap::with_capacity(graphs.len());
+    kept.iter().for_each(|wanted| *uses.entry(key(wanted)).or_default() += 1);
     for wanted in kept {
-        let Some(graph) = graphs.get(&key(&wanted)) else { continue };
-        match graph.as_ref().map_err(Clone::clone).and_then(|graph| check_sizes(&plan, graph)) {
-            Err(error) => plan.missing.push(missing(&wanted, &error)),
-            Ok(graph) => add(&mut plan, &mut known, wanted, graph),
+        let key = key(&wanted);
+        let left = uses.get_mut(&key).map_or(0, |left| {
+            *left -= 1;
+            *left
+        });
+        // What nobody asks for any more moves into the plan: two of each would be twice the memory.
+        let graph = if left == 0 { graphs.remove(&key) } else { graphs.get(&key).cloned() };
+        match graph.map(|graph| graph.and_then(|graph| check_sizes(&plan, graph))) {
+            None => {}
+            Some(Err(error)) => plan.missing.push(missing(&wanted, &error)),
+            Some(Ok(graph)) => add(&mut plan, &mut known, wanted, graph),
         }
     }
+    drop((graphs, uses, known));
     note_unsigned(&plan, request.attachments, &mut warnings);
     plan.images.sort_by(|a, b| {
         (stage(a.kind), &a.repository, &a.tag, &a.name).cmp(&(stage(b.kind), &b.repository, &b.tag, &b.name))
@@ -169,7 +185,7 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
     let carried: Vec<(Repository, Tag)> =
         plan.images.iter().filter(|i| i.kind == Kind::Catalog).map(|i| (i.repository.clone(), i.tag.clone())).collect();
     plan.catalogs.retain(|catalog| carried.contains(&(catalog.repository.clone(), catalog.tag.clone())));
-    for difference in catalogs.open.iter().filter_map(|open| reader.difference(open)) {
+    for difference in differences {
         let images = blocked.filter(difference.images.clone());
         warnings.push(compared(&plan, &request, &difference, images).await);
     }
@@ -181,10 +197,10 @@ pub async fn discover(request: Request<'_>) -> Result<Discovered, Error> {
 }
 
 /// What is looked up once, however many names at the destination it gets: components are shared by releases.
-type Key = (Reference, Vec<Platform>);
+type Key = Arc<(Reference, Vec<Platform>)>;
 
 fn key(wanted: &Wanted) -> Key {
-    (wanted.source.clone(), wanted.platforms.clone())
+    Arc::new((wanted.source.clone(), wanted.platforms.clone()))
 }
 
 /// Bundles come after the images that they need, catalogs after the bundles (oc-mirror 4.6).
@@ -214,12 +230,13 @@ async fn compared(plan: &Plan, request: &Request<'_>, difference: &Difference, i
         cache: Arc::clone(&request.cache),
         attachments: Attachments::None,
         gate: None,
+        sparse: false,
     };
     let (all, looked) = (images.len(), images.len().min(MAX_COMPARED_IMAGES));
     let graphs = look_up(&walk, &images[..looked], &|_, _| {}).await;
     let mut more: BTreeMap<&Digest, u64> = BTreeMap::new();
     for graph in graphs.values().flatten() {
-        let new = graph.blobs.iter().filter(|(digest, _)| !plan.blobs.contains_key(*digest));
+        let new = graph.blobs.iter().filter(|(digest, _)| !plan.blobs.contains_key(digest));
         more.extend(new.map(|(digest, blob)| (digest, blob.size)));
     }
     let spared = |image: &&Image| difference.spared.contains(&image.source);
@@ -238,22 +255,23 @@ async fn look_up<'w>(
     walk: &Walk,
     kept: impl IntoIterator<Item = &'w Wanted>,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> HashMap<Key, Result<Graph, Error>> {
+) -> HashMap<Key, Result<Found, Error>> {
     let mut keys: Vec<(Key, Option<Digest>)> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for wanted in kept {
         let key = key(wanted);
-        if seen.insert(key.clone()) {
+        if seen.insert(Arc::clone(&key)) {
             keys.push((key, wanted.pinned.clone()));
         }
     }
+    drop(seen);
     let total = keys.len();
     let mut graphs = HashMap::with_capacity(total);
     let mut stream = futures_util::stream::iter(keys)
         .map(|(key, pinned)| async move {
             let name = pinned.map_or_else(|| key.0.clone(), |digest| key.0.with_digest(digest));
             let graph = walk.image(&name, &key.1).await;
-            (key, graph)
+            (key, graph.map(Found::from))
         })
         .buffered(PARALLEL_IMAGES);
     while let Some((key, graph)) = stream.next().await {
@@ -324,7 +342,7 @@ impl<'a> Blocked<'a> {
 }
 
 /// A blob has one size in the whole plan; the image that says otherwise is the one that fails.
-fn check_sizes<'g>(plan: &Plan, graph: &'g Graph) -> Result<&'g Graph, Error> {
+fn check_sizes(plan: &Plan, graph: Found) -> Result<Found, Error> {
     for (digest, blob) in &graph.blobs {
         if let Some(known) = plan.blobs.get(digest)
             && known.size != blob.size
@@ -349,18 +367,18 @@ fn missing(wanted: &Wanted, error: &Error) -> Missing {
 /// The place in a plan of an image with this source, digest and name at the destination.
 type Known = HashMap<(Reference, Digest, Repository, Tag), usize>;
 
-fn add(plan: &mut Plan, known: &mut Known, wanted: Wanted, graph: &Graph) {
+fn add(plan: &mut Plan, known: &mut Known, wanted: Wanted, graph: Found) {
     let Some(digest) = graph.nodes.last().cloned() else { return };
     let tag = wanted.tag.unwrap_or_else(|| tag_of(&wanted.source, &digest));
-    for (digest, node) in &graph.manifests {
-        match plan.manifests.get_mut(digest) {
+    for (digest, node) in graph.manifests {
+        match plan.manifests.get_mut(&digest) {
             // Another image filters the same index otherwise: what either wants is carried.
-            Some(known) => merge_children(known, node),
-            None => drop(plan.manifests.insert(digest.clone(), node.clone())),
+            Some(known) => merge_children(known, &node),
+            None => drop(plan.manifests.insert(digest, node)),
         }
     }
-    for (digest, blob) in &graph.blobs {
-        plan.blobs.entry(digest.clone()).or_insert_with(|| blob.clone());
+    for (digest, blob) in graph.blobs {
+        plan.blobs.entry(digest).or_insert(blob);
     }
     let at = (wanted.source.clone(), digest.clone(), wanted.repository.clone(), tag.clone());
     if let Some(known) = known.get(&at).and_then(|number| plan.images.get_mut(*number)) {
@@ -401,15 +419,15 @@ fn add(plan: &mut Plan, known: &mut Known, wanted: Wanted, graph: &Graph) {
     plan.images.push(Image {
         name: wanted.name,
         source: wanted.source,
-        place: graph.place.clone(),
+        place: graph.place,
         kind: wanted.kind,
         reasons: wanted.reasons,
         digest,
         repository: wanted.repository,
         tag,
         platforms: wanted.platforms,
-        nodes: graph.nodes.clone(),
-        attachments: graph.attachments.clone(),
+        nodes: graph.nodes,
+        attachments: graph.attachments,
         needs: wanted.needs,
         original: wanted.original,
     });

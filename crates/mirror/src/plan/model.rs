@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use airlock_oci::{Descriptor, Digest, Place, Platform, Reference, Repository, Tag};
+use airlock_oci::{Descriptor, Digest, MediaType, Place, Platform, Reference, Repository, Tag};
 use serde::{Deserialize, Serialize};
 
 /// What a run is going to move.
@@ -199,7 +199,7 @@ pub enum AttachmentKind {
 #[serde(rename_all = "camelCase")]
 pub struct ManifestNode {
     /// Media type.
-    pub media_type: String,
+    pub media_type: MediaType,
     /// Bytes.
     pub size: u64,
     /// Children that are carried, in the order of the index.
@@ -223,7 +223,7 @@ pub struct BlobNode {
     /// Bytes.
     pub size: u64,
     /// Media type in the first manifest that names it.
-    pub media_type: String,
+    pub media_type: MediaType,
 }
 
 /// Something that was asked for and cannot be had.

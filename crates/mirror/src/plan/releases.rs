@@ -192,7 +192,7 @@ impl Reader<'_> {
             (Some(tag), _) => tag.clone(),
             (None, Some(tag)) => tag_of(tag)?,
             // As oc-mirror names a release whose signature was not looked at (oc-mirror 4.3).
-            (None, None) => tag_of(digest.hex())?,
+            (None, None) => tag_of(&digest.hex())?,
         };
         // The published name by tag is what clusters that update by tag ask for; the digest is what is pulled.
         let source = match &signature {

@@ -34,6 +34,8 @@ pub enum Attachments {
     Signatures,
     /// cosign attestations and SBOMs as well.
     All,
+    /// Only what names the image as its subject: where all tags are carried anyway, cosign's need no looking for.
+    Referrers,
     /// None (`--remove-signatures`).
     None,
 }
@@ -44,6 +46,8 @@ pub(crate) struct Walk {
     pub attachments: Attachments,
     /// Which images may be carried; `None`: all.
     pub gate: Option<Arc<Gate>>,
+    /// Children that the source does not have are left out, as a mirror that was filtered by platform lacks them.
+    pub sparse: bool,
 }
 
 /// What was found at an image last time, by its digest.
@@ -66,9 +70,39 @@ pub(crate) struct Graph {
     platforms: Vec<Platform>,
 }
 
+/// The same to keep until the plan is made: tight, since a catalog has tens of thousands of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub place: Option<Place>,
+    pub nodes: Vec<Digest>,
+    pub attachments: Vec<Attachment>,
+    pub manifests: Box<[(Digest, ManifestNode)]>,
+    pub blobs: Box<[(Digest, BlobNode)]>,
+}
+
+impl From<Graph> for Found {
+    fn from(mut graph: Graph) -> Self {
+        graph.nodes.shrink_to_fit();
+        graph.attachments.shrink_to_fit();
+        let manifests = graph.manifests.into_iter().map(|(digest, mut node)| {
+            for list in [&mut node.children, &mut node.blobs, &mut node.left_out, &mut node.foreign] {
+                list.shrink_to_fit();
+            }
+            (digest, node)
+        });
+        Self {
+            place: graph.place,
+            nodes: graph.nodes,
+            attachments: graph.attachments,
+            manifests: manifests.collect(),
+            blobs: graph.blobs.into_iter().collect(),
+        }
+    }
+}
+
 impl Graph {
     fn add_blob(&mut self, blob: &Descriptor) -> Result<(), Error> {
-        let node = BlobNode { size: blob.size, media_type: blob.media_type.clone() };
+        let node = BlobNode { size: blob.size, media_type: blob.media_type.as_str().into() };
         match self.blobs.get(&blob.digest) {
             Some(known) if known.size != blob.size => Err(two_sizes(&blob.digest, known.size, blob.size)),
             Some(_) => Ok(()),
@@ -137,6 +171,22 @@ impl Walk {
             let seen = Seen { place: place.clone(), attachments: graph.attachments.clone() };
             self.cache.set_note(SEEN_NOTES, &key, &seen);
         }
+        Ok(graph)
+    }
+
+    /// What an image by digest is now, whatever was found at it before. `place` has it.
+    pub(crate) async fn present(&self, name: &Reference, place: Place) -> Result<Graph, Error> {
+        let manifest = match name.digest().and_then(|digest| self.cache.get(digest)) {
+            Some(manifest) => manifest,
+            None => {
+                let manifest = self.source.manifest(name).await?.value;
+                self.cache.put(&manifest);
+                manifest
+            }
+        };
+        let mut graph = self.follow(name, &manifest, &[], 0).await?;
+        graph.place = Some(place);
+        self.attach(name, &mut graph).await?;
         Ok(graph)
     }
 
@@ -228,10 +278,17 @@ impl Walk {
     }
 
     async fn by_digest(&self, name: &Reference, descriptor: &Descriptor) -> Result<Manifest, Error> {
+        let at = name.with_digest(descriptor.digest.clone());
         let manifest = match self.cache.get(&descriptor.digest) {
-            Some(manifest) => manifest,
+            Some(manifest) => {
+                if self.sparse {
+                    // It may be at hand from another repository; this one need not have it.
+                    self.source.resolve(&at).await?;
+                }
+                manifest
+            }
             None => {
-                let found = self.source.manifest(&name.with_digest(descriptor.digest.clone())).await?.value;
+                let found = self.source.manifest(&at).await?.value;
                 self.cache.put(&found);
                 found
             }
@@ -259,7 +316,7 @@ impl Walk {
         async move {
             let mut graph = Graph::default();
             let mut node = ManifestNode {
-                media_type: manifest.media_type().to_owned(),
+                media_type: manifest.media_type().into(),
                 size: manifest.bytes().len() as u64,
                 children: Vec::new(),
                 blobs: Vec::new(),
@@ -285,18 +342,23 @@ impl Walk {
                     children.push(child.clone());
                 }
             }
-            let below: Vec<(Digest, Graph)> = futures_util::stream::iter(children)
+            let below: Vec<(Digest, Option<Graph>)> = futures_util::stream::iter(children)
                 .map(|child| async move {
-                    let manifest = self
-                        .by_digest(name, &child)
-                        .await
-                        .map_err(|e| e.context(format!("read a child of the index `{name}`")))?;
-                    Ok::<_, Error>((child.digest, self.follow(name, &manifest, platforms, depth + 1).await?))
+                    let manifest = match self.by_digest(name, &child).await {
+                        Ok(manifest) => manifest,
+                        Err(e) if self.sparse && e.kind() == ErrorKind::NotFound => return Ok((child.digest, None)),
+                        Err(e) => return Err(e.context(format!("read a child of the index `{name}`"))),
+                    };
+                    Ok::<_, Error>((child.digest, Some(self.follow(name, &manifest, platforms, depth + 1).await?)))
                 })
                 .buffered(PARALLEL_LOOKUPS)
                 .try_collect()
                 .await?;
             for (digest, child) in below {
+                let Some(child) = child else {
+                    node.left_out.push(digest);
+                    continue;
+                };
                 let empty_index = !platforms.is_empty()
                     && child.manifests.get(&digest).is_some_and(|m| {
                         media_type::is_index(&m.media_type) && m.children.is_empty() && !m.left_out.is_empty()
@@ -331,6 +393,7 @@ impl Walk {
         let Some(place) = graph.place.clone() else { return Ok(()) };
         let suffixes: &[(&str, AttachmentKind)] = match self.attachments {
             Attachments::None => return Ok(()),
+            Attachments::Referrers => &[],
             Attachments::Signatures => &[("sig", AttachmentKind::Signature)],
             Attachments::All => &[
                 ("sig", AttachmentKind::Signature),

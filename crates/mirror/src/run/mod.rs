@@ -3,7 +3,7 @@
 mod check;
 mod from_disk;
 mod outcome;
-mod single;
+pub(crate) mod single;
 mod to_disk;
 mod to_registry;
 

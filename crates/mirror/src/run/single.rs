@@ -26,7 +26,7 @@ pub async fn one_image(
     attachments: Attachments,
     platforms: &[Platform],
 ) -> Result<OneImage, Error> {
-    let walk = Walk { source, cache, attachments, gate: None };
+    let walk = Walk { source, cache, attachments, gate: None, sparse: false };
     let graph = walk.image(reference, platforms).await?;
     let digest = graph
         .nodes
@@ -50,24 +50,7 @@ impl OneImage {
 
     /// The job that moves it into a repository, under a tag if there is one.
     pub fn job(&self, repository: Repository, tag: Option<Tag>) -> Result<Job, Error> {
-        let mut nodes = Vec::new();
-        let attached = self
-            .graph
-            .attachments
-            .iter()
-            .flat_map(|a| a.nodes.iter().map(move |d| (d, a.tag.as_ref().filter(|_| *d == a.digest))));
-        let own = self.graph.nodes.iter().map(|d| (d, tag.as_ref().filter(|_| *d == self.digest)));
-        for (digest, tag) in own.chain(attached) {
-            let Some(node) = self.graph.manifests.get(digest) else { continue };
-            let blob =
-                |d: &Digest| self.graph.blobs.get(d).map(|b| Descriptor::new(b.media_type.clone(), d.clone(), b.size));
-            nodes.push(Node {
-                manifest: Descriptor::new(node.media_type.clone(), digest.clone(), node.size),
-                blobs: node.blobs.iter().filter_map(blob).collect(),
-                children: node.children.clone(),
-                tags: tag.into_iter().cloned().collect(),
-            });
-        }
+        let nodes = nodes(&self.graph, &self.digest, tag.as_slice());
         Ok(Job {
             name: self.name.clone(),
             source: self.source.clone(),
@@ -78,4 +61,23 @@ impl OneImage {
             needs: Vec::new(),
         })
     }
+}
+
+/// What of a graph is written, in order; the image itself gets the tags.
+pub(crate) fn nodes(graph: &Graph, image: &Digest, tags: &[Tag]) -> Vec<Node> {
+    let attached =
+        graph.attachments.iter().flat_map(|a| a.nodes.iter().map(move |d| (d, a.tag.as_slice(), a.digest == *d)));
+    let own = graph.nodes.iter().map(|d| (d, tags, d == image));
+    let mut nodes = Vec::new();
+    for (digest, tags, is_tagged) in own.chain(attached) {
+        let Some(node) = graph.manifests.get(digest) else { continue };
+        let blob = |d: &Digest| graph.blobs.get(d).map(|b| Descriptor::new(b.media_type.clone(), d.clone(), b.size));
+        nodes.push(Node {
+            manifest: Descriptor::new(node.media_type.clone(), digest.clone(), node.size),
+            blobs: node.blobs.iter().filter_map(blob).collect(),
+            children: node.children.clone(),
+            tags: if is_tagged { tags.to_vec() } else { Vec::new() },
+        });
+    }
+    nodes
 }

@@ -189,13 +189,14 @@ impl Access {
         Ok(Permit { subject, anonymous: self.anonymous, rules, grants })
     }
 
-    /// Lets a request through, or says why not.
+    /// Lets a request through, or says why not. `source` is the repository that a blob is to be mounted from.
     pub(crate) fn check(
         &self,
         permit: &Permit,
         headers: &HeaderMap,
         action: Action,
         repository: Option<&Repository>,
+        source: Option<&Repository>,
     ) -> Result<(), Refusal> {
         let allowed = match action {
             // Clients ask here once and go without credentials ever after when they are not asked for any; those that have
@@ -206,14 +207,22 @@ impl Access {
                     || permit.grants.is_some()
                     || permit.subject != Subject::Anonymous
             }
-            _ => permit.may(action, repository),
+            // Without the right to the source the blob is uploaded; where only the token is not for it, the client can ask for one that is.
+            _ => {
+                permit.may(action, repository)
+                    && source
+                        .is_none_or(|_| permit.may(Action::Pull, source) || !permit.has_right(Action::Pull, source))
+            }
         };
         if allowed {
             return Ok(());
         }
         let scope = match repository {
             _ if action == Action::Ping => String::new(),
-            Some(repository) => format!(",scope=\"repository:{repository}:{}\"", action.scope()),
+            Some(repository) => {
+                let more = source.map(|source| format!(" repository:{source}:pull")).unwrap_or_default();
+                format!(",scope=\"repository:{repository}:{}{more}\"", action.scope())
+            }
             None => ",scope=\"registry:catalog:*\"".to_owned(),
         };
         match permit.subject {
@@ -317,7 +326,7 @@ mod tests {
             for (action, expected) in [Ping, Pull, Push, Delete].into_iter().zip(expected) {
                 let headers = headers(given);
                 let outcome = match access.identify(&headers).await {
-                    Ok(permit) => access.check(&permit, &headers, action, Some(&name)),
+                    Ok(permit) => access.check(&permit, &headers, action, Some(&name), None),
                     Err(refusal) => Err(refusal),
                 };
                 let status = outcome.map_or_else(|refusal| refusal.status().as_u16(), |()| 200);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use airlock_oci::{Error, ErrorKind};
@@ -159,6 +159,11 @@ impl PasswordFile {
             let _ = fs::remove_file(&beside);
             let mut file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
             if let Ok(metadata) = fs::metadata(&self.0) {
+                // Root may change what another user's server has to read.
+                let own = file.metadata()?;
+                if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
+                    fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+                }
                 file.set_permissions(metadata.permissions())?;
             }
             file.write_all(text.as_bytes())?;

@@ -30,7 +30,7 @@ pub(crate) async fn get(
     name: Repository,
     digest: Digest,
 ) -> Answer {
-    let (storage, wanted) = (registry.storage.clone(), digest.clone());
+    let (storage, repository, wanted) = (registry.storage.clone(), name.clone(), digest.clone());
     // Whoever asks with HEAD and may push is told "it is there" and will not upload it: it must stay for the manifest.
     let claims =
         registry.writer.clone().filter(|_| method == Method::HEAD && asked.permit.may(Action::Push, Some(&name)));
@@ -42,13 +42,22 @@ pub(crate) async fn get(
         Some(region) => Some(region),
         None => {
             blocking(move || match claims {
-                Some(writer) => writer.claim_blob(&name, &wanted),
-                None => storage.blob(&name, &wanted),
+                Some(writer) => writer.claim_blob(&repository, &wanted),
+                None => storage.blob(&repository, &wanted),
             })
             .await?
         }
     };
-    let region = region.ok_or_else(|| unknown(&digest))?;
+    let Some(region) = region else {
+        return Err(match registry.storage.elsewhere(&name, &digest) {
+            None => unknown(&digest),
+            Some(place) => {
+                let text = format!("this blob lies in {place}");
+                let detail = serde_json::json!({ "digest": digest, "archive": place });
+                Refusal::new(StatusCode::NOT_FOUND, Code::BlobUnknown, text).detail(detail)
+            }
+        });
+    };
     let etag = format!("\"{digest}\"");
     let unchanged = is_unchanged(asked, &etag);
     // A range goes with the version that the client has a part of; there is only one.

@@ -199,8 +199,8 @@ fn json_depth(bytes: &[u8]) -> usize {
     most
 }
 
-/// Whether what the manifest names is there: its blobs, except those that lie elsewhere by their nature; its children only where
-/// sparse indexes are not wanted; never its subject. Outer errors are the storage's.
+/// Whether what the manifest names is there: its blobs, except those that lie elsewhere by their nature and where sparse images are
+/// wanted; its children only where sparse indexes are not wanted; never its subject. Outer errors are the storage's.
 fn check_references(
     registry: &Registry,
     writer: &Writer,
@@ -210,7 +210,7 @@ fn check_references(
     let (mut missing, mut different) = (Vec::new(), Vec::new());
     for blob in manifest.blobs().filter(|blob| !blob.is_foreign()) {
         match writer.claim_blob(repository, &blob.digest)? {
-            None if missing.contains(&&blob.digest) => {}
+            None if registry.sparse_images || missing.contains(&&blob.digest) => {}
             None => missing.push(&blob.digest),
             Some(region) if region.len != blob.size => different.push(serde_json::json!({
                 "digest": blob.digest, "size": blob.size, "actual": region.len

@@ -1,10 +1,14 @@
 //! A registry in this process, a client for it, small images made in code.
 #![allow(
     dead_code,
+    unused_macros,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "each test program uses its own part; this is test code"
 )]
+
+pub(crate) mod archive;
+pub(crate) mod layout;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,6 +18,22 @@ use airlock_oci::{Algorithm, Digest};
 use airlock_registry::{Anonymous, Builder, Running, Server, Tls, Users};
 use airlock_store::distribution::{Durability, Writer};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+
+/// Tests that are done once over each way in; another storage is one more module here.
+macro_rules! on_every_face {
+    ($($name:ident),* $(,)?) => {
+        on_every_face!(@ plain: Plain, $($name),*);
+        on_every_face!(@ over_tls_with_a_password: TlsWithPassword, $($name),*);
+    };
+    (@ $module:ident: $face:ident, $($name:ident),*) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Face::$face).await;
+            })*
+        }
+    };
+}
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -27,6 +47,8 @@ pub(crate) enum Face {
     Plain,
     /// HTTPS (HTTP/2 where the client can), with a name and a password.
     TlsWithPassword,
+    /// HTTPS, with a token that is given for the name and the password.
+    TlsWithTokens,
 }
 
 /// A running registry on a directory of its own.
@@ -39,8 +61,8 @@ pub(crate) struct Registry {
     face: Face,
 }
 
-/// The user of [`Face::TlsWithPassword`].
-const USER: (&str, &str) = ("anna", "secret");
+/// The user of the faces that ask for one.
+pub(crate) const USER: (&str, &str) = ("anna", "secret");
 
 pub(crate) fn localhost() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -72,7 +94,8 @@ impl Registry {
         let users = Users::parse(&format!("{}:{}", USER.0, bcrypt::hash(USER.1, 4).unwrap())).unwrap();
         let certificates = tempfile::tempdir().unwrap();
         let tls = Tls::SelfMade { folder: certificates.path().to_owned(), names: Vec::new() };
-        let mut registry = Self::with(|builder| configure(builder.users(users).tls(tls))).await;
+        let tokens = |builder: Builder| if face == Face::TlsWithTokens { builder.tokens() } else { builder };
+        let mut registry = Self::with(|builder| configure(tokens(builder.users(users).tls(tls)))).await;
         let ca = reqwest::Certificate::from_pem(registry.ca_pem().as_bytes()).unwrap();
         registry.client = client_builder().tls_certs_only([ca]).build().unwrap();
         registry.face = face;
@@ -236,19 +259,28 @@ pub(crate) fn tool(name: &str) -> Option<String> {
     None
 }
 
-/// Runs a command beside the server; its output, or everything it said when it failed.
+/// Runs a command beside the server, with the credentials of `auth.json` and `config.json` in the folder and trust in its `ca.pem`, where those are
+/// there; its output, or everything it said when it failed.
 pub(crate) async fn run(program: &str, args: &[&str], folder: &Path) -> Result<String, String> {
     let (program, folder) = (program.to_owned(), folder.to_owned());
     let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
     tokio::task::spawn_blocking(move || {
-        std::fs::write(folder.join("auth.json"), "{}").unwrap();
-        let output = Command::new(&program)
+        let (auth, authority) = (folder.join("auth.json"), folder.join("ca.pem"));
+        if !auth.exists() {
+            std::fs::write(&auth, "{}").unwrap();
+        }
+        let mut command = Command::new(&program);
+        if authority.exists() {
+            // All of these programs are written in Go, which looks here for whom to trust.
+            command.env("SSL_CERT_FILE", authority);
+        }
+        let output = command
             .args(&args)
             .current_dir(&folder)
             // Neither the user's credentials nor a proxy take part.
             .env("HOME", &folder)
             .env("XDG_RUNTIME_DIR", &folder)
-            .env("REGISTRY_AUTH_FILE", folder.join("auth.json"))
+            .env("REGISTRY_AUTH_FILE", auth)
             .env("DOCKER_CONFIG", &folder)
             .env("NO_PROXY", "*")
             .output()

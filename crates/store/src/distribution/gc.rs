@@ -4,6 +4,8 @@
 //! tag. First all manifests are read and what they name is marked; then each unmarked file is removed, unless a push has a lease on it
 //! ([`Leases`](super::leases::Leases)). A manifest that comes meanwhile keeps its leases until the end, since it may have come after its
 //! repository was looked at. Nothing is written before something is removed, so that it works on a full disk.
+//!
+//! Old generations ([`retire`](super::retire)) lose their names first, where that is asked for.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Writer;
 use super::paths::Link;
+use super::retire::Retired;
 use super::walk::Revision;
 use crate::disk;
 use crate::storage::Storage;
@@ -41,6 +44,15 @@ pub struct Collected {
     pub leased: u64,
     /// Manifests that refer to one that is not there: signatures of deleted images, perhaps. They stay.
     pub orphans: u64,
+    /// Generations that went.
+    #[serde(default)]
+    pub generations: Vec<u64>,
+    /// Tags that went with them (`repository:tag`), sorted.
+    #[serde(default)]
+    pub retired_tags: Vec<String>,
+    /// Manifests that went with them (`repository@digest`), sorted.
+    #[serde(default)]
+    pub retired_manifests: Vec<String>,
 }
 
 /// Everything that must stay.
@@ -56,21 +68,52 @@ impl Writer {
     /// Removes what nothing refers to; with `dry_run` only says what that would be. [`ErrorKind::Locked`] when a collection is under way,
     /// [`ErrorKind::Damaged`] when a manifest cannot be read: nobody knows what it names. Blocks on the disk.
     pub fn collect_garbage(&self, dry_run: bool) -> Result<Collected, Error> {
+        self.collect(None, dry_run)
+    }
+
+    /// The same after the names have gone that only generations older than the last `keep` have. [`ErrorKind::Damaged`] also when the
+    /// record of a generation cannot be read.
+    pub fn collect_generations(&self, keep: usize, dry_run: bool) -> Result<Collected, Error> {
+        self.collect(Some(keep), dry_run)
+    }
+
+    fn collect(&self, keep: Option<usize>, dry_run: bool) -> Result<Collected, Error> {
         let what = || format!("collect garbage in `{}`", self.describe());
         if !self.leases().begin() {
             return Err(Error::new(ErrorKind::Locked, what(), "a collection is under way"));
         }
-        let outcome = self.mark().and_then(|marked| self.sweep(&marked, dry_run));
+        let outcome = self.collect_alone(keep, dry_run);
         self.leases().end();
         self.close_files();
         outcome
     }
 
-    fn mark(&self) -> Result<Marked, Error> {
+    fn collect_alone(&self, keep: Option<usize>, dry_run: bool) -> Result<Collected, Error> {
+        let mut retired = match keep {
+            Some(keep) => self.retiring(keep)?,
+            None => Retired::default(),
+        };
+        if !dry_run {
+            retired = self.retire(retired)?;
+        }
+        let marked = self.mark(&retired)?;
+        let mut collected = self.sweep(&marked, dry_run)?;
+        if !dry_run {
+            self.remove_abandoned_imports()?;
+        }
+        retired.tell(&mut collected);
+        Ok(collected)
+    }
+
+    /// What every manifest names, as if the retired ones were not there.
+    fn mark(&self, retired: &Retired) -> Result<Marked, Error> {
         let directory = self.directory();
         let mut marked = Marked { repositories: directory.all_repositories()?, ..Marked::default() };
         for repository in &marked.repositories {
             for digest in directory.linked_manifests(repository)? {
+                if retired.has_manifest(repository, &digest) {
+                    continue;
+                }
                 let revision = directory.revision(repository, &digest)?;
                 marked.digests.insert(directory.place_of(repository, Link::Revision, &digest)?);
                 marked.manifests += 1;

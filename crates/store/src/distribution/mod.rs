@@ -10,11 +10,15 @@
 mod cache;
 mod catalog;
 mod gc;
+pub mod generations;
+mod intake;
+mod keeper;
 mod leases;
 mod paths;
 mod publish;
 mod record;
 mod referrers;
+mod retire;
 mod scrub;
 mod sink;
 mod stamp;
@@ -31,6 +35,9 @@ use airlock_oci::{Algorithm, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_
 use bytes::Bytes;
 
 pub use gc::Collected;
+pub use generations::{Generation, Members};
+pub use intake::Intake;
+pub use keeper::{Change, Changed, Keeper};
 pub use publish::Durability;
 pub use scrub::{Damage, Fault, Repaired, Scrubbed};
 pub use uploads::{Upload, UploadId, UploadStatus};
@@ -117,11 +124,6 @@ impl Directory {
                 Ok(if past.len() == 1 { past.pop() } else { None })
             }
         }
-    }
-
-    /// The digests of all manifests of a repository.
-    fn revisions(&self, repository: &Repository) -> Result<Vec<Digest>, Error> {
-        digests_below(&self.paths.links(repository, Link::Revision))
     }
 
     fn manifest_by_digest(&self, repository: &Repository, digest: &Digest) -> Result<Option<Manifest>, Error> {
@@ -267,7 +269,7 @@ impl Storage for Directory {
     }
 
     fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
-        self.revisions(repository).map(Some)
+        self.linked_manifests(repository).map(Some)
     }
 
     fn tagged_at(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {

@@ -9,6 +9,8 @@
 //!   repositories/NAME/_manifests/tags/TAG/index/ALG/HEX/link  everything the tag ever pointed at
 //! .airlock/lock                                               held by the one writer of ours
 //! .airlock/uploads/                                           bytes that have no name yet
+//! .airlock/import/ALG-HEX                                     blobs that an import is fetching, or was
+//! .airlock/generations/                                       what each import brought (`generations.rs`)
 //! .airlock/scrubbed.json                                      what the last scrub found
 //! .airlock/quarantine/ALG-HEX                                 files whose bytes do not have their digest
 //! ```
@@ -103,6 +105,20 @@ impl Paths {
 
     pub(super) fn quarantine(&self) -> PathBuf {
         self.own().join("quarantine")
+    }
+
+    /// Where imports keep blobs until they are whole. Unlike uploads, they are there after a restart.
+    pub(super) fn imports(&self) -> PathBuf {
+        self.own().join("import")
+    }
+
+    /// A blob that is being imported.
+    pub(super) fn imported(&self, digest: &Digest) -> PathBuf {
+        self.imports().join(format!("{}-{}", digest.algorithm(), digest.hex()))
+    }
+
+    pub(super) fn generations(&self) -> PathBuf {
+        self.own().join("generations")
     }
 
     pub(super) fn scrubbed(&self) -> PathBuf {

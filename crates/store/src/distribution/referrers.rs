@@ -78,7 +78,7 @@ impl Known {
         if self.stamp.is_some() && self.stamp == stamp {
             return Ok(());
         }
-        let present: HashSet<Digest> = directory.revisions(repository)?.into_iter().collect();
+        let present: HashSet<Digest> = directory.linked_manifests(repository)?.into_iter().collect();
         let gone: Vec<Digest> = self.read.iter().filter(|d| !present.contains(*d)).cloned().collect();
         for digest in gone {
             self.forget(&digest);

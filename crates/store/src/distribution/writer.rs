@@ -15,6 +15,7 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 
 use super::catalog::Catalog;
+use super::generations::Generations;
 use super::leases::Leases;
 use super::paths::Link;
 use super::publish::{Durability, MAX_PENDING_AGE, Pending, Readable, write_link};
@@ -55,6 +56,7 @@ struct Inner {
     pending: Pending,
     catalog: Catalog,
     leases: Leases,
+    generations: Generations,
     sessions: Sessions,
     locks: Vec<Mutex<()>>,
     /// Files that were sent lately, open, each with the state in which it was opened.
@@ -87,6 +89,7 @@ impl Writer {
         syncs.create(&paths.uploads())?;
         syncs.create(&paths.repositories())?;
         syncs.sync()?;
+        let generations = Generations::at(paths.generations());
         let locks = (0..REPOSITORY_LOCKS).map(|_| Mutex::new(())).collect();
         Ok(Self(Arc::new(Inner {
             directory,
@@ -94,6 +97,7 @@ impl Writer {
             pending: Pending::default(),
             catalog: Catalog::default(),
             leases: Leases::default(),
+            generations,
             sessions: Sessions::default(),
             locks,
             open: Mutex::default(),
@@ -175,6 +179,20 @@ impl Writer {
         &self.0.leases
     }
 
+    pub(super) fn generations(&self) -> &Generations {
+        &self.0.generations
+    }
+
+    /// Forgets the referrers that a removed manifest was, and the repository if it was the last.
+    pub(super) fn removed_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        let directory = &self.0.directory;
+        directory.referrers.changed(repository, digest);
+        if !has_digest_below(&directory.paths.links(repository, Link::Revision))? {
+            self.0.catalog.changed(repository, false);
+        }
+        Ok(())
+    }
+
     /// Lets go of the files that are kept open, so that what is removed gives its space back.
     pub(super) fn close_files(&self) {
         self.open_files().clear();
@@ -210,7 +228,7 @@ impl Writer {
         self.0.directory.paths.uploads().join(id.to_string())
     }
 
-    fn lock_repository(&self, repository: &Repository) -> MutexGuard<'_, ()> {
+    pub(super) fn lock_repository(&self, repository: &Repository) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         repository.hash(&mut hasher);
         let lock = &self.0.locks[hasher.finish() as usize % REPOSITORY_LOCKS];
@@ -267,6 +285,27 @@ impl Writer {
         tags: &[Tag],
         expected: &Expected,
     ) -> Result<bool, Error> {
+        self.put(repository, manifest, tags, expected, true)
+    }
+
+    /// The same for an import: what it brings belongs to its generation and to nobody else.
+    pub(super) fn import_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        tags: &[Tag],
+    ) -> Result<(), Error> {
+        self.put(repository, manifest, tags, &Expected::Anything, false).map(|_| ())
+    }
+
+    fn put(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        tags: &[Tag],
+        expected: &Expected,
+        pushed: bool,
+    ) -> Result<bool, Error> {
         let blobs: Vec<Digest> = manifest.blobs().map(|blob| blob.digest.clone()).collect();
         for digest in blobs.iter().chain([manifest.digest()]) {
             self.0.leases.renew(repository, digest);
@@ -280,6 +319,12 @@ impl Writer {
             }
         }
         let digest = manifest.digest();
+        if pushed {
+            // Whoever pushes an index relies on its children, which may be there only because of an import.
+            let relied: Vec<&Digest> =
+                [digest].into_iter().chain(manifest.children().iter().map(|c| &c.digest)).collect();
+            self.0.generations.pushed(repository, &relied, tags)?;
+        }
         let link = paths.link(repository, Link::Revision, digest);
         let mut syncs = DirectorySyncs::default();
         let data_is_whole = self.data_is(manifest)?;
@@ -332,7 +377,12 @@ impl Writer {
         Ok(there)
     }
 
-    fn remove_tag(&self, repository: &Repository, tag: &Tag, syncs: &mut DirectorySyncs) -> Result<bool, Error> {
+    pub(super) fn remove_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        syncs: &mut DirectorySyncs,
+    ) -> Result<bool, Error> {
         let paths = &self.0.directory.paths;
         // The name goes first, then its history.
         let there = disk::remove_file(&paths.current(repository, tag))?;
@@ -362,10 +412,7 @@ impl Writer {
             syncs.changed(folder);
         }
         syncs.sync()?;
-        directory.referrers.changed(repository, digest);
-        if there && !has_digest_below(&directory.paths.links(repository, Link::Revision))? {
-            self.0.catalog.changed(repository, false);
-        }
+        self.removed_manifest(repository, digest)?;
         Ok(there)
     }
 

@@ -1,6 +1,8 @@
-//! `airlock registry`: serving, and keeping the storage in order.
+//! `airlock registry`: serving, keeping the storage in order, and installing a registry that stays.
 
 mod describe;
+mod import;
+mod installed;
 mod upkeep;
 mod user;
 
@@ -13,15 +15,23 @@ use airlock_store::distribution::{Durability, Writer};
 use airlock_transfer::Stop;
 
 use self::describe::Describer;
-use crate::args::registry::{AnonymousArg, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs};
+use crate::args::registry::{AnonymousArg, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs, SparseArg};
 use crate::commands::plain_path;
 use crate::exit::Failure;
+use crate::progress::Look;
 use crate::{environment, signals};
 
 /// Runs the verb.
-pub(crate) async fn run(args: RegistryArgs) -> Result<u8, Failure> {
+pub(crate) async fn run(args: RegistryArgs, look: Look) -> Result<u8, Failure> {
     match args.command {
         RegistryCommand::Serve(args) => serve(args).await,
+        RegistryCommand::Import(args) => import::run(*args, look).await,
+        RegistryCommand::Generations(args) => upkeep::generations(args).await,
+        RegistryCommand::Install(args) => installed::install::run(*args).await,
+        RegistryCommand::Upgrade(args) => installed::upgrade::run(args).await,
+        RegistryCommand::Status(args) => installed::status::run(args).await,
+        RegistryCommand::Cert(args) => installed::cert::run(args).await,
+        RegistryCommand::Uninstall(args) => installed::uninstall::run(args).await,
         RegistryCommand::Gc(args) => upkeep::gc(args).await,
         RegistryCommand::Scrub(args) => upkeep::scrub(args).await,
         RegistryCommand::Repair(args) => upkeep::repair(args).await,
@@ -61,7 +71,10 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
             (Server::read_only(archives).describe(Arc::new(describer)), what)
         }
     };
-    let mut builder = builder.anonymous(anonymous);
+    let mut builder = builder
+        .anonymous(anonymous)
+        .sparse_indexes(args.sparse != SparseArg::None)
+        .sparse_images(args.sparse == SparseArg::Images);
     if let Some(path) = &args.htpasswd {
         builder = builder.users(Users::read(path)?);
     }
@@ -80,10 +93,14 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
         scheme = "http";
     } else if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
         builder = builder.tls(Tls::Files { certificate, key });
+    } else if let Some(folder) = args.tls_folder {
+        ca = Some(folder.join("ca.crt"));
+        builder = builder.tls(Tls::Kept { folder, names: args.hostname });
     } else {
         let folder = environment::state().join("tls");
         ca = Some(folder.join("ca.crt"));
-        let mut names = vec![args.listen.ip().to_string()];
+        let mut names = args.hostname;
+        names.push(args.listen.ip().to_string());
         if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
             names.push(name.trim().to_owned());
         }

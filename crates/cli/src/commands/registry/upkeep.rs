@@ -1,14 +1,16 @@
-//! `airlock registry gc|scrub|repair`: through the registry that serves the storage where one does, otherwise directly.
+//! `airlock registry gc|generations|scrub|repair`: through the registry that serves the storage where one does, otherwise directly.
 
 use std::path::{Path, PathBuf};
 
 use airlock_oci::{Error, ErrorKind};
 use airlock_registry::admin::{Work, ask};
-use airlock_store::distribution::{Collected, Durability, Repaired, Scrubbed, Writer};
+use airlock_store::distribution::generations::State;
+use airlock_store::distribution::{Collected, Directory, Durability, Generation, Repaired, Scrubbed, Writer};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::blocking;
-use crate::args::registry::{GcArgs, RepairArgs, ScrubArgs};
+use crate::args::registry::{GcArgs, GenerationsArgs, RepairArgs, ScrubArgs};
 use crate::commands::plain_path;
 use crate::exit::Failure;
 use crate::output;
@@ -33,28 +35,102 @@ async fn done<T: DeserializeOwned + Send + 'static>(root: PathBuf, work: Work) -
     serde_json::from_value(json).map_err(|e| Error::new(ErrorKind::Invalid, "read the result", e).into())
 }
 
-fn root_of(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn root_of(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(plain_path(path)).map_err(|e| Error::io(format!("find `{}`", path.display()), &e).into())
 }
 
 /// `registry gc`.
 pub(crate) async fn gc(args: GcArgs) -> Result<u8, Failure> {
-    let collected: Collected = done(root_of(&args.root)?, Work::CollectGarbage { dry_run: args.dry_run }).await?;
+    let collected: Collected = done(
+        root_of(&args.root)?,
+        Work::CollectGarbage { dry_run: args.dry_run, keep: args.keep.map(|keep| keep as usize) },
+    )
+    .await?;
     if output::value(args.output, &collected)? {
         return Ok(0);
     }
     let removed = if args.dry_run { "would be removed" } else { "removed" };
+    let names = [("tag", &collected.retired_tags), ("manifest", &collected.retired_manifests)];
+    let names: Vec<Vec<String>> = names
+        .into_iter()
+        .flat_map(|(kind, names)| names.iter().map(move |name| vec![name.clone(), kind.to_owned(), removed.to_owned()]))
+        .collect();
+    if !names.is_empty() {
+        output::text(&format!("{}\n", output::table(&["NAME", "WHAT", "STATE"], &names)))?;
+    }
     let rows = [
         ("repositories", collected.repositories.to_string()),
         ("manifests", collected.manifests.to_string()),
         ("files", format!("{} ({})", collected.files, output::size(collected.bytes))),
         (removed, format!("{} ({})", collected.removed_files, output::size(collected.removed_bytes))),
+        ("generations that go", numbers(&collected.generations)),
         ("kept for pushes under way", collected.leased.to_string()),
         ("signatures and such without their image", collected.orphans.to_string()),
     ];
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let rows = rows.into_iter().filter(|(name, _)| args.keep.is_some() || *name != "generations that go");
+    let rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name.to_owned(), value]).collect();
     output::text(&output::table(&["WHAT", "HOW MANY"], &rows))?;
     Ok(0)
+}
+
+fn numbers(numbers: &[u64]) -> String {
+    let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+/// A generation without the names of all that it brought.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    number: u64,
+    created: String,
+    source: String,
+    state: State,
+    repositories: usize,
+    tags: usize,
+    manifests: usize,
+    bytes: u64,
+}
+
+/// `registry generations`.
+pub(crate) async fn generations(args: GenerationsArgs) -> Result<u8, Failure> {
+    let root = root_of(&args.root)?;
+    let all = blocking(move || Directory::open(&root)?.generations()).await?;
+    let lines: Vec<Line> = all.iter().map(line).collect();
+    if output::value(args.output, &lines)? {
+        return Ok(0);
+    }
+    let row = |line: &Line| {
+        let state = serde_json::to_value(line.state).ok().and_then(|v| v.as_str().map(str::to_owned));
+        vec![
+            line.number.to_string(),
+            line.created.clone(),
+            state.unwrap_or_default(),
+            line.repositories.to_string(),
+            line.tags.to_string(),
+            line.manifests.to_string(),
+            output::size(line.bytes),
+            line.source.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+    let header = ["NUMBER", "WHEN", "STATE", "REPOSITORIES", "TAGS", "MANIFESTS", "BYTES", "SOURCE"];
+    output::text(&output::table(&header, &rows))?;
+    Ok(0)
+}
+
+fn line(generation: &Generation) -> Line {
+    let (tags, manifests) = generation.counts();
+    Line {
+        number: generation.number,
+        created: generation.created.clone(),
+        source: generation.source.clone(),
+        state: generation.state,
+        repositories: generation.repositories.len(),
+        tags,
+        manifests,
+        bytes: generation.bytes,
+    }
 }
 
 /// `registry scrub`.

@@ -21,7 +21,11 @@ struct Users {
 
 /// Runs the verb.
 pub(crate) async fn run(args: UserArgs) -> Result<u8, Failure> {
-    let file = PasswordFile::at(&args.htpasswd);
+    let path = match args.htpasswd {
+        Some(path) => path,
+        None => super::installed::places::htpasswd()?.unwrap_or_else(|| "htpasswd".into()),
+    };
+    let file = PasswordFile::at(&path);
     match args.command {
         UserCommand::Add { name, password_stdin } => {
             let given = password(password_stdin)?;

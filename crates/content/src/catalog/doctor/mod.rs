@@ -26,6 +26,9 @@ pub(super) use channel::head;
 use channel::kept_fault;
 use needs::{Met, Offers, needs};
 
+/// Bundles that a finding lists where all of them have the same small fault.
+const MAX_LISTED: usize = 3;
+
 /// Something that is wrong with a selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -44,6 +47,8 @@ pub enum Severity {
     NotInstallable,
     /// It may be so; only OLM in the cluster can tell.
     Unsure,
+    /// It can be installed, but not with the certainty that a digest gives.
+    Loose,
 }
 
 /// What is wrong.
@@ -79,6 +84,13 @@ pub enum Problem {
         /// Which bundle.
         bundle: Text,
     },
+    /// Bundles name images by tag: what runs may be another image tomorrow, and only tag rules lead to the mirror.
+    ByTag {
+        /// Which bundles.
+        bundles: Vec<Text>,
+        /// One of the images.
+        image: Text,
+    },
     /// Nothing that is kept meets what bundles need.
     Unmet {
         /// What is needed.
@@ -102,6 +114,7 @@ impl Finding {
             Problem::Unmet { .. } => Severity::NotInstallable,
             // Catalogs with such images were published, so some versions of OLM take them.
             Problem::Unsure { .. } | Problem::EmptyImage { .. } => Severity::Unsure,
+            Problem::ByTag { .. } => Severity::Loose,
             _ => Severity::Refused,
         }
     }
@@ -117,6 +130,7 @@ pub fn examine(catalog: &Catalog, selection: &Selection) -> Vec<Finding> {
         let bundles = kept.bundles.keys().filter_map(|name| package.bundle(name));
         let nameless = bundles.filter(|bundle| bundle.related.iter().any(|image| image.is_empty()));
         problems.extend(nameless.map(|bundle| Problem::EmptyImage { bundle: Text::clone(&bundle.name) }));
+        problems.extend(by_tag(package, kept));
         problems.extend(unmet(package, kept, &offers));
         findings.extend(problems.into_iter().map(|problem| Finding { package: Text::clone(name), problem }));
     }
@@ -183,6 +197,24 @@ fn refusals(package: &Package, kept: &Kept) -> Vec<Problem> {
     problems
 }
 
+/// The bundles of which an image has no digest.
+fn by_tag(package: &Package, kept: &Kept) -> Option<Problem> {
+    let mut example = None;
+    let bundles: Vec<Text> = kept
+        .bundles
+        .keys()
+        .filter_map(|name| package.bundle(name))
+        .filter(|bundle| {
+            let mut images = std::iter::once(&bundle.image).chain(&bundle.related);
+            let tagged = images.find(|image| !image.is_empty() && !image.contains('@'));
+            example = example.take().or_else(|| tagged.cloned());
+            tagged.is_some()
+        })
+        .map(|bundle| Text::clone(&bundle.name))
+        .collect();
+    Some(Problem::ByTag { bundles, image: example? })
+}
+
 fn unmet(package: &Package, kept: &Kept, offers: &Offers) -> Vec<Problem> {
     let mut found: BTreeMap<Need, (Met, Vec<Text>)> = BTreeMap::new();
     for bundle in kept.bundles.keys().filter_map(|name| package.bundle(name)) {
@@ -220,6 +252,12 @@ impl fmt::Display for Finding {
                 write!(f, "{} have the same version `{version}`", list(bundles))
             }
             Problem::EmptyImage { bundle } => write!(f, "bundle `{bundle}` has a related image without a name"),
+            Problem::ByTag { bundles, image } => {
+                let first = &bundles[..bundles.len().min(MAX_LISTED)];
+                let more = bundles.len() - first.len();
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                write!(f, "{}{more}: images are named by tag and not by digest, such as `{image}`", list(first))
+            }
             Problem::Unmet { need, bundles } => write!(f, "{} needs {need}, which is not kept", list(bundles)),
             Problem::Unsure { need, bundles } => {
                 write!(f, "{} needs {need}; whether that is met is known only in the cluster", list(bundles))

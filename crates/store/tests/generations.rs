@@ -1,0 +1,223 @@
+//! Imports into registry storage: what arrives is verified, a prefix that was altered is fetched anew, and what goes with old generations
+//! is exactly what nothing else needs.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod images;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use airlock_oci::sink::ManifestName;
+use airlock_oci::{BlobStream, Content, Digest, Error, ErrorKind, Manifest, Repository, Sink, media_type};
+use airlock_store::Storage;
+use airlock_store::distribution::generations::State;
+use airlock_store::distribution::{Durability, Generation, Intake, Members, Writer};
+use bytes::Bytes;
+use images::*;
+
+fn writer(root: &Path) -> Writer {
+    Writer::open(root, Durability::Image).unwrap()
+}
+
+fn intake(root: &Path, writer: &Writer) -> Intake {
+    Intake::open(root, Arc::new(writer.clone())).unwrap()
+}
+
+/// Puts images as an import does, with a record; each with its tag.
+async fn imported(writer: &Writer, name: &Repository, images: &[(&Image, &str)]) -> u64 {
+    let intake = intake(writer.directory().root(), writer);
+    let mut members = Members::default();
+    for (image, of) in images {
+        members.manifests.insert(image.manifest.digest().clone());
+        if !of.is_empty() {
+            members.tags.insert(tag(of), image.manifest.digest().clone());
+        }
+    }
+    let repositories = BTreeMap::from([(name.clone(), members)]);
+    let mut generation = Generation::begun("there".into(), "then".into(), 0, repositories);
+    generation.number = intake.record(generation.clone()).await.unwrap();
+    for (image, of) in images {
+        put(&intake, name, image, (!of.is_empty()).then(|| tag(of)).as_ref()).await;
+    }
+    generation.state = State::Complete;
+    intake.record(generation).await.unwrap()
+}
+
+/// An index of these images.
+fn index(children: &[&Image], fields: &str) -> Image {
+    let children: Vec<String> =
+        children.iter().map(|c| serde_json::to_string(&c.manifest.descriptor()).unwrap()).collect();
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]{fields}}}"#,
+        media_type::OCI_INDEX,
+        children.join(",")
+    );
+    Image { manifest: Manifest::parse(Bytes::from(text), None).unwrap(), blobs: Vec::new() }
+}
+
+fn subject(image: &Image) -> String {
+    format!(r#","subject":{}"#, serde_json::to_string(&image.manifest.descriptor()).unwrap())
+}
+
+fn there(writer: &Writer, name: &Repository, image: &Image) -> bool {
+    writer.manifest(name, &ManifestName::Digest(image.manifest.digest().clone())).unwrap().is_some()
+}
+
+#[tokio::test]
+async fn what_goes_is_what_nothing_else_needs() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name) = (writer(root.path()), repository("a/b"));
+    let [old, child, signed, kept, tagged] = [1, 2, 3, 4, 5].map(|seed| image(seed, 20_000));
+    let signature = image_with(6, 1_000, &subject(&signed));
+    let of_old = image_with(7, 1_000, &subject(&old));
+    let cosign = image(8, 1_000);
+    let cosign_tag = format!("{}.sig", signed.manifest.digest().fallback_tag());
+    let first = [
+        (&old, "old"),
+        (&child, ""),
+        (&signed, "signed"),
+        (&signature, ""),
+        (&of_old, ""),
+        (&cosign, cosign_tag.as_str()),
+        (&kept, "kept"),
+        (&tagged, "tagged"),
+    ];
+    assert_eq!(imported(&writer, &name, &first).await, 1);
+    // By hand: an index of a child that only the import brought, and another tag of an image of it.
+    put(&writer, &name, &index(&[&child], ""), Some(&tag("hand"))).await;
+    put(&writer, &name, &tagged, Some(&tag("mine"))).await;
+    assert_eq!(imported(&writer, &name, &[(&signed, "signed"), (&kept, "other")]).await, 2);
+    let dry = writer.collect_generations(1, true).unwrap();
+    assert!(there(&writer, &name, &old));
+    let done = writer.collect_generations(1, false).unwrap();
+    assert_eq!((&dry.retired_tags, &dry.retired_manifests), (&done.retired_tags, &done.retired_manifests));
+    assert_eq!(done.retired_tags, ["a/b:kept", "a/b:old", "a/b:tagged"]);
+    let gone = [&old, &of_old].map(|image| format!("a/b@{}", image.manifest.digest()));
+    assert!(gone.iter().all(|name| done.retired_manifests.contains(name)) && done.retired_manifests.len() == 2);
+    assert_eq!((dry.removed_files, dry.removed_bytes), (done.removed_files, done.removed_bytes));
+    for stays in [&child, &signed, &signature, &cosign, &kept, &tagged] {
+        assert!(there(&writer, &name, stays));
+    }
+    assert!(!there(&writer, &name, &old) && !there(&writer, &name, &of_old));
+    assert_eq!(writer.directory().generations().unwrap().len(), 1);
+    assert_eq!(writer.scrub(None).unwrap().damage, []);
+    assert_eq!(writer.collect_generations(1, false).unwrap().removed_files, 0, "nothing is left to go");
+    // What is attached to an image that the second has goes when the image goes; what somebody relies on stays.
+    assert_eq!(imported(&writer, &name, &[(&old, "again")]).await, 3);
+    let done = writer.collect_generations(1, false).unwrap();
+    assert_eq!(done.retired_tags, ["a/b:other".to_owned(), format!("a/b:{cosign_tag}"), "a/b:signed".to_owned()]);
+    for goes in [&signed, &signature, &cosign, &kept] {
+        assert!(!there(&writer, &name, goes));
+    }
+    assert!(there(&writer, &name, &child) && there(&writer, &name, &tagged) && there(&writer, &name, &old));
+}
+
+#[tokio::test]
+async fn what_was_there_before_or_is_pushed_while_an_import_has_it_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name) = (writer(root.path()), repository("a/b"));
+    let [before, during, deleted] = [1, 2, 3].map(|seed| image(seed, 20_000));
+    put(&writer, &name, &before, Some(&tag("v1"))).await;
+    imported(&writer, &name, &[(&before, "v1"), (&during, "v2"), (&deleted, "v3")]).await;
+    put(&writer, &name, &during, Some(&tag("v2"))).await;
+    // Taken away by hand, and pushed again.
+    Writer::delete_manifest(&writer, &name, deleted.manifest.digest()).unwrap();
+    put(&writer, &name, &deleted, Some(&tag("v3"))).await;
+    imported(&writer, &name, &[(&image(9, 1_000), "new")]).await;
+    // Also for a program that has just been started.
+    drop(writer);
+    let writer = Writer::open(root.path(), Durability::Each).unwrap();
+    let done = writer.collect_generations(1, false).unwrap();
+    assert_eq!((done.generations, done.retired_tags, done.retired_manifests), (vec![1], vec![], vec![]));
+}
+
+#[tokio::test]
+async fn an_import_under_way_keeps_what_it_counts_on() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name, shared) = (writer(root.path()), repository("a/b"), image(1, 20_000));
+    imported(&writer, &name, &[(&shared, "v1")]).await;
+    imported(&writer, &name, &[(&image(2, 1_000), "v2")]).await;
+    let intake = intake(root.path(), &writer);
+    let members = Members { tags: BTreeMap::new(), manifests: [shared.manifest.digest().clone()].into() };
+    let begun = Generation::begun("x".into(), "now".into(), 0, [(name.clone(), members)].into());
+    intake.record(begun).await.unwrap();
+    writer.collect_generations(1, false).unwrap();
+    assert!(there(&writer, &name, &shared), "it finds it there and does not bring it again");
+    let other = Intake::open(root.path(), Arc::new(writer.clone())).map(|_| ()).unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::Locked);
+}
+
+/// Counts the bytes that are asked for.
+struct Counted(Bytes, AtomicU64);
+
+#[async_trait::async_trait]
+impl Content for Counted {
+    async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
+        self.1.fetch_add(self.0.len() as u64 - offset, Ordering::Relaxed);
+        InMemory(self.0.clone()).open(offset).await
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_is_gone_on_with_unless_it_was_altered() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name) = (writer(root.path()), repository("a/b"));
+    let bytes = Bytes::from((0..3_000_000_u32).map(|i| (i % 251) as u8).collect::<Vec<u8>>());
+    for (seed, flip, asked) in [(0_usize, false, 2_000_000), (1, true, 5_000_000)] {
+        let bytes = bytes.slice(seed..);
+        let asked = asked - seed as u64 * if flip { 2 } else { 1 };
+        let blob = descriptor("x/y", &bytes);
+        let folder = root.path().join(".airlock/import");
+        fs::create_dir_all(&folder).unwrap();
+        let mut prefix = bytes[..1_000_000].to_vec();
+        prefix[500_000] ^= u8::from(flip);
+        fs::write(folder.join(format!("sha256-{}", blob.digest.hex())), prefix).unwrap();
+        let content = Counted(bytes.clone(), AtomicU64::new(0));
+        intake(root.path(), &writer).write_blob(&name, &blob, &content).await.unwrap();
+        assert_eq!(content.1.load(Ordering::Relaxed), asked);
+        writer.flush().unwrap();
+        assert_eq!(writer.blob(&name, &blob.digest).unwrap().unwrap().len, blob.size);
+    }
+    let scrubbed = writer.scrub(None).unwrap();
+    assert_eq!((scrubbed.files, scrubbed.damage.len()), (2, 0));
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_taken_neither_from_a_stream_nor_by_a_link() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name) = (writer(root.path()), repository("a/b"));
+    let (right, wrong) = (Bytes::from(vec![1; 100_000]), Bytes::from(vec![2; 100_000]));
+    let blob = descriptor("x/y", &right);
+    let file = root.path().join("source");
+    fs::write(&file, &wrong).unwrap();
+    for (linking, content) in [(false, &wrong), (false, &right.slice(1..)), (true, &wrong)] {
+        let mut intake = intake(root.path(), &writer);
+        let given = file.clone();
+        if linking {
+            intake = intake.linking(move |_| Some(given.clone()));
+        }
+        let error = intake.write_blob(&name, &blob, &InMemory(content.clone())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Content, "{error}");
+        assert!(error.to_string().contains(&blob.digest.to_string()), "{error}");
+        intake.tidy().unwrap();
+    }
+    let long = descriptor("x/y", &[&right[..], b"x"].concat());
+    let error =
+        intake(root.path(), &writer).write_blob(&name, &blob, &InMemory([&right[..], b"x"].concat().into())).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Content, "{long:?}");
+    assert_eq!(fs::read(&file).unwrap(), wrong, "the source's file stays");
+    assert!(writer.blob(&name, &blob.digest).unwrap().is_none());
+    // A file that is right is linked, and a manifest is not written without its blobs.
+    fs::write(&file, &right).unwrap();
+    let given = file.clone();
+    let intake = intake(root.path(), &writer).linking(move |_| Some(given.clone()));
+    intake.write_blob(&name, &blob, &InMemory(Bytes::new())).await.unwrap();
+    assert_eq!(intake.linked_bytes(), 100_000);
+    let image = image(1, 1_000);
+    let error = intake.put_manifest(&name, &image.manifest, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(Digest::of(&fs::read(&file).unwrap()), blob.digest);
+}
