@@ -67,7 +67,7 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
     // Some servers keep the connection all the same, so that the length counts, where it is said.
     let mut bytes = Vec::new();
-    let mut piece = [0; 64 * 1024];
+    let mut piece = vec![0; 64 * 1024];
     loop {
         let read = stream.read(&mut piece).unwrap_or_else(|e| panic!("{method} {address}{path}: {e}"));
         bytes.extend_from_slice(&piece[..read]);

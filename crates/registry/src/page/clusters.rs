@@ -11,9 +11,10 @@ use maud::{Markup, html};
 
 use super::description::{Asked, Description, Needed, State};
 use super::frame::{Page, snippet};
-use super::inventory::{Facts, Snapshot};
+use super::inventory::{Entry, Facts, Snapshot};
 use super::kind::Kind;
 use super::overview::unfinished;
+use super::repository::shown;
 use super::words::count;
 use super::{Scene, View};
 
@@ -222,7 +223,11 @@ impl Scene {
         let mut objects = Vec::new();
         let mut names = BTreeSet::new();
         for facts in visible {
-            for entry in facts.entries.iter().filter(|entry| entry.kind == Kind::Catalog) {
+            let catalogs = || facts.entries.iter().filter(|entry| entry.kind == Kind::Catalog);
+            let has_name = |entry: &Entry| entry.tags.first().is_some_and(|tag| shown(tag) == tag.as_str());
+            // An archive carries a filtered catalog also as it was published, under its digest; clusters want the other one.
+            let named = catalogs().any(has_name);
+            for entry in catalogs().filter(|entry| !named || has_name(entry)) {
                 let Some(tag) = entry.tags.first().filter(|_| objects.len() < MAX_CATALOGS) else { continue };
                 let mut name = object_name(facts.name.as_str(), tag.as_str());
                 while !names.insert(name.clone()) {

@@ -99,7 +99,7 @@ impl Scene {
         let main = html! {
             h1 { "Helm charts" }
             (unfinished(snapshot))
-            @match self.chart_table(&visible, None) {
+            @match Self::chart_table(&visible, None) {
                 Some((table, _)) => { (table) }
                 None => { p { "No chart is kept in this registry." } }
             }
@@ -212,7 +212,7 @@ impl Scene {
     }
 
     /// The charts; how many are not in the table.
-    pub(super) fn chart_table(&self, visible: &[&Arc<Facts>], most: Option<usize>) -> Option<(Markup, usize)> {
+    pub(super) fn chart_table(visible: &[&Arc<Facts>], most: Option<usize>) -> Option<(Markup, usize)> {
         let entries = entries(visible, |kind| matches!(kind, Kind::Chart { .. }));
         let mut table = Table::new(
             "Charts by name, newest version first",

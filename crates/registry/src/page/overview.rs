@@ -68,7 +68,7 @@ impl Scene {
             @if let Some((table, more)) = &catalogs {
                 section { h2 { "Operator catalogs" } (table) (rest(*more, "/catalogs", "catalogs")) }
             }
-            @let charts = self.chart_table(&visible, Some(FEW));
+            @let charts = Self::chart_table(&visible, Some(FEW));
             @if let Some((table, more)) = &charts { section { h2 { "Helm charts" } (table) (rest(*more, "/charts", "charts")) } }
             (newest(&visible))
         };

@@ -173,7 +173,7 @@ mod tests {
             (repository(&name), Place::Repository(name.clone())),
             (tag(&name, &v1), Place::Image(name.clone(), ManifestName::Tag(v1.clone()))),
             (image(&name, &digest), Place::Image(name.clone(), ManifestName::Digest(digest.clone()))),
-            (format!("/r/openshift/release-images%3Av1"), Place::Image(name.clone(), ManifestName::Tag(v1.clone()))),
+            ("/r/openshift/release-images%3Av1".into(), Place::Image(name.clone(), ManifestName::Tag(v1.clone()))),
             (release(&name, &digest), Place::Release(name.clone(), digest.clone())),
             (catalog(&name, &digest), Place::Catalog(name.clone(), digest.clone())),
         ] {
