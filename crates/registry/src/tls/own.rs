@@ -115,7 +115,7 @@ impl Folder {
         if self.given().exists() {
             return self.pair();
         }
-        let kept = self.pair().ok().filter(|pair| pair.loaded().is_ok() && self.is_good(pair, names, now));
+        let kept = self.pair().ok().filter(|pair| pair.loaded().is_ok() && pair.is_good(names, now));
         match kept {
             Some(pair) => Ok(pair),
             None => self.make(names, now),
@@ -158,16 +158,6 @@ impl Folder {
         }
         let (certificate, key) = (text(&self.0.join("tls.crt"))?, text(&self.0.join("tls.key"))?);
         Ok(Pair { certificate, key, ca: Some(text(&self.ca())?) })
-    }
-
-    fn is_good(&self, pair: &Pair, names: &[String], now: SystemTime) -> bool {
-        let (Ok(leaf), Some(ca)) = (pair.leaf(), &pair.ca) else { return false };
-        let Ok(ca) = facts::chain(ca.as_bytes()) else { return false };
-        let Ok(facts) = Facts::of(&leaf) else { return false };
-        facts::is_signed_by(&leaf, &ca[0])
-            && facts.not_before <= now
-            && now < facts.renew_at()
-            && wanted(names).iter().all(|name| facts::covers(&leaf, name))
     }
 
     fn make(&self, names: &[String], now: SystemTime) -> Result<Pair, Error> {
@@ -218,6 +208,17 @@ impl Pair {
     /// The CA, as PEM, when it is ours.
     pub fn ca(&self) -> Option<&str> {
         self.ca.as_deref()
+    }
+
+    /// Whether it is ours, for all these names, and not to be made anew yet.
+    fn is_good(&self, names: &[String], now: SystemTime) -> bool {
+        let (Ok(leaf), Some(ca)) = (self.leaf(), &self.ca) else { return false };
+        let Ok(ca) = facts::chain(ca.as_bytes()) else { return false };
+        let Ok(facts) = Facts::of(&leaf) else { return false };
+        facts::is_signed_by(&leaf, &ca[0])
+            && facts.not_before <= now
+            && now < facts.renew_at()
+            && wanted(names).iter().all(|name| facts::covers(&leaf, name))
     }
 
     pub(crate) fn loaded(&self) -> Result<Loaded, Error> {

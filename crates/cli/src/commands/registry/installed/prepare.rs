@@ -277,13 +277,13 @@ async fn service(
     };
     let systemd = Systemd::choose(wanted).await?;
     let scope = systemd.map_or(Scope::None, Systemd::scope);
-    if let Some(old) = old.filter(|old| old.scope != scope && old.scope != Scope::None) {
-        if before.is_some_and(|old| old.installed) {
-            return Err(Failure::usage(
-                format!("it is kept running by `{}` of another systemd", old.unit),
-                "uninstall it first (what is mirrored stays), then install it again",
-            ));
-        }
+    if let Some(old) = old.filter(|old| old.scope != scope && old.scope != Scope::None)
+        && before.is_some_and(|old| old.installed)
+    {
+        return Err(Failure::usage(
+            format!("it is kept running by `{}` of another systemd", old.unit),
+            "uninstall it first (what is mirrored stays), then install it again",
+        ));
     }
     let folder = systemd.map_or_else(|| root.path().to_owned(), Systemd::folder);
     let unit = match old.filter(|old| old.scope == scope) {
