@@ -12,6 +12,9 @@ use rustix::io::Errno;
 /// Files whose content is remembered are smaller than this, in bytes.
 const MAX_REMEMBERED: u64 = 16 * 1024 * 1024;
 
+/// The permissions of folders that are made on the way to one that is wanted.
+const PARENT_MODE: u32 = 0o755;
+
 /// What was there before. Dropped without [`Undo::keep`], everything is put back.
 #[derive(Debug, Default)]
 pub struct Undo {
@@ -68,7 +71,8 @@ impl Undo {
         Ok(())
     }
 
-    /// Makes a folder, with those above it, that can be taken back.
+    /// Makes a folder that can be taken back. Those above it that are missing are made too, open to everybody as usual: whoever the folder
+    /// is given to has to get there.
     pub fn folder(&mut self, path: &Path, mode: u32) -> Result<(), Error> {
         let mut missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
         missing.reverse();
@@ -77,6 +81,7 @@ impl Undo {
             fs::create_dir(folder).map_err(|e| {
                 Error::io(format!("create directory `{}`", folder.display()), &e).hint("choose another --root")
             })?;
+            let mode = if folder == path { mode } else { PARENT_MODE };
             fs::set_permissions(folder, Permissions::from_mode(mode))
                 .map_err(|e| Error::io(format!("set the permissions of `{}`", folder.display()), &e))?;
         }
@@ -228,7 +233,8 @@ mod tests {
         };
         let mut undo = Undo::default();
         change(&mut undo);
-        assert_eq!((mode(&at("a/b")), mode(&at("a/b/c")), mode(&at("program"))), (0o750, 0o600, 0o755));
+        assert_eq!((mode(&at("a")), mode(&at("a/b"))), (0o755, 0o750), "the way there is open, the folder is not");
+        assert_eq!((mode(&at("a/b/c")), mode(&at("program"))), (0o600, 0o755));
         assert_eq!(fs::read(previous(&at("program"))).unwrap(), b"one");
         assert!(undo.roll_back().is_empty());
         assert_eq!((fs::read(at("kept")).unwrap(), mode(&at("kept"))), (b"old".to_vec(), 0o640));
