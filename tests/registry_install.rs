@@ -450,6 +450,7 @@ const FAKE_SSH: &str = "#!/bin/sh
 printf '%s\\n' \"$*\" >>\"$FAKE_LOG\"
 while [ $# -gt 2 ]; do shift; done
 [ \"$1\" = unreachable.example ] && exit 255
+case \"$1 $2\" in slow.example*'cat > '*) touch \"$FAKE_HOME/slow\"; exec sleep 600;; esac
 shift
 HOME=\"$FAKE_HOME\" exec sh -c \"$*\"
 ";
@@ -489,6 +490,21 @@ fn another_machine_is_reached_with_ssh() {
             .collect()
     };
     assert_eq!(left(), Vec::<String>::new(), "what was copied is gone");
+    // The same machine by another name, or its address: the registry keeps its own.
+    let other_name = ["registry", "install", "-H", "192.0.2.7", "--root", &root, "-o", "json"];
+    let again = site.airlock(&other_name).expect(0).json();
+    assert_eq!((&again["url"], &again["password"]), (&printed["url"], &printed["password"]));
+    // Stopped in the middle, it takes away what it has brought.
+    let mut child = site.command(installed::AIRLOCK, &["registry", "install", "-H", "slow.example"]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("something is copied", || home.join("slow").exists());
+    assert_eq!(left().len(), 1);
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let code = child.wait().unwrap().code();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((code, left()), (Some(130), Vec::new()), "{said}");
+    assert!(said.contains("it was stopped"), "{said}");
     // A failure there is a failure here, with its words, and leaves nothing either.
     let taken = std::net::TcpListener::bind(("127.0.0.1", site.port.number())).unwrap();
     let ran = site.airlock(&[&["registry", "upgrade"][..], &target].concat()).expect(1);

@@ -201,6 +201,9 @@ fn host(args: &InstallArgs, before: Option<&Settings>, warnings: &mut Vec<String
     if let Some(old) = before {
         return Ok(names::authority(&old.hostname, None).parse()?);
     }
+    if let Some(text) = &args.default_hostname {
+        return Ok(text.parse()?);
+    }
     let machine = machine_name();
     let host: Host = machine.parse().map_err(|_| {
         Failure::usage(
