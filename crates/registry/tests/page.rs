@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use airlock_oci::{Digest, Error, ErrorKind};
 use airlock_registry::page::{Catalog, Channel, Component, Content, Describe, Needed, Package, Pin, Release, Version};
-use airlock_registry::{Anonymous, Rights, Users};
+use airlock_registry::tls::own::{Folder, Given};
+use airlock_registry::{Anonymous, Rights, Tls, Users};
 use async_trait::async_trait;
 use reqwest::{Method, Response, StatusCode};
 use support::*;
@@ -609,4 +610,34 @@ async fn over_tls_the_ca_and_the_password_go_with_the_snippets() {
     let response = registry.get("/ca.crt").await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), registry.ca_pem());
+}
+
+#[tokio::test]
+async fn the_page_names_the_ca_of_the_certificate_that_is_shown_now() {
+    let (own, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let names = vec!["localhost".to_owned()];
+    let now = std::time::SystemTime::now();
+    Folder::at(elsewhere.path()).issue(&names, now).unwrap();
+    let theirs = |name: &str| std::fs::read_to_string(elsewhere.path().join(name)).unwrap();
+    let tls = Tls::Kept { folder: own.path().to_owned(), names };
+    let registry = Registry::with(|builder| builder.anonymous(Anonymous::Pull).tls(tls)).await;
+    let ask = async |ca: &str, path: &str| {
+        // Each with a connection of its own.
+        let trusted = reqwest::Certificate::from_pem(ca.as_bytes()).unwrap();
+        let client = client_builder().tls_certs_only([trusted]).build().unwrap();
+        let response = client.get(format!("https://{}{path}", registry.addr)).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        response.text().await.unwrap()
+    };
+    let ours = registry.ca_pem();
+    assert_eq!(ask(&ours, "/ca.crt").await, ours);
+    let chain = theirs("tls.crt") + &theirs("ca.crt");
+    let given = Given::check(chain.as_bytes(), theirs("tls.key").as_bytes(), None, now).unwrap();
+    Folder::at(own.path()).put_given(&given).unwrap();
+    // It looks at its files once in a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(ask(&theirs("ca.crt"), "/ca.crt").await, theirs("ca.crt"));
+    let (line, old) = (theirs("ca.crt").lines().nth(1).unwrap().to_owned(), ours.lines().nth(1).unwrap().to_owned());
+    let page = ask(&theirs("ca.crt"), "/clusters").await;
+    assert!(page.contains(&line) && !page.contains(&old), "{page}");
 }

@@ -47,6 +47,8 @@ pub struct Pair {
     key: String,
     /// The CA, when it is ours.
     ca: Option<String>,
+    /// What clients must trust, ours or not, where it is known.
+    authority: Option<String>,
 }
 
 /// A certificate from outside that was found good.
@@ -82,7 +84,7 @@ impl Folder {
     /// Every file that may be in it.
     pub fn all_files(&self) -> Vec<PathBuf> {
         let mut files = self.files();
-        files.extend([self.ca(), self.0.join("ca.key"), self.given_ca()]);
+        files.extend([self.ca(), self.0.join("ca.key")]);
         files
     }
 
@@ -92,9 +94,9 @@ impl Folder {
         if path.exists() { text(&path).map(Some) } else { Ok(None) }
     }
 
-    /// The files that decide what is served.
+    /// The files that decide what is served, and what clients are told to trust.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        vec![self.given(), self.0.join("tls.crt"), self.0.join("tls.key")]
+        vec![self.given(), self.given_ca(), self.0.join("tls.crt"), self.0.join("tls.key")]
     }
 
     /// What is served from here.
@@ -154,10 +156,13 @@ impl Folder {
     fn pair(&self) -> Result<Pair, Error> {
         if self.given().exists() {
             let pem = text(&self.given())?;
-            return Ok(Pair { certificate: pem.clone(), key: pem, ca: None });
+            // Clients are only told of it: the registry serves without.
+            let authority = fs::read_to_string(self.given_ca()).ok();
+            return Ok(Pair { certificate: pem.clone(), key: pem, ca: None, authority });
         }
         let (certificate, key) = (text(&self.0.join("tls.crt"))?, text(&self.0.join("tls.key"))?);
-        Ok(Pair { certificate, key, ca: Some(text(&self.ca())?) })
+        let ca = Some(text(&self.ca())?);
+        Ok(Pair { certificate, key, authority: ca.clone(), ca })
     }
 
     fn make(&self, names: &[String], now: SystemTime) -> Result<Pair, Error> {
@@ -195,7 +200,7 @@ impl Folder {
         let key = key.serialize_pem();
         write(&self.0.join("tls.key"), &key, 0o600)?;
         write(&self.0.join("tls.crt"), &certificate, 0o644)?;
-        Ok(Pair { certificate, key, ca: Some(ca) })
+        Ok(Pair { certificate, key, authority: Some(ca.clone()), ca: Some(ca) })
     }
 }
 
@@ -228,7 +233,7 @@ impl Pair {
             Some(_) => Some(Facts::of(&self.leaf()?)?.renew_at()),
             None => None,
         };
-        Ok(Loaded { config, ca_pem: self.ca.clone(), renew_at })
+        Ok(Loaded { config, authority: self.authority.clone(), renew_at })
     }
 }
 
