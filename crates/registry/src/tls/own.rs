@@ -7,6 +7,7 @@
 //! tls.key    its key (0600)
 //! given.pem  a certificate that somebody gave, with its chain and key, in one file so that it is replaced at once (0600);
 //!            it goes before `tls.crt`
+//! given.crt  that one with its chain and without its key, for those who may not read the key
 //! given-ca.crt  the root of that one, where it is known
 //! ```
 //!
@@ -14,7 +15,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +52,14 @@ pub struct Pair {
     authority: Option<String>,
 }
 
+/// What a registry shows to whoever asks it: it takes no right to the key to know it.
+pub struct Shown {
+    /// The certificate with its chain, as PEM.
+    certificate: String,
+    /// The CA, when it is ours.
+    ca: Option<String>,
+}
+
 /// A certificate from outside that was found good.
 pub struct Given {
     pem: String,
@@ -76,6 +85,11 @@ impl Folder {
         self.0.join("given.pem")
     }
 
+    /// The same without its key.
+    fn given_chain(&self) -> PathBuf {
+        self.0.join("given.crt")
+    }
+
     /// The root of the certificate that somebody gave, where it is known.
     fn given_ca(&self) -> PathBuf {
         self.0.join("given-ca.crt")
@@ -84,7 +98,7 @@ impl Folder {
     /// Every file that may be in it.
     pub fn all_files(&self) -> Vec<PathBuf> {
         let mut files = self.files();
-        files.extend([self.ca(), self.0.join("ca.key")]);
+        files.extend([self.ca(), self.0.join("ca.key"), self.given_chain()]);
         files
     }
 
@@ -103,6 +117,19 @@ impl Folder {
     pub fn read(&self) -> Result<Pair, Error> {
         let _turn = self.lock()?;
         self.pair()
+    }
+
+    /// What is shown from here, for anybody on this machine who may see the folder.
+    pub fn shown(&self) -> Result<Shown, Error> {
+        if !self.given().exists() {
+            return Ok(Shown { certificate: text(&self.0.join("tls.crt"))?, ca: Some(text(&self.ca())?) });
+        }
+        // The file with the key is what is served; the other one is for those who may not read it.
+        let certificate = match fs::read_to_string(self.given()) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => text(&self.given_chain())?,
+            read => read.map_err(|e| Error::io(format!("read `{}`", self.given().display()), &e))?,
+        };
+        Ok(Shown { certificate, ca: None })
     }
 
     /// Makes the CA where there is none, and a certificate from it for these names. One that was given stays in front of it.
@@ -131,6 +158,8 @@ impl Folder {
             Some(authority) => write(&self.given_ca(), authority, 0o644)?,
             None => drop(fs::remove_file(self.given_ca())),
         }
+        let chain: String = facts::chain(given.pem.as_bytes())?.iter().map(|certificate| pem(certificate)).collect();
+        write(&self.given_chain(), &chain, 0o644)?;
         write(&self.given(), &given.pem, 0o600)
     }
 
@@ -138,6 +167,7 @@ impl Folder {
     pub fn forget_given(&self) -> Result<bool, Error> {
         let _turn = self.lock()?;
         let _ = fs::remove_file(self.given_ca());
+        let _ = fs::remove_file(self.given_chain());
         match fs::remove_file(self.given()) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -237,6 +267,18 @@ impl Pair {
     }
 }
 
+impl Shown {
+    /// The certificate itself, without its chain.
+    pub fn leaf(&self) -> Result<CertificateDer<'static>, Error> {
+        Ok(facts::chain(self.certificate.as_bytes())?.remove(0))
+    }
+
+    /// The CA, as PEM, when it is ours.
+    pub fn ca(&self) -> Option<&str> {
+        self.ca.as_deref()
+    }
+}
+
 impl Given {
     /// Judges a certificate with its chain and its key (PEM both): they must belong together, be valid now and be for `host`, unless no
     /// host is given, as behind a proxy that shows another name.
@@ -325,6 +367,8 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
                 fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
             }
         }
+        // The process's mask may have taken bits away that were asked for: a service's mask is not for certificates.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_data()?;
         fs::rename(&beside, path)
@@ -384,8 +428,11 @@ mod tests {
         ours.put_given(&given).unwrap();
         let served = ours.keep(&names(&["another"]), now + 380 * DAY).unwrap();
         assert_eq!(served.leaf().unwrap(), other.leaf().unwrap(), "what was given is nobody's to replace");
+        let shown = fs::read_to_string(ours.given_chain()).unwrap();
+        assert!(shown.matches("BEGIN CERTIFICATE").count() == 2 && !shown.contains("KEY"), "{shown}");
         assert!(served.loaded().unwrap().renew_at.is_none());
         assert!(ours.forget_given().unwrap() && !ours.forget_given().unwrap());
+        assert!(ours.all_files().iter().all(|path| !path.display().to_string().contains("given") || !path.exists()));
         assert_eq!(ours.read().unwrap().leaf().unwrap(), own.leaf().unwrap());
         let cause = |result: Result<Given, Error>| result.err().unwrap().cause().to_owned();
         assert!(cause(check(Some("elsewhere.example"), now)).contains("not for `elsewhere.example` but for mirror"));
