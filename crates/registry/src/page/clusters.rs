@@ -54,7 +54,7 @@ impl Scene {
         let catalogs = self.catalog_objects(&visible);
         let main = html! {
             h1 { "Connect a cluster" }
-            (unfinished(snapshot))
+            (unfinished(snapshot, visible.len()))
             p.lead { "What an OpenShift cluster must be told to pull from " code { (self.visit.host) } ". Four steps, each safe to repeat." }
             (self.trust())
             (self.secret())
