@@ -265,6 +265,45 @@ fn certificates_change_under_open_connections() {
     }
 }
 
+/// `registry status` by somebody who may read no key.
+fn asked_by_a_stranger(site: &Site) -> installed::Ran {
+    let (root, program) = (site.root().display().to_string(), site.root().join("bin/airlock").display().to_string());
+    let status = ["registry", "status", "--root", &root, "-o", "json"];
+    if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0 {
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", &program];
+        return site.run("setpriv", &[&nobody[..], &status].concat());
+    }
+    // Not root, one is as good as a stranger to a file that nobody may read.
+    for name in ["tls/tls.key", "tls/ca.key", "tls/given.pem", "pull-secret.json"] {
+        let hidden = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+        let _ = std::fs::set_permissions(site.root().join(name), hidden);
+    }
+    site.run(&program, &status)
+}
+
+#[test]
+fn anybody_may_ask_how_it_is() {
+    if !tools(&["curl", "openssl", "setpriv"]) {
+        return;
+    }
+    let mut site = Site::new();
+    // Whatever the mask of who installs it.
+    site.before = ["sh", "-c", "umask 077; exec \"$@\"", "sh"].map(str::to_owned).to_vec();
+    let printed = site.install(&NONE).expect(0).json();
+    site.before.clear();
+    let _served = Served::start(&site, &printed);
+    foreign(&site, "corporate", "localhost");
+    let (certificate, key) = (site.at("corporate/tls.crt"), site.at("corporate/tls.key"));
+    let pair = ["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    for own in [true, false] {
+        if !own {
+            site.airlock(&[&["registry", "cert", "set"][..], &pair].concat()).expect(0);
+        }
+        let status = asked_by_a_stranger(&site).expect(0).json();
+        assert_eq!((&status["healthy"], &status["certificate"]["own"]), (&true.into(), &own.into()), "{status}");
+    }
+}
+
 #[test]
 fn the_flags_of_mirror_registry_are_understood() {
     if !tools(&["curl", "openssl"]) {
@@ -450,6 +489,7 @@ const FAKE_SSH: &str = "#!/bin/sh
 printf '%s\\n' \"$*\" >>\"$FAKE_LOG\"
 while [ $# -gt 2 ]; do shift; done
 [ \"$1\" = unreachable.example ] && exit 255
+case \"$1 $2\" in slow.example*'cat > '*) touch \"$FAKE_HOME/slow\"; exec sleep 600;; esac
 shift
 HOME=\"$FAKE_HOME\" exec sh -c \"$*\"
 ";
@@ -489,6 +529,21 @@ fn another_machine_is_reached_with_ssh() {
             .collect()
     };
     assert_eq!(left(), Vec::<String>::new(), "what was copied is gone");
+    // The same machine by another name, or its address: the registry keeps its own.
+    let other_name = ["registry", "install", "-H", "192.0.2.7", "--root", &root, "-o", "json"];
+    let again = site.airlock(&other_name).expect(0).json();
+    assert_eq!((&again["url"], &again["password"]), (&printed["url"], &printed["password"]));
+    // Stopped in the middle, it takes away what it has brought.
+    let mut child = site.command(installed::AIRLOCK, &["registry", "install", "-H", "slow.example"]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("something is copied", || home.join("slow").exists());
+    assert_eq!(left().len(), 1);
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let code = child.wait().unwrap().code();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((code, left()), (Some(130), Vec::new()), "{said}");
+    assert!(said.contains("it was stopped"), "{said}");
     // A failure there is a failure here, with its words, and leaves nothing either.
     let taken = std::net::TcpListener::bind(("127.0.0.1", site.port.number())).unwrap();
     let ran = site.airlock(&[&["registry", "upgrade"][..], &target].concat()).expect(1);

@@ -334,7 +334,10 @@ fn an_archive_of_a_release_and_operators_is_shown() {
         clusters.contains("- source: quay.io/openshift-release-dev/") && clusters.contains("kind: CatalogSource"),
         "{clusters}"
     );
-    assert!(!clusters.contains("image: 127.0.0.1") || !clusters.contains(":sha256-"), "the published catalog is not what a cluster wants");
+    assert!(
+        !clusters.contains("image: 127.0.0.1") || !clusters.contains(":sha256-"),
+        "the published catalog is not what a cluster wants"
+    );
     served.binary.run(["archive", "verify", "usb"]).expect_code(0);
     assert!(served.page("/").contains("Nothing is damaged or missing"), "a receipt is noticed while it serves");
     if let Some(browser) = Browser::start() {

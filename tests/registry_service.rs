@@ -363,3 +363,53 @@ fn root_installs_it_for_a_user_of_its_own() {
     assert!(!users.contains("airlock-registry") && !in_etc("systemd/system/airlock-registry.service").exists());
     assert!(!site.root().exists());
 }
+
+#[test]
+fn a_registry_is_never_taken_for_another() {
+    if !tools(&["curl", "setpriv", "useradd"]) {
+        return;
+    }
+    let mut site = Site::new();
+    let etc = site.at("etc").display().to_string();
+    let script = format!(
+        "cp -a /etc '{etc}'\nmount --bind '{etc}' /etc\nmount -t tmpfs none /usr/local/bin\nmkdir -p /etc/systemd/system"
+    );
+    let Some(_namespace) = Namespace::of(&mut site, &script) else { return };
+    site.program("systemctl", FAKE_SYSTEMCTL);
+    site.program("journalctl", "#!/bin/sh\ncat /etc/systemd/out\n");
+    let unit = |name: &str| std::fs::read_to_string(Path::new(&etc).join("systemd/system").join(name)).ok();
+    let users = || std::fs::read_to_string(Path::new(&etc).join("passwd")).unwrap();
+    // The first one is uninstalled, its data stay, and a second one gets the names that the first one remembers.
+    site.install(&["--service", "system"]).expect(0);
+    site.airlock(&["registry", "uninstall", "--yes"]).expect(0);
+    assert_eq!(unit("airlock-registry.service"), None);
+    let second = Site::new();
+    let (root, listen) = (second.root().display().to_string(), format!("127.0.0.1:{}", second.port.number()));
+    let flags = ["--root", &root, "--hostname", &second.host(), "--listen", &listen, "--service", "system"];
+    site.airlock(&[&["registry", "install"][..], &flags].concat()).expect(0);
+    let text = unit("airlock-registry.service").unwrap();
+    let answers = || second.curl(&second.ca(), None, "/v2/") == 401;
+    assert!(answers());
+    // The first one comes back beside it, and is deleted again.
+    site.install(&["--service", "system"]).expect(0);
+    assert_eq!(unit("airlock-registry.service").as_ref(), Some(&text));
+    let own = format!("airlock-registry-{}.service", site.port.number());
+    assert!(unit(&own).is_some_and(|text| text.contains(site.root().to_str().unwrap())));
+    assert_eq!(site.curl(&site.ca(), None, "/v2/"), 401);
+    let first_root = site.root().display().to_string();
+    site.airlock(&["registry", "uninstall", "--yes", "--root", &first_root]).expect(0);
+    assert_eq!(unit(&own), None);
+    // One that was installed before it remembered the other's names.
+    let settings = site.root().join("registry.json");
+    let remembered = std::fs::read_to_string(&settings).unwrap().replace(&own, "airlock-registry.service");
+    let program = own.replace(".service", "\"");
+    std::fs::write(&settings, remembered.replace(&program, "airlock-registry\"")).unwrap();
+    let gone = site.airlock(&["registry", "uninstall", "--yes", "--delete-data", "--root", &first_root]).expect(0);
+    assert!(gone.stderr.contains("another registry runs as it"), "{}", gone.stderr);
+    assert!(!site.root().exists());
+    assert_eq!(unit("airlock-registry.service"), Some(text));
+    assert!(users().contains("airlock-registry:") && answers());
+    site.run("test", &["-x", "/usr/local/bin/airlock-registry"]).expect(0);
+    site.airlock(&["registry", "uninstall", "--yes", "--delete-data"]).expect(0);
+    assert_eq!(unit("airlock-registry.service"), None);
+}

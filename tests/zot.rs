@@ -174,7 +174,8 @@ fn it_copies_out_of_our_registry() {
         let end = Instant::now() + COPYING;
         loop {
             let found = zot.contents().repositories;
-            let absent: Vec<_> = wanted.iter().flat_map(|(name, held)| absent(name, held, found.get(name))).collect();
+            let absent: Vec<_> =
+                wanted.iter().flat_map(|(name, held)| absent(&ours, name, held, found.get(name))).collect();
             if absent.is_empty() {
                 break;
             }
@@ -192,7 +193,7 @@ fn it_copies_out_of_our_registry() {
 }
 
 /// What zot lacks of a repository. Of an index it takes the signature and what refers to it, but not the signatures of its children.
-fn absent(name: &str, wanted: &Held, found: Option<&Held>) -> Vec<String> {
+fn absent(ours: &Target, name: &str, wanted: &Held, found: Option<&Held>) -> Vec<String> {
     let nothing = Held::default();
     let found = found.unwrap_or(&nothing);
     let tagged: BTreeSet<String> =
@@ -202,10 +203,17 @@ fn absent(name: &str, wanted: &Held, found: Option<&Held>) -> Vec<String> {
     let tags = tags.into_iter().filter(|(tag, digest)| found.tags.get(*tag) != Some(*digest));
     let manifests = wanted.manifests.difference(&found.manifests);
     let manifests = manifests.filter(|digest| of_children.iter().all(|(_, signature)| signature != digest));
+    // With them stay behind what they alone are made of, and nothing else.
+    let parts_of = |digest: &String| -> Vec<String> {
+        let manifest: serde_json::Value = serde_json::from_slice(&ours.bytes(digest)).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers.chain([&manifest["config"]]).map(|part| part["digest"].as_str().unwrap().to_owned()).collect()
+    };
+    let theirs: BTreeSet<String> = of_children.iter().flat_map(|(_, digest)| parts_of(digest)).collect();
     let layers = wanted.layers.difference(&found.layers);
     tags.map(|(tag, _)| format!("{name}:{tag}"))
         .chain(manifests.map(|digest| format!("{name}@{digest}")))
-        .chain(layers.filter(|_| of_children.is_empty()).map(|digest| format!("{name}: {digest}")))
+        .chain(layers.filter(|digest| !theirs.contains(*digest)).map(|digest| format!("{name}: {digest}")))
         .collect()
 }
 

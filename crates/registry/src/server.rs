@@ -54,7 +54,7 @@ pub struct Running {
     pub addr: SocketAddr,
     /// Where it tells of its health.
     pub health: Option<SocketAddr>,
-    /// The CA that clients have to trust, when the certificate was made here.
+    /// The CA that clients had to trust when it started, where it is known.
     pub ca_pem: Option<String>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -171,10 +171,8 @@ impl Builder {
             .await
             .map_err(|e| Error::io(format!("listen on {addr}"), &e).hint("choose another address with `--listen`"))?;
         let addr = listener.local_addr().map_err(|e| Error::io(format!("listen on {addr}"), &e))?;
-        let (ca_pem, acceptor) = match loaded {
-            None => (None, None),
-            Some(live) => (live.ca_pem.clone(), Some(Arc::new(live))),
-        };
+        let acceptor = loaded.map(Arc::new);
+        let ca_pem = acceptor.as_ref().and_then(|live| live.authority());
         let health = match self.health {
             None => None,
             Some(addr) => Some(
@@ -193,7 +191,7 @@ impl Builder {
             deletion: self.deletion,
             metrics: Arc::default(),
             health: Arc::default(),
-            site: Arc::new(Site::new(self.describe, ca_pem.clone())),
+            site: Arc::new(Site::new(self.describe, acceptor.clone())),
         };
         let registry = Arc::new(registry);
         let (stop, stopping) = watch::channel(false);

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use airlock_oci::{Digest, Error, ErrorKind};
 use airlock_registry::page::{Catalog, Channel, Component, Content, Describe, Needed, Package, Pin, Release, Version};
-use airlock_registry::{Anonymous, Rights, Users};
+use airlock_registry::tls::own::{Folder, Given};
+use airlock_registry::{Anonymous, Rights, Tls, Users};
+use airlock_store::Verified;
+use airlock_store::distribution::{Damage, Fault};
 use async_trait::async_trait;
 use reqwest::{Method, Response, StatusCode};
 use support::*;
@@ -254,12 +257,38 @@ async fn whatever_an_image_says_is_text() {
     }
 }
 
+/// Reads nothing, and has found so many files damaged.
+struct Damaged(usize);
+
+#[async_trait]
+impl Describe for Damaged {
+    async fn catalog(&self, _: Content) -> Result<Catalog, Error> {
+        Ok(Catalog { packages: Vec::new(), cut: false })
+    }
+
+    async fn release(&self, _: Content) -> Result<Release, Error> {
+        Err(Error::new(ErrorKind::NotFound, "read a release", "it has none"))
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        let damage = |number: usize| Damage {
+            digest: Digest::of(number.to_string().as_bytes()),
+            fault: Fault::Missing,
+            images: vec!["b/app:v1".to_owned()],
+            affected: 1,
+        };
+        let damage = (0..self.0).map(damage).collect();
+        Some(Verified { at: std::time::SystemTime::now(), files: 9, bytes: 999, damage })
+    }
+}
+
 #[tokio::test]
 async fn everybody_sees_what_he_may_pull_and_nothing_else() {
     let text = |name: &str| format!("{name}:{}\n", bcrypt::hash("secret", 4).unwrap());
     let users = Users::parse(&["root", "anna", "nobody"].map(text).concat()).unwrap();
     let rights = Rights::parse("root ** admin\nanna a/** pull\n@anonymous open/app pull\n").unwrap();
-    let registry = Registry::with(|builder| builder.users(users).rights(rights).tokens()).await;
+    let describe = Arc::new(Damaged(3));
+    let registry = Registry::with(|builder| builder.users(users).rights(rights).tokens().describe(describe)).await;
     let client = client();
     let ask = |user: Option<&str>, path: &str| {
         let request = client.get(registry.url(path));
@@ -269,21 +298,32 @@ async fn everybody_sees_what_he_may_pull_and_nothing_else() {
         }
         .send()
     };
-    for name in ["a/app", "b/app", "open/app"] {
-        for blob in ["{}", "layer"] {
-            let start =
-                client.post(registry.url(&format!("/v2/{name}/blobs/uploads/?digest={}", Digest::of(blob.as_bytes()))));
-            assert_eq!(start.basic_auth("root", Some("secret")).body(blob).send().await.unwrap().status(), 201);
+    // One of every kind that has a page of its own is where only some may look.
+    let release = labelled(&serde_json::json!({"io.openshift.release": "4.18.77"}));
+    let catalog = labelled(&serde_json::json!({"operators.operatorframework.io.index.configs.v1": "/configs"}));
+    let chart = br#"{"name":"chart-of-b","version":"6.7.89"}"#.to_vec();
+    let pushed = [
+        ("a/app", b"{}".to_vec(), ""),
+        ("b/app", b"{}".to_vec(), ""),
+        ("open/app", b"{}".to_vec(), ""),
+        ("b/release", release, ""),
+        ("b/catalog", catalog, ""),
+        ("b/chart", chart, HELM_CONFIG),
+    ];
+    for (name, config, kind) in &pushed {
+        for blob in [config.as_slice(), b"layer"] {
+            let start = client.post(registry.url(&format!("/v2/{name}/blobs/uploads/?digest={}", Digest::of(blob))));
+            let start = start.basic_auth("root", Some("secret")).body(blob.to_vec());
+            assert_eq!(start.send().await.unwrap().status(), 201);
         }
         let put = client.put(registry.url(&format!("/v2/{name}/manifests/v1"))).header("content-type", OCI_MANIFEST);
-        let put = put.basic_auth("root", Some("secret")).body(manifest(
-            OCI_MANIFEST,
-            b"{}",
-            &[b"layer"],
-            &format!(r#","annotations":{{"n":"{name}"}}"#),
-        ));
-        assert_eq!(put.send().await.unwrap().status(), 201);
+        let text = manifest(OCI_MANIFEST, config, &[b"layer"], &format!(r#","annotations":{{"n":"{name}"}}"#));
+        let kind = if kind.is_empty() { "application/vnd.oci.image.config.v1+json" } else { kind };
+        let text = text.replace("application/vnd.oci.image.config.v1+json", kind);
+        assert_eq!(put.basic_auth("root", Some("secret")).body(text).send().await.unwrap().status(), 201);
     }
+    // What those pages show of them, besides their names.
+    let offers = [("/releases", "4.18.77"), ("/catalogs", "b/catalog"), ("/charts", "chart-of-b")];
     let names = ["a/app", "b/app", "open/app"];
     for (user, visible) in [
         (Some("root"), &names[..]),
@@ -297,6 +337,16 @@ async fn everybody_sees_what_he_may_pull_and_nothing_else() {
             let response = ask(user, path).await.unwrap();
             assert_eq!(response.status(), 200, "{user:?} {path}");
             let page = response.text().await.unwrap();
+            let of_b = ["b/release", "b/catalog", "b/chart", "4.18.77", "chart-of-b"];
+            if user == Some("root") {
+                for (place, word) in offers {
+                    assert!(path != place && path != "/" || page.contains(word), "{path} {word}:\n{page}");
+                }
+            } else {
+                assert!(of_b.iter().all(|word| !page.contains(word)), "{user:?} {path}:\n{page}");
+            }
+            // How much is damaged where he may not look is not his to know.
+            assert_eq!(page.contains("3 files were damaged"), path == "/" && user == Some("root"), "{user:?} {path}");
             for name in names {
                 let shows = matches!(path, "/" | "/repositories" | "/search?q=app" | "/search?q=v1");
                 assert_eq!(page.contains(name), shows && visible.contains(&name), "{user:?} {path} {name}");
@@ -609,4 +659,34 @@ async fn over_tls_the_ca_and_the_password_go_with_the_snippets() {
     let response = registry.get("/ca.crt").await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), registry.ca_pem());
+}
+
+#[tokio::test]
+async fn the_page_names_the_ca_of_the_certificate_that_is_shown_now() {
+    let (own, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let names = vec!["localhost".to_owned()];
+    let now = std::time::SystemTime::now();
+    Folder::at(elsewhere.path()).issue(&names, now).unwrap();
+    let theirs = |name: &str| std::fs::read_to_string(elsewhere.path().join(name)).unwrap();
+    let tls = Tls::Kept { folder: own.path().to_owned(), names };
+    let registry = Registry::with(|builder| builder.anonymous(Anonymous::Pull).tls(tls)).await;
+    let ask = async |ca: &str, path: &str| {
+        // Each with a connection of its own.
+        let trusted = reqwest::Certificate::from_pem(ca.as_bytes()).unwrap();
+        let client = client_builder().tls_certs_only([trusted]).build().unwrap();
+        let response = client.get(format!("https://{}{path}", registry.addr)).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        response.text().await.unwrap()
+    };
+    let ours = registry.ca_pem();
+    assert_eq!(ask(&ours, "/ca.crt").await, ours);
+    let chain = theirs("tls.crt") + &theirs("ca.crt");
+    let given = Given::check(chain.as_bytes(), theirs("tls.key").as_bytes(), None, now).unwrap();
+    Folder::at(own.path()).put_given(&given).unwrap();
+    // It looks at its files once in a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(ask(&theirs("ca.crt"), "/ca.crt").await, theirs("ca.crt"));
+    let (line, old) = (theirs("ca.crt").lines().nth(1).unwrap().to_owned(), ours.lines().nth(1).unwrap().to_owned());
+    let page = ask(&theirs("ca.crt"), "/clusters").await;
+    assert!(page.contains(&line) && !page.contains(&old), "{page}");
 }

@@ -62,6 +62,9 @@ pub(crate) struct InstallArgs {
     /// The name, with the port, that clients write; this machine's name, and 8443, unless it is said.
     #[arg(long, alias = "quayHostname", value_name = "HOST[:PORT]")]
     pub hostname: Option<String>,
+    /// The name where nothing is remembered and --hostname is not given: the machine's name as whoever installs it from elsewhere knows it.
+    #[arg(long, hide = true, value_name = "HOST[:PORT]")]
+    pub default_hostname: Option<String>,
     /// Where everything goes; /var/lib/airlock-registry for root, ~/.local/share/airlock/registry for others.
     #[arg(short = 'r', long, alias = "quayRoot", value_name = "DIR")]
     pub root: Option<PathBuf>,

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::tls::facts;
-use crate::tls::own::{Folder, Pair};
+use crate::tls::own::{Folder, Shown};
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,14 +54,13 @@ struct Exactly {
 impl Probe {
     /// A registry that listens at an address with the certificate of this folder, under the name of a host.
     pub fn new(listen: SocketAddr, host: &str, folder: &Folder) -> Result<Self, Error> {
-        let pair = folder.read()?;
-        let config = config(&pair)?;
+        let config = config(&folder.shown()?)?;
         Ok(Self { addr: reachable(listen), host: host.to_owned(), config: Arc::new(config) })
     }
 
     /// The same, but only the very certificate that is in the folder now is accepted.
     pub fn exactly(listen: SocketAddr, host: &str, folder: &Folder) -> Result<Self, Error> {
-        let config = exact(folder.read()?.leaf()?)?;
+        let config = exact(folder.shown()?.leaf()?)?;
         Ok(Self { addr: reachable(listen), host: host.to_owned(), config: Arc::new(config) })
     }
 
@@ -138,8 +137,8 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     (ip, listen.port()).into()
 }
 
-fn config(pair: &Pair) -> Result<ClientConfig, Error> {
-    let Some(ca) = pair.ca() else { return exact(pair.leaf()?) };
+fn config(shown: &Shown) -> Result<ClientConfig, Error> {
+    let Some(ca) = shown.ca() else { return exact(shown.leaf()?) };
     let mut roots = RootCertStore::empty();
     for certificate in facts::chain(ca.as_bytes())? {
         roots.add(certificate).map_err(wrong)?;

@@ -1,14 +1,19 @@
 //! Takes back what was changed when a later step fails, so that nothing half-made is left.
 
 use std::fs::{self, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::io::{Read as _, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use airlock_oci::{Error, ErrorKind};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Files whose content is remembered are smaller than this, in bytes.
 const MAX_REMEMBERED: u64 = 16 * 1024 * 1024;
+
+/// The permissions of folders that are made on the way to one that is wanted.
+const PARENT_MODE: u32 = 0o755;
 
 /// What was there before. Dropped without [`Undo::keep`], everything is put back.
 #[derive(Debug, Default)]
@@ -27,18 +32,34 @@ enum Before {
 }
 
 impl Undo {
-    /// Remembers what is at a path now, before it is changed: nothing, or a file. A folder that is there stays.
+    /// Remembers what is at a path now, before it is changed: nothing, or a file. A folder that is there stays. A link or a device is
+    /// refused: root would read what it leads to, and give it to the user who made the link.
     pub fn watch(&mut self, path: &Path) -> Result<(), Error> {
         let failed = |e: &std::io::Error| Error::io(format!("read `{}`", path.display()), e);
         match fs::symlink_metadata(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.before.push(Before::Nothing(path.to_owned())),
             Err(e) => return Err(failed(&e)),
             Ok(metadata) if metadata.is_dir() => {}
-            Ok(metadata) if metadata.len() > MAX_REMEMBERED => {
-                return Err(Error::new(ErrorKind::Invalid, format!("replace `{}`", path.display()), "it is too large"));
-            }
-            Ok(metadata) => {
-                let bytes = fs::read(path).map_err(|e| failed(&e))?;
+            Ok(_) => {
+                let refused =
+                    |cause: &str| Error::new(ErrorKind::Invalid, format!("replace `{}`", path.display()), cause);
+                // What was looked at may be something else by now: the file that is open is looked at again. A pipe must not block.
+                let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+                let not_a_file = || refused("it is not a file").hint("move away what is there, then try again");
+                let file = fs::File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+                let file = file.map_err(|e| match e.raw_os_error() {
+                    Some(code) if code == Errno::LOOP.raw_os_error() => not_a_file(),
+                    _ => failed(&e),
+                })?;
+                let metadata = file.metadata().map_err(|e| failed(&e))?;
+                if !metadata.is_file() {
+                    return Err(not_a_file());
+                }
+                if metadata.len() > MAX_REMEMBERED {
+                    return Err(refused("it is too large"));
+                }
+                let mut bytes = Vec::new();
+                file.take(MAX_REMEMBERED).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
                 let owner = (metadata.uid(), metadata.gid());
                 self.before.push(Before::Content {
                     path: path.to_owned(),
@@ -51,7 +72,8 @@ impl Undo {
         Ok(())
     }
 
-    /// Makes a folder, with those above it, that can be taken back.
+    /// Makes a folder that can be taken back. Those above it that are missing are made too, open to everybody as usual: whoever the folder
+    /// is given to has to get there.
     pub fn folder(&mut self, path: &Path, mode: u32) -> Result<(), Error> {
         let mut missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
         missing.reverse();
@@ -60,6 +82,7 @@ impl Undo {
             fs::create_dir(folder).map_err(|e| {
                 Error::io(format!("create directory `{}`", folder.display()), &e).hint("choose another --root")
             })?;
+            let mode = if folder == path { mode } else { PARENT_MODE };
             fs::set_permissions(folder, Permissions::from_mode(mode))
                 .map_err(|e| Error::io(format!("set the permissions of `{}`", folder.display()), &e))?;
         }
@@ -141,12 +164,13 @@ impl Before {
                 removed.map_err(|e| (path, e))
             }
             Self::Content { path, bytes, mode, owner } => {
-                let restored = replace(&path, &bytes, mode).map_err(std::io::Error::other).and_then(|()| {
-                    match fs::metadata(&path) {
-                        Ok(now) if (now.uid(), now.gid()) != owner => chown(&path, Some(owner.0), Some(owner.1)),
-                        _ => Ok(()),
-                    }
-                });
+                let restored =
+                    replace(&path, &bytes, mode).map_err(std::io::Error::other).and_then(
+                        |()| match fs::symlink_metadata(&path) {
+                            Ok(now) if (now.uid(), now.gid()) != owner => lchown(&path, Some(owner.0), Some(owner.1)),
+                            _ => Ok(()),
+                        },
+                    );
                 restored.map_err(|e| (path, e))
             }
             Self::Moved { path, aside } => fs::rename(&aside, &path).map_err(|e| (path, e)),
@@ -211,7 +235,8 @@ mod tests {
         };
         let mut undo = Undo::default();
         change(&mut undo);
-        assert_eq!((mode(&at("a/b")), mode(&at("a/b/c")), mode(&at("program"))), (0o750, 0o600, 0o755));
+        assert_eq!((mode(&at("a")), mode(&at("a/b"))), (0o755, 0o750), "the way there is open, the folder is not");
+        assert_eq!((mode(&at("a/b/c")), mode(&at("program"))), (0o600, 0o755));
         assert_eq!(fs::read(previous(&at("program"))).unwrap(), b"one");
         assert!(undo.roll_back().is_empty());
         assert_eq!((fs::read(at("kept")).unwrap(), mode(&at("kept"))), (b"old".to_vec(), 0o640));
@@ -224,6 +249,24 @@ mod tests {
         undo.keep();
         assert_eq!(fs::read(at("kept")).unwrap(), b"new");
         assert_eq!(fs::read(at("program")).unwrap(), b"two");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("secret"), "of somebody else").unwrap();
+        std::os::unix::fs::symlink(at("secret"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for name in ["link", "dangling", "socket"] {
+            let mut undo = Undo::default();
+            assert!(undo.watch(&at(name)).is_err(), "{name}");
+            assert!(undo.put(&at(name), b"new", 0o600).is_err(), "{name}");
+            assert!(undo.before.is_empty() && fs::symlink_metadata(at(name)).is_ok(), "{name}");
+        }
+        assert!(Undo::default().watch(&at("link")).unwrap_err().cause().contains("not a file"));
+        assert_eq!(fs::read(at("secret")).unwrap(), b"of somebody else");
     }
 
     #[test]

@@ -79,6 +79,12 @@ pub fn unit(settings: &Settings, root: &Root) -> String {
     out
 }
 
+/// Whether the text of a unit's file starts the registry of this root. Two registries differ in their folder of certificates for certain:
+/// names, ports and even the storage may be shared or may have been another's before.
+pub fn is_for(text: &str, root: &Root) -> bool {
+    text.contains(&format!(" --tls-folder {} ", quoted(&root.tls().display().to_string())))
+}
+
 /// One word of a command for a shell, for those who start it by hand.
 pub fn for_shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+[]".contains(c);
@@ -157,6 +163,18 @@ mod tests {
         assert!(has(&unit, "WantedBy=default.target") && has(&unit, "SystemCallFilter=@system-service"));
         for needs_rights in ["ProtectSystem", "PrivateTmp", "User=", "CapabilityBoundingSet", "network-online"] {
             assert!(!unit.iter().any(|line| line.contains(needs_rights)), "{needs_rights}");
+        }
+    }
+
+    #[test]
+    fn a_unit_is_known_by_its_root_and_by_no_part_of_it() {
+        let root = |path: &str| Root::at(Path::new(path)).unwrap();
+        for path in ["/srv/registry", "/srv/a registry", "/srv/100%"] {
+            let text = unit(&settings(Scope::System, None), &root(path));
+            assert!(is_for(&text, &root(path)), "{path}");
+            for other in ["/registry", "/srv/a", "/srv/registry/tls", "/srv/registry2", "/srv/100%%"] {
+                assert!(!is_for(&text, &root(other)), "{path} {other}");
+            }
         }
     }
 

@@ -55,7 +55,7 @@ impl Scene {
         let catalogs = self.catalog_objects(&visible);
         let main = html! {
             h1 { "Connect a cluster" }
-            (unfinished(snapshot))
+            (unfinished(snapshot, visible.len()))
             p.lead { "What an OpenShift cluster must be told to pull from " code { (self.visit.host) } ". Four steps, each safe to repeat." }
             (self.trust())
             (self.secret())
@@ -105,9 +105,9 @@ impl Scene {
                         "This registry speaks plain HTTP. Clusters refuse that unless it is among the "
                         code { "insecureRegistries" } " of their image configuration; serve it with TLS instead."
                     }
-                } @else if let Some(pem) = &self.registry.site.authority {
+                } @else if let Some(pem) = self.registry.site.authority() {
                     p { "The cluster must trust this registry's CA (" a href="/ca.crt" { "ca.crt" } "). If its image configuration names a ConfigMap already, add the key to that one." }
-                    (snippet("ConfigMap with the CA", &config_map(host, pem)))
+                    (snippet("ConfigMap with the CA", &config_map(host, &pem)))
                     (snippet("A command that makes the cluster use it", &format!(
                         "oc patch image.config.openshift.io/cluster --type merge \\\n  -p '{{\"spec\":{{\"additionalTrustedCA\":{{\"name\":\"{CA_NAME}\"}}}}}}'")))
                 } @else {
@@ -203,7 +203,7 @@ impl Scene {
     fn install_config(&self, rules: &Rules) -> String {
         let mut text = "imageDigestSources:\n".to_owned();
         self.list(rules, "", &mut text);
-        if let Some(pem) = &self.registry.site.authority {
+        if let Some(pem) = self.registry.site.authority() {
             text.push_str("additionalTrustBundle: |\n");
             pem.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
         }

@@ -56,7 +56,7 @@ impl Scene {
         let visible = self.visible(snapshot);
         let main = html! {
             h1 { "Releases" }
-            (unfinished(snapshot))
+            (unfinished(snapshot, visible.len()))
             @match self.release_table(&visible, None) {
                 Some((table, _)) => {
                     p.lead { "OpenShift releases that a cluster can be installed with or updated to from this registry." }
@@ -77,7 +77,7 @@ impl Scene {
         let visible = self.visible(snapshot);
         let main = html! {
             h1 { "Operator catalogs" }
-            (unfinished(snapshot))
+            (unfinished(snapshot, visible.len()))
             @match self.catalog_table(&visible, None) {
                 Some((table, _)) => {
                     p.lead { "Catalogs say which operators there are. Open one to see its packages, their channels, and which of their images are here." }
@@ -98,7 +98,7 @@ impl Scene {
         let visible = self.visible(snapshot);
         let main = html! {
             h1 { "Helm charts" }
-            (unfinished(snapshot))
+            (unfinished(snapshot, visible.len()))
             @match Self::chart_table(&visible, None) {
                 Some((table, _)) => { (table) }
                 None => { p { "No chart is kept in this registry." } }
@@ -140,7 +140,7 @@ impl Scene {
         let next = next.map(|facts| format!("/repositories?last={}", path::value(facts.name.as_str())));
         let main = html! {
             h1 { "Repositories" }
-            (unfinished(snapshot))
+            (unfinished(snapshot, visible.len()))
             p.lead { (super::words::count(visible.len(), "repository", "repositories")) }
             @if table.is_empty() { p { "There is none." } } @else { (table.markup()) }
             (pager((from > 0).then_some("/repositories"), next.as_deref()))

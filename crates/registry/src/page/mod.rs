@@ -51,6 +51,7 @@ use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::route::RouteError;
 use crate::service::{Registry, set};
+use crate::tls::Live;
 
 /// Rows of one table.
 const ROWS: usize = 100;
@@ -66,8 +67,8 @@ pub(crate) struct Site {
     inventory: Arc<Inventory>,
     descriptions: Descriptions,
     turns: Arc<Semaphore>,
-    /// The CA that clients must trust.
-    authority: Option<String>,
+    /// Knows the CA that clients must trust; none where there is no TLS.
+    certificate: Option<Arc<Live>>,
 }
 
 /// One visit, as the views see it. A view first asks for what it needs, then draws where that may take its time.
@@ -95,13 +96,18 @@ impl From<Refusal> for Failed {
 }
 
 impl Site {
-    pub(crate) fn new(describe: Option<Arc<dyn Describe>>, authority: Option<String>) -> Self {
+    pub(crate) fn new(describe: Option<Arc<dyn Describe>>, certificate: Option<Arc<Live>>) -> Self {
         Self {
             inventory: Arc::default(),
             descriptions: Descriptions::new(describe),
             turns: Arc::new(Semaphore::new(TURNS)),
-            authority,
+            certificate,
         }
+    }
+
+    /// The CA that clients must trust now, as PEM, where it is known.
+    fn authority(&self) -> Option<String> {
+        self.certificate.as_ref()?.authority()
     }
 }
 
@@ -185,11 +191,11 @@ impl Registry {
     }
 
     fn authority(&self, visit: &Visit) -> Response<Body> {
-        let Some(pem) = &self.site.authority else {
+        let Some(pem) = self.site.authority() else {
             let text = "This registry's certificate was given to it; ask its administrator who issued it.";
             return said(StatusCode::NOT_FOUND, visit, text);
         };
-        let mut response = Response::new(Body::Full(Bytes::from(pem.clone())));
+        let mut response = Response::new(Body::Full(Bytes::from(pem)));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
         frame::guard(&mut response);
         response

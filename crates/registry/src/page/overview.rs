@@ -48,7 +48,7 @@ impl Scene {
                 @if self.registry.writer.is_some() { "serves these images; those who may can push more." }
                 @else { "serves these images read-only; nothing can be pushed." }
             }
-            (unfinished(snapshot))
+            (unfinished(snapshot, visible.len()))
             ul.tiles {
                 @for (value, name, href) in &tiles {
                     li {
@@ -126,7 +126,8 @@ impl Scene {
                         h2 id="verified" { "Damaged" }
                         p {
                             "When every byte was last read, on " (moment(Some(verified.at))) " (" (ago(verified.at, self.visit.now)) "), "
-                            (count(verified.damage.len(), "file was", "files were")) " damaged or missing. "
+                            @if everything { (count(verified.damage.len(), "file was", "files were")) } @else { "files were" }
+                            " damaged or missing. "
                             code { "airlock registry repair --from ARCHIVE" } " brings them back; so does mirroring the images again."
                         }
                         @if everything { (damage(verified)) }
@@ -168,13 +169,13 @@ fn one(count: usize, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
 }
 
-/// The picture is not whole.
-pub(super) fn unfinished(snapshot: &Snapshot) -> Markup {
+/// The picture is not whole. Only what the visitor may see is counted.
+pub(super) fn unfinished(snapshot: &Snapshot, visible: usize) -> Markup {
     html! {
         @if !snapshot.complete {
             (notice(html! {
                 "The storage is being looked through for the first time: "
-                (count(snapshot.repositories.len(), "repository", "repositories"))
+                (count(visible, "repository", "repositories"))
                 " so far. Load this page again in a moment for the rest."
             }))
         } @else if snapshot.failed {

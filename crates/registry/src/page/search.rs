@@ -112,7 +112,7 @@ impl Scene {
         let found = tables.iter().any(|(_, table)| !table.is_empty());
         let main = html! {
             h1 { "Found for “" (question) "”" }
-            (unfinished(&snapshot))
+            (unfinished(&snapshot, visible.len()))
             @if cut { (notice(html! { "There is more: this is what was found first. A longer word finds less." })) }
             @if unread > 0 {
                 (notice(html! {

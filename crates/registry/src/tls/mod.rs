@@ -50,8 +50,8 @@ pub enum Tls {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) config: Arc<ServerConfig>,
-    /// The CA that clients have to trust, when it is ours.
-    pub(crate) ca_pem: Option<String>,
+    /// The CA that clients have to trust, as PEM, where it is known.
+    pub(crate) authority: Option<String>,
     /// When a new one is to be made; never for one that was given.
     pub(crate) renew_at: Option<SystemTime>,
 }
@@ -73,7 +73,7 @@ impl Tls {
         match self {
             Self::Files { certificate, key } => {
                 let config = config(&read(certificate)?, &read(key)?, &format!("`{}`", certificate.display()))?;
-                Ok(Loaded { config, ca_pem: None, renew_at: None })
+                Ok(Loaded { config, authority: None, renew_at: None })
             }
             Self::SelfMade { folder, names } => own::Folder::at(folder).issue(names, now)?.loaded(),
             Self::Kept { folder, names } => own::Folder::at(folder).keep(names, now)?.loaded(),
@@ -95,14 +95,13 @@ impl Tls {
 #[derive(Debug)]
 pub(crate) struct Live {
     tls: Tls,
-    /// The CA that clients have to trust, when it is ours. It stays the same.
-    pub(crate) ca_pem: Option<String>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     config: Arc<ServerConfig>,
+    authority: Option<String>,
     /// The states of the files that it was read from.
     files: Vec<Option<(SystemTime, u64)>>,
     renew_at: Option<SystemTime>,
@@ -112,10 +111,15 @@ struct State {
 impl Live {
     /// Reads or makes the certificate. Blocks on the disk.
     pub(crate) fn load(tls: Tls) -> Result<Self, Error> {
-        let Loaded { config, ca_pem, renew_at } = tls.load(SystemTime::now())?;
+        let Loaded { config, authority, renew_at } = tls.load(SystemTime::now())?;
         let files = tls.files();
-        let state = State { config, files, renew_at, looked: Instant::now() };
-        Ok(Self { tls, ca_pem, state: Mutex::new(state) })
+        let state = State { config, authority, files, renew_at, looked: Instant::now() };
+        Ok(Self { tls, state: Mutex::new(state) })
+    }
+
+    /// The CA that clients have to trust now, as PEM, where it is known: another one with another certificate.
+    pub(crate) fn authority(&self) -> Option<String> {
+        self.state().authority.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,7 +156,8 @@ impl Live {
             Ok(loaded) => {
                 let files = self.tls.files();
                 let mut state = self.state();
-                (state.config, state.files, state.renew_at) = (loaded.config, files, loaded.renew_at);
+                (state.config, state.authority) = (loaded.config, loaded.authority);
+                (state.files, state.renew_at) = (files, loaded.renew_at);
                 tracing::info!("new connections get a new certificate");
             }
             Err(e) => tracing::warn!(error = %e, "the changed certificate cannot be used; the old one stays"),
@@ -201,7 +206,11 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &live.state().config));
         live.refresh(start + own::LEAF_LIFE * 3 / 4);
         assert!(!Arc::ptr_eq(&first, &live.state().config));
-        assert_eq!(fs::read_to_string(root.path().join("ca.crt")).ok(), live.ca_pem, "clients need not learn anything");
+        assert_eq!(
+            fs::read_to_string(root.path().join("ca.crt")).ok(),
+            live.authority(),
+            "clients need not learn anything"
+        );
     }
 
     #[test]
@@ -225,6 +234,19 @@ mod tests {
         live.refresh(now);
         assert!(Arc::ptr_eq(&second, &shown()));
         fs::remove_file(folder.given()).unwrap();
+        // With one from elsewhere clients have another CA to trust, and with ours ours again.
+        let elsewhere = tempfile::tempdir().unwrap();
+        own::Folder::at(elsewhere.path()).issue(&names, now).unwrap();
+        let theirs = |name: &str| fs::read_to_string(elsewhere.path().join(name)).unwrap();
+        let chain = theirs("tls.crt") + &theirs("ca.crt");
+        let given = own::Given::check(chain.as_bytes(), theirs("tls.key").as_bytes(), None, now).unwrap();
+        folder.put_given(&given).unwrap();
+        live.refresh(now);
+        assert_eq!(live.authority(), Some(theirs("ca.crt")));
+        folder.forget_given().unwrap();
+        live.refresh(now);
+        assert_eq!(live.authority(), fs::read_to_string(folder.ca()).ok());
+        let second = shown();
         // In time it is made anew, for its own names.
         live.refresh(now + own::LEAF_LIFE * 3 / 4);
         assert!(!Arc::ptr_eq(&second, &shown()));
@@ -237,13 +259,13 @@ mod tests {
         let folder = root.path().join("certs");
         let tls = Tls::SelfMade { folder: folder.clone(), names: vec!["mirror.example".into(), "10.1.2.3".into()] };
         let (first, second) = (tls.load(SystemTime::now()).unwrap(), tls.load(SystemTime::now()).unwrap());
-        assert_eq!(first.ca_pem, second.ca_pem);
+        assert_eq!(first.authority, second.authority);
         for key in ["ca.key", "tls.key"] {
             let mode = fs::metadata(folder.join(key)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{key}");
         }
         let files = Tls::Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
-        assert!(files.load(SystemTime::now()).unwrap().ca_pem.is_none());
+        assert!(files.load(SystemTime::now()).unwrap().authority.is_none());
         let mixed = Tls::Files { certificate: folder.join("tls.crt"), key: folder.join("ca.key") };
         assert_eq!(mixed.load(SystemTime::now()).unwrap_err().kind(), ErrorKind::Invalid);
     }

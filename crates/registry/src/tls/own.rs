@@ -7,6 +7,7 @@
 //! tls.key    its key (0600)
 //! given.pem  a certificate that somebody gave, with its chain and key, in one file so that it is replaced at once (0600);
 //!            it goes before `tls.crt`
+//! given.crt  that one with its chain and without its key, for those who may not read the key
 //! given-ca.crt  the root of that one, where it is known
 //! ```
 //!
@@ -14,7 +15,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +48,16 @@ pub struct Pair {
     key: String,
     /// The CA, when it is ours.
     ca: Option<String>,
+    /// What clients must trust, ours or not, where it is known.
+    authority: Option<String>,
+}
+
+/// What a registry shows to whoever asks it: it takes no right to the key to know it.
+pub struct Shown {
+    /// The certificate with its chain, as PEM.
+    certificate: String,
+    /// The CA, when it is ours.
+    ca: Option<String>,
 }
 
 /// A certificate from outside that was found good.
@@ -74,6 +85,11 @@ impl Folder {
         self.0.join("given.pem")
     }
 
+    /// The same without its key.
+    fn given_chain(&self) -> PathBuf {
+        self.0.join("given.crt")
+    }
+
     /// The root of the certificate that somebody gave, where it is known.
     fn given_ca(&self) -> PathBuf {
         self.0.join("given-ca.crt")
@@ -82,7 +98,7 @@ impl Folder {
     /// Every file that may be in it.
     pub fn all_files(&self) -> Vec<PathBuf> {
         let mut files = self.files();
-        files.extend([self.ca(), self.0.join("ca.key"), self.given_ca()]);
+        files.extend([self.ca(), self.0.join("ca.key"), self.given_chain()]);
         files
     }
 
@@ -92,15 +108,28 @@ impl Folder {
         if path.exists() { text(&path).map(Some) } else { Ok(None) }
     }
 
-    /// The files that decide what is served.
+    /// The files that decide what is served, and what clients are told to trust.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        vec![self.given(), self.0.join("tls.crt"), self.0.join("tls.key")]
+        vec![self.given(), self.given_ca(), self.0.join("tls.crt"), self.0.join("tls.key")]
     }
 
     /// What is served from here.
     pub fn read(&self) -> Result<Pair, Error> {
         let _turn = self.lock()?;
         self.pair()
+    }
+
+    /// What is shown from here, for anybody on this machine who may see the folder.
+    pub fn shown(&self) -> Result<Shown, Error> {
+        if !self.given().exists() {
+            return Ok(Shown { certificate: text(&self.0.join("tls.crt"))?, ca: Some(text(&self.ca())?) });
+        }
+        // The file with the key is what is served; the other one is for those who may not read it.
+        let certificate = match fs::read_to_string(self.given()) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => text(&self.given_chain())?,
+            read => read.map_err(|e| Error::io(format!("read `{}`", self.given().display()), &e))?,
+        };
+        Ok(Shown { certificate, ca: None })
     }
 
     /// Makes the CA where there is none, and a certificate from it for these names. One that was given stays in front of it.
@@ -129,6 +158,8 @@ impl Folder {
             Some(authority) => write(&self.given_ca(), authority, 0o644)?,
             None => drop(fs::remove_file(self.given_ca())),
         }
+        let chain: String = facts::chain(given.pem.as_bytes())?.iter().map(|certificate| pem(certificate)).collect();
+        write(&self.given_chain(), &chain, 0o644)?;
         write(&self.given(), &given.pem, 0o600)
     }
 
@@ -136,6 +167,7 @@ impl Folder {
     pub fn forget_given(&self) -> Result<bool, Error> {
         let _turn = self.lock()?;
         let _ = fs::remove_file(self.given_ca());
+        let _ = fs::remove_file(self.given_chain());
         match fs::remove_file(self.given()) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -154,10 +186,13 @@ impl Folder {
     fn pair(&self) -> Result<Pair, Error> {
         if self.given().exists() {
             let pem = text(&self.given())?;
-            return Ok(Pair { certificate: pem.clone(), key: pem, ca: None });
+            // Clients are only told of it: the registry serves without.
+            let authority = fs::read_to_string(self.given_ca()).ok();
+            return Ok(Pair { certificate: pem.clone(), key: pem, ca: None, authority });
         }
         let (certificate, key) = (text(&self.0.join("tls.crt"))?, text(&self.0.join("tls.key"))?);
-        Ok(Pair { certificate, key, ca: Some(text(&self.ca())?) })
+        let ca = Some(text(&self.ca())?);
+        Ok(Pair { certificate, key, authority: ca.clone(), ca })
     }
 
     fn make(&self, names: &[String], now: SystemTime) -> Result<Pair, Error> {
@@ -195,7 +230,7 @@ impl Folder {
         let key = key.serialize_pem();
         write(&self.0.join("tls.key"), &key, 0o600)?;
         write(&self.0.join("tls.crt"), &certificate, 0o644)?;
-        Ok(Pair { certificate, key, ca: Some(ca) })
+        Ok(Pair { certificate, key, authority: Some(ca.clone()), ca: Some(ca) })
     }
 }
 
@@ -228,7 +263,19 @@ impl Pair {
             Some(_) => Some(Facts::of(&self.leaf()?)?.renew_at()),
             None => None,
         };
-        Ok(Loaded { config, ca_pem: self.ca.clone(), renew_at })
+        Ok(Loaded { config, authority: self.authority.clone(), renew_at })
+    }
+}
+
+impl Shown {
+    /// The certificate itself, without its chain.
+    pub fn leaf(&self) -> Result<CertificateDer<'static>, Error> {
+        Ok(facts::chain(self.certificate.as_bytes())?.remove(0))
+    }
+
+    /// The CA, as PEM, when it is ours.
+    pub fn ca(&self) -> Option<&str> {
+        self.ca.as_deref()
     }
 }
 
@@ -320,6 +367,8 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
                 fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
             }
         }
+        // The process's mask may have taken bits away that were asked for: a service's mask is not for certificates.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_data()?;
         fs::rename(&beside, path)
@@ -379,8 +428,11 @@ mod tests {
         ours.put_given(&given).unwrap();
         let served = ours.keep(&names(&["another"]), now + 380 * DAY).unwrap();
         assert_eq!(served.leaf().unwrap(), other.leaf().unwrap(), "what was given is nobody's to replace");
+        let shown = fs::read_to_string(ours.given_chain()).unwrap();
+        assert!(shown.matches("BEGIN CERTIFICATE").count() == 2 && !shown.contains("KEY"), "{shown}");
         assert!(served.loaded().unwrap().renew_at.is_none());
         assert!(ours.forget_given().unwrap() && !ours.forget_given().unwrap());
+        assert!(ours.all_files().iter().all(|path| !path.display().to_string().contains("given") || !path.exists()));
         assert_eq!(ours.read().unwrap().leaf().unwrap(), own.leaf().unwrap());
         let cause = |result: Result<Given, Error>| result.err().unwrap().cause().to_owned();
         assert!(cause(check(Some("elsewhere.example"), now)).contains("not for `elsewhere.example` but for mirror"));

@@ -1,6 +1,7 @@
 //! Users of the machine: the one that the service runs as, when root installs it.
 
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
 use airlock_oci::{Error, ErrorKind};
@@ -48,10 +49,47 @@ pub(super) async fn remove(user: &str) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Io, what(), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Gives a file or folder to an owner, unless it is theirs.
+/// Gives a file or folder to an owner, unless it is theirs. Never what a link leads to, nor a file that has another name elsewhere: the
+/// folder may be the service's own, and whoever has the service must not get a file of root's for it.
 pub(super) fn give(path: &Path, (user, group): Owner) -> Result<(), Error> {
-    let given = std::fs::metadata(path).and_then(|about| {
-        if (about.uid(), about.gid()) == (user, group) { Ok(()) } else { chown(path, Some(user), Some(group)) }
-    });
-    given.map_err(|e| Error::io(format!("change the owner of `{}`", path.display()), &e))
+    let what = || format!("change the owner of `{}`", path.display());
+    let about = fs::symlink_metadata(path).map_err(|e| Error::io(what(), &e))?;
+    let is_plain = about.is_dir() || about.is_file() && about.nlink() == 1;
+    if !is_plain {
+        return Err(Error::new(ErrorKind::Invalid, what(), "it is a link or has another name elsewhere")
+            .hint("move it away, then try again"));
+    }
+    if (about.uid(), about.gid()) == (user, group) {
+        return Ok(());
+    }
+    // Should it have become a link since, only the link changes hands.
+    lchown(path, Some(user), Some(group)).map_err(|e| Error::io(what(), &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_link_leads_to_is_given_to_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["secret", "twice"] {
+            fs::write(at(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(at("secret"), at("link")).unwrap();
+        fs::hard_link(at("twice"), at("again")).unwrap();
+        let about = fs::metadata(at("secret")).unwrap();
+        // Only root can give to another: for others it is seen that nothing is said to be given.
+        let to = if about.uid() == 0 { (65534, 65534) } else { (about.uid(), about.gid()) };
+        for name in ["link", "again"] {
+            assert!(give(&at(name), to).is_err(), "{name}");
+            let after = fs::metadata(at(name)).unwrap();
+            assert_eq!((after.uid(), after.gid()), (about.uid(), about.gid()), "{name}");
+        }
+        for name in ["secret", "."] {
+            give(&at(name), to).unwrap();
+            assert_eq!(fs::metadata(at(name)).unwrap().uid(), to.0, "{name}");
+        }
+    }
 }

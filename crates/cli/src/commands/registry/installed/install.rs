@@ -105,7 +105,10 @@ async fn steps(prepared: &mut Prepared, undo: &mut Undo, user_made: &mut Option<
     undo.folder(&settings.storage, 0o750)?;
     undo.folder(&root.tls(), 0o755)?;
     if let Some(owner) = owner {
-        accounts::give(&settings.storage, owner)?;
+        // Root may have put it on another disk by a link.
+        let storage = fs::canonicalize(&settings.storage)
+            .map_err(|e| Error::io(format!("find `{}`", settings.storage.display()), &e))?;
+        accounts::give(&storage, owner)?;
         accounts::give(&root.tls(), owner)?;
     }
     let authority = certificate(prepared, undo, owner)?;
@@ -195,7 +198,7 @@ fn certificate(prepared: &Prepared, undo: &mut Undo, owner: Option<Owner>) -> Re
     }
     folder.keep(&prepared.settings.names, SystemTime::now())?;
     if let Some(owner) = owner {
-        for path in folder.all_files().iter().filter(|path| path.exists()) {
+        for path in folder.all_files().iter().filter(|path| fs::symlink_metadata(path).is_ok()) {
             accounts::give(path, owner)?;
         }
     }

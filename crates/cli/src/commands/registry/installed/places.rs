@@ -25,7 +25,7 @@ fn list() -> PathBuf {
 }
 
 /// The roots that were installed and are still there.
-fn recorded() -> Vec<Root> {
+pub(super) fn recorded() -> Vec<Root> {
     let text = fs::read_to_string(list()).unwrap_or_default();
     let roots = text.lines().filter(|line| !line.is_empty()).filter_map(|line| Root::at(Path::new(line)).ok());
     roots.filter(|root| root.settings().is_file()).collect()

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use airlock_oci::{Error, ErrorKind};
 use airlock_registry::install::settings::{DEFAULT_PORT, DEFAULT_USER, SERVICE_USER, UNIT};
-use airlock_registry::install::{Host, Root, Scope, Service, Settings, free_bytes, names};
+use airlock_registry::install::{Host, Root, Scope, Service, Settings, free_bytes, names, unit};
 use airlock_registry::tls::facts;
 use airlock_registry::tls::own::Given;
 use airlock_registry::{Password, Rights};
@@ -201,6 +201,9 @@ fn host(args: &InstallArgs, before: Option<&Settings>, warnings: &mut Vec<String
     if let Some(old) = before {
         return Ok(names::authority(&old.hostname, None).parse()?);
     }
+    if let Some(text) = &args.default_hostname {
+        return Ok(text.parse()?);
+    }
     let machine = machine_name();
     let host: Host = machine.parse().map_err(|_| {
         Failure::usage(
@@ -286,7 +289,8 @@ async fn service(
         ));
     }
     let folder = systemd.map_or_else(|| root.path().to_owned(), Systemd::folder);
-    let unit = match old.filter(|old| old.scope == scope) {
+    // A name that is remembered from before an uninstallation may be another registry's by now.
+    let unit = match old.filter(|old| old.scope == scope && is_ours_or_free(&folder.join(&old.unit), root)) {
         Some(old) => old.unit.clone(),
         None => unit_name(&folder, root, host),
     };
@@ -312,13 +316,24 @@ async fn service(
     Ok((systemd, Service { scope, unit, folder, program, user, user_made }))
 }
 
-/// The unit's usual name; with the port where another registry has that.
+/// The unit's usual name; with the port, and then a number, where other registries have that.
 fn unit_name(folder: &Path, root: &Root, host: &Host) -> String {
     let usual = format!("{UNIT}.service");
-    let place = root.tls().display().to_string();
-    match fs::read_to_string(folder.join(&usual)) {
-        Ok(text) if !text.contains(&place) => format!("{UNIT}-{}.service", host.port().unwrap_or(DEFAULT_PORT)),
-        _ => usual,
+    let port = host.port().unwrap_or(DEFAULT_PORT);
+    // The port that clients write may be that of several registries behind one proxy.
+    let further = (1u32..).map(|number| match number {
+        1 => format!("{UNIT}-{port}.service"),
+        _ => format!("{UNIT}-{port}-{number}.service"),
+    });
+    let mut names = std::iter::once(usual.clone()).chain(further);
+    names.find(|name| is_ours_or_free(&folder.join(name), root)).unwrap_or(usual)
+}
+
+/// Whether a unit's file may be written for this root: there is none, or it is this root's already.
+pub(super) fn is_ours_or_free(unit: &Path, root: &Root) -> bool {
+    match fs::read_to_string(unit) {
+        Ok(text) => unit::is_for(&text, root),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use airlock_oci::{Error, ErrorKind};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::prepare;
 use super::uninstall::confirm;
@@ -35,15 +36,43 @@ pub(super) async fn install(args: &InstallArgs) -> Result<u8, Failure> {
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
-    let there = Machine::begin(&args.target).await?;
-    let outcome = install_there(&there, args, password.as_ref().map(|password| password.reveal())).await;
-    there.end(outcome).await
+    let password = password.as_ref().map(|password| password.reveal());
+    on(&args.target, async |there| install_there(there, args, password).await).await
+}
+
+/// Copies this program to another machine, has it work there, and removes it again: also when that failed, or was stopped by Ctrl-C, for
+/// what was copied may be a key.
+async fn on(target: &TargetArgs, work: impl AsyncFnOnce(&Machine) -> Result<u8, Error>) -> Result<u8, Failure> {
+    let listen = |kind| signal(kind).map_err(|e| Error::io("listen for Ctrl-C", &e));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let there = Machine::reach(target).await?;
+    let work = async {
+        there.copy_program().await?;
+        work(&there).await
+    };
+    let stopped = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = stopped => {
+            let what = format!("work on `{}`", there.host);
+            Err(Error::new(ErrorKind::Interrupted, what, "it was stopped")
+                .hint("what had begun there may still be done; the same command again goes on"))
+        }
+    };
+    there.remove().await;
+    Ok(outcome?)
 }
 
 async fn install_there(there: &Machine, args: &InstallArgs, password: Option<&str>) -> Result<u8, Error> {
     let mut words = Words::of(&["registry", "install"]);
-    let own_name = args.target.target_hostname.clone();
-    words.pair("--hostname", args.hostname.clone().or(own_name));
+    words.pair("--hostname", args.hostname.clone());
+    // Only for the first time: afterwards it is called what it has been called since.
+    words.pair("--default-hostname", args.target.target_hostname.clone());
     words.pair("--root", args.root.as_ref().map(|path| path.display().to_string()));
     words.pair("--storage", args.storage.as_ref().map(|path| path.display().to_string()));
     words.pair("--listen", args.listen.map(|listen| listen.to_string()));
@@ -98,9 +127,7 @@ pub(super) async fn upgrade(args: &UpgradeArgs) -> Result<u8, Failure> {
     words.pair("--hostname", args.hostname.clone());
     words.pair("--storage", args.storage.as_ref().map(|path| path.display().to_string()));
     words.flag("--dry-run", args.dry_run);
-    let there = Machine::begin(&args.target).await?;
-    let outcome = there.airlock(&words, None).await;
-    there.end(outcome).await
+    on(&args.target, async |there| there.airlock(&words, None).await).await
 }
 
 /// `registry uninstall` there; asked is here.
@@ -111,9 +138,7 @@ pub(super) async fn uninstall(args: &UninstallArgs) -> Result<u8, Failure> {
     let mut words = Words::of(&["registry", "uninstall", "--yes"]);
     words.pair("--root", args.root.as_ref().map(|path| path.display().to_string()));
     words.flag("--delete-data", args.delete_data);
-    let there = Machine::begin(&args.target).await?;
-    let outcome = there.airlock(&words, None).await;
-    there.end(outcome).await
+    on(&args.target, async |there| there.airlock(&words, None).await).await
 }
 
 /// A command line.
@@ -145,8 +170,8 @@ struct Machine {
 }
 
 impl Machine {
-    /// Copies this program there, after a look whether it can run there.
-    async fn begin(target: &TargetArgs) -> Result<Self, Error> {
+    /// Makes the folder there, after a look whether this program can run there.
+    async fn reach(target: &TargetArgs) -> Result<Self, Error> {
         let host = target.target_hostname.clone().unwrap_or_default();
         let mut ssh: Vec<String> = vec!["-o".into(), format!("ConnectTimeout={CONNECT_SECONDS}")];
         if let Some(key) = &target.ssh_key {
@@ -170,17 +195,15 @@ impl Machine {
                 .hint("run the airlock that was built for that machine, from any machine of its kind"));
         }
         there.folder = there.answer("umask 077 && mktemp -d \"$HOME/.airlock-XXXXXX\"").await?.trim().to_owned();
-        let program = std::env::current_exe().map_err(|e| Error::io("find the program that is running", &e))?;
-        eprintln!("copying airlock to {}", there.host);
-        let copied = async {
-            let path = there.copy(&program, "airlock").await?;
-            there.answer(&format!("chmod 700 {0} && {0} version", quoted(&path))).await
-        };
-        if let Err(e) = copied.await {
-            there.remove().await;
-            return Err(e);
-        }
         Ok(there)
+    }
+
+    /// Copies this program into the folder, and sees that it runs.
+    async fn copy_program(&self) -> Result<(), Error> {
+        let program = std::env::current_exe().map_err(|e| Error::io("find the program that is running", &e))?;
+        eprintln!("copying airlock to {}", self.host);
+        let path = self.copy(&program, "airlock").await?;
+        self.answer(&format!("chmod 700 {0} && {0} version", quoted(&path))).await.map(drop)
     }
 
     /// Copies a file into the folder; its path there.
@@ -214,12 +237,7 @@ impl Machine {
         }
     }
 
-    /// Removes what was copied, whatever came of it.
-    async fn end(self, outcome: Result<u8, Error>) -> Result<u8, Failure> {
-        self.remove().await;
-        Ok(outcome?)
-    }
-
+    /// Removes what was copied.
     async fn remove(&self) {
         if let Err(e) = self.answer(&format!("rm -rf -- {}", quoted(&self.folder))).await {
             eprintln!("warning: `{}` on {} is left behind: {e}", self.folder, self.host);

@@ -197,8 +197,8 @@ fn certificate(
     problems: &mut Vec<String>,
     warnings: &mut Vec<String>,
 ) -> Result<CertificateStatus, Error> {
-    let pair = Folder::at(&root.tls()).read()?;
-    let leaf = pair.leaf()?;
+    let shown = Folder::at(&root.tls()).shown()?;
+    let leaf = shown.leaf()?;
     let facts = Facts::of(&leaf)?;
     let now = SystemTime::now();
     let left = |until: SystemTime| until.duration_since(now).unwrap_or_default().as_secs();
@@ -210,7 +210,7 @@ fn certificate(
     if !facts::covers(&leaf, &settings.hostname) {
         warnings.push(format!("the certificate is not for `{}`: right only behind a proxy", settings.hostname));
     }
-    let ca = match pair.ca() {
+    let ca = match shown.ca() {
         Some(pem) => Some(Facts::of(&facts::chain(pem.as_bytes())?[0])?.not_after),
         None => None,
     };

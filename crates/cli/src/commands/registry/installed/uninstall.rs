@@ -5,10 +5,12 @@ use std::io::{BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use airlock_oci::{Error, ErrorKind};
+use airlock_registry::install::settings::UNIT;
 use airlock_registry::install::undo::previous;
 use airlock_registry::install::{Root, Settings};
 
 use super::install::turn;
+use super::prepare::is_ours_or_free;
 use super::{accounts, is_served, places, remote, systemd_of, tell_needless};
 use crate::args::registry_install::UninstallArgs;
 use crate::exit::{Exit, Failure};
@@ -35,7 +37,9 @@ pub(crate) async fn run(args: UninstallArgs) -> Result<u8, Failure> {
     };
     confirm(&question, args.yes)?;
     let turn = turn(&root)?;
-    if let Some(systemd) = systemd_of(&settings) {
+    // What was uninstalled before has neither service nor program any more: the names may be another registry's now.
+    let has_service = settings.installed && is_ours_or_free(&settings.unit(), &root);
+    if let Some(systemd) = systemd_of(&settings).filter(|_| has_service) {
         systemd.stop(&settings.service.unit).await?;
         remove(&settings.unit())?;
         systemd.run(&["daemon-reload"]).await?;
@@ -46,8 +50,10 @@ pub(crate) async fn run(args: UninstallArgs) -> Result<u8, Failure> {
             .hint("stop that process, then uninstall again");
         return Err(Failure::Coded(error, Exit::Refused.code()));
     }
-    remove(&settings.service.program)?;
-    remove(&previous(&settings.service.program))?;
+    if has_service {
+        remove(&settings.service.program)?;
+        remove(&previous(&settings.service.program))?;
+    }
     // Ours alone; where it is not empty it was not.
     let _ = fs::remove_dir(root.path().join("bin"));
     places::forget(&root)?;
@@ -69,13 +75,29 @@ pub(crate) async fn run(args: UninstallArgs) -> Result<u8, Failure> {
     drop(turn);
     let left = delete(&root, &settings)?;
     if let Some(user) = settings.service.user.as_deref().filter(|_| settings.service.user_made) {
-        accounts::remove(user).await?;
+        if is_needed(user, &settings.service.folder) {
+            eprintln!("note: the user `{user}` stays: another registry runs as it");
+        } else {
+            accounts::remove(user).await?;
+        }
     }
     eprintln!("uninstalled {what}, with everything that was mirrored");
     for path in left {
         eprintln!("note: `{}` has files that are not the registry's, and stays", path.display());
     }
     Ok(0)
+}
+
+/// Whether another registry runs as this user: a unit among these says so, or the settings of one that is known.
+fn is_needed(user: &str, units: &Path) -> bool {
+    let line = format!("User={user}");
+    let named = |entry: fs::DirEntry| {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(UNIT);
+        is_ours && fs::read_to_string(entry.path()).is_ok_and(|text| text.lines().any(|l| l == line))
+    };
+    let in_units = fs::read_dir(units).is_ok_and(|entries| entries.flatten().any(named));
+    let remembers = |root: &Root| matches!(root.read(), Ok(Some(other)) if other.service.user.as_deref() == Some(user));
+    in_units || places::recorded().iter().any(remembers)
 }
 
 /// Asks, where there is somebody to answer.
