@@ -197,7 +197,7 @@ pub(crate) fn client() -> Client {
     client_builder().build().unwrap()
 }
 
-pub fn client_builder() -> reqwest::ClientBuilder {
+pub(crate) fn client_builder() -> reqwest::ClientBuilder {
     Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
 }
 
