@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use airlock_oci::{Digest, Error, ErrorKind};
-use airlock_store::Verified;
-use airlock_store::distribution::{Damage, Fault};
 use airlock_registry::page::{Catalog, Channel, Component, Content, Describe, Needed, Package, Pin, Release, Version};
 use airlock_registry::tls::own::{Folder, Given};
 use airlock_registry::{Anonymous, Rights, Tls, Users};
+use airlock_store::Verified;
+use airlock_store::distribution::{Damage, Fault};
 use async_trait::async_trait;
 use reqwest::{Method, Response, StatusCode};
 use support::*;

@@ -41,7 +41,8 @@ impl Undo {
             Err(e) => return Err(failed(&e)),
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => {
-                let refused = |cause: &str| Error::new(ErrorKind::Invalid, format!("replace `{}`", path.display()), cause);
+                let refused =
+                    |cause: &str| Error::new(ErrorKind::Invalid, format!("replace `{}`", path.display()), cause);
                 // What was looked at may be something else by now: the file that is open is looked at again. A pipe must not block.
                 let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
                 let not_a_file = || refused("it is not a file").hint("move away what is there, then try again");
@@ -163,12 +164,13 @@ impl Before {
                 removed.map_err(|e| (path, e))
             }
             Self::Content { path, bytes, mode, owner } => {
-                let restored = replace(&path, &bytes, mode).map_err(std::io::Error::other).and_then(|()| {
-                    match fs::symlink_metadata(&path) {
-                        Ok(now) if (now.uid(), now.gid()) != owner => lchown(&path, Some(owner.0), Some(owner.1)),
-                        _ => Ok(()),
-                    }
-                });
+                let restored =
+                    replace(&path, &bytes, mode).map_err(std::io::Error::other).and_then(
+                        |()| match fs::symlink_metadata(&path) {
+                            Ok(now) if (now.uid(), now.gid()) != owner => lchown(&path, Some(owner.0), Some(owner.1)),
+                            _ => Ok(()),
+                        },
+                    );
                 restored.map_err(|e| (path, e))
             }
             Self::Moved { path, aside } => fs::rename(&aside, &path).map_err(|e| (path, e)),

@@ -206,7 +206,11 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &live.state().config));
         live.refresh(start + own::LEAF_LIFE * 3 / 4);
         assert!(!Arc::ptr_eq(&first, &live.state().config));
-        assert_eq!(fs::read_to_string(root.path().join("ca.crt")).ok(), live.authority(), "clients need not learn anything");
+        assert_eq!(
+            fs::read_to_string(root.path().join("ca.crt")).ok(),
+            live.authority(),
+            "clients need not learn anything"
+        );
     }
 
     #[test]
