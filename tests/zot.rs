@@ -205,9 +205,9 @@ fn absent(ours: &Target, name: &str, wanted: &Held, found: Option<&Held>) -> Vec
     let manifests = manifests.filter(|digest| of_children.iter().all(|(_, signature)| signature != digest));
     // With them stay behind what they alone are made of, and nothing else.
     let parts_of = |digest: &String| -> Vec<String> {
-        let manifest: serde_json::Value = serde_json::from_slice(&ours.bytes(digest)).unwrap();
-        let layers = manifest["layers"].as_array().unwrap().iter();
-        layers.chain([&manifest["config"]]).map(|part| part["digest"].as_str().unwrap().to_owned()).collect()
+        let manifest: serde_json::Value = serde_json::from_slice(&ours.bytes(digest)).unwrap_or_default();
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        layers.chain([&manifest["config"]]).filter_map(|part| part["digest"].as_str()).map(str::to_owned).collect()
     };
     let theirs: BTreeSet<String> = of_children.iter().flat_map(|(_, digest)| parts_of(digest)).collect();
     let layers = wanted.layers.difference(&found.layers);
