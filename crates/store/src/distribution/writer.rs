@@ -85,6 +85,7 @@ impl Writer {
         let mut syncs = DirectorySyncs::default();
         syncs.create(&paths.own())?;
         let lock = take_lock(&paths.lock(), root)?;
+        Self::give_back_taken(paths)?;
         disk::remove_tree(&paths.uploads())?;
         syncs.create(&paths.uploads())?;
         syncs.create(&paths.repositories())?;
