@@ -116,13 +116,14 @@ impl Generation {
     }
 }
 
-/// What goes when the last `keep` generations that ended are kept, and those that were begun since. `generations` are in order.
+/// What goes when the last `keep` complete generations are kept, and all that came since. One that is partial does not count: an import
+/// that got next to nothing must not take the place of what is relied on. `generations` are in order.
 pub fn outdated(generations: &[Generation], keep: usize) -> Outdated {
-    let ended: Vec<u64> = generations.iter().filter(|g| g.state != State::Unfinished).map(|g| g.number).collect();
-    if ended.len() < keep {
+    let complete: Vec<u64> = generations.iter().filter(|g| g.state == State::Complete).map(|g| g.number).collect();
+    if complete.len() < keep {
         return Outdated::default();
     }
-    let first_kept = ended.get(ended.len() - keep).copied();
+    let first_kept = complete.get(complete.len() - keep).copied();
     // Nothing to keep: only what is under way stays.
     let is_kept = |g: &Generation| match first_kept {
         Some(first) => g.number >= first,
@@ -400,13 +401,13 @@ mod tests {
         let name = Repository::new("app").unwrap();
         let all = [
             generation(1, State::Complete, members(&[("v1", "a"), ("old", "b"), ("moved", "c")], &["child"])),
-            generation(2, State::Partial, members(&[("v1", "a"), ("moved", "d")], &[])),
+            generation(2, State::Complete, members(&[("v1", "a"), ("moved", "d")], &[])),
             generation(3, State::Unfinished, members(&[("soon", "b")], &[])),
         ];
         assert_eq!(
             outdated(&all, 2),
             Outdated { heir: Some(1), ..Outdated::default() },
-            "two have ended, the third goes on"
+            "two are complete, the third goes on"
         );
         let one = outdated(&all, 1);
         assert_eq!((&one.numbers[..], one.heir), (&[1][..], Some(2)));
@@ -420,6 +421,11 @@ mod tests {
         assert_eq!(none.numbers, [1, 2]);
         assert!(!none.repositories[&name].manifests.contains(&Digest::of(b"b")));
         assert_eq!(outdated(&all[2..], 1), Outdated::default());
+        // What failed for the most part is kept, and does not make the complete one before it old.
+        let failed = generation(4, State::Partial, members(&[("v1", "a")], &[]));
+        let after: Vec<Generation> = all[..2].iter().cloned().chain([failed]).collect();
+        assert_eq!((&outdated(&after, 1).numbers[..], outdated(&after, 1).heir), (&[1][..], Some(2)));
+        assert!(outdated(&after[1..], 1).numbers.is_empty());
     }
 
     #[test]
