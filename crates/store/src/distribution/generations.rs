@@ -312,6 +312,15 @@ impl Generations {
         self.push(&mut known, lines)
     }
 
+    /// Whether [`Generations::pushed`] would write nothing, as far as that can be told without waiting for anybody or the disk.
+    pub(super) fn is_noted(&self, repository: &Repository, digest: &Digest, tag: Option<&Tag>) -> bool {
+        let Ok(known) = self.state.try_lock() else { return false };
+        let Some(owned) = &known.owned else { return false };
+        let lines = [manifest_line(repository, digest)].into_iter().chain(tag.map(|t| tag_line(repository, t, digest)));
+        let is_pushed = |line: &String| known.pushed.as_ref().is_some_and(|pushed| pushed.contains(line));
+        owned.is_empty() || lines.into_iter().all(|line| !owned.contains(&hash(&line)) || is_pushed(&line))
+    }
+
     fn pushed_path(&self) -> PathBuf {
         self.folder.join("pushed")
     }
