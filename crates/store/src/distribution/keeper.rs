@@ -127,7 +127,10 @@ impl Keeper for Writer {
                 Ok(Changed::default())
             }
             Change::Record(generation) => {
-                let number = self.generations().write(generation, &|name, of| self.directory().present_of(name, of))?;
+                let number = self.generations().record(generation, &|name, of, is_still| {
+                    let _names = is_still.then(|| self.lock_repository(name));
+                    self.directory().present_of(name, of)
+                })?;
                 Ok(Changed { number, ..Changed::default() })
             }
             Change::Forget { number } => {
