@@ -250,7 +250,7 @@ impl Registry {
             (Route::Catalog, _) => lists::catalog(self, &asked).await,
             (Route::Tags(name), _) => lists::tags(self, &asked, name).await,
             (Route::Referrers(name, subject), _) => lists::referrers(self, &asked, name, subject).await,
-            (Route::Manifest(name, at), true) => manifests::get(self, &asked, name, at).await,
+            (Route::Manifest(name, at), true) => manifests::get(self, &asked, method, name, at).await,
             (Route::Blob(name, digest), true) => blobs::get(self, &asked, method, name, digest).await,
             (Route::Manifest(name, at), false) if method == Method::PUT => {
                 manifests::put(self, self.writer()?, asked, name, at).await

@@ -3,9 +3,13 @@
 
 mod support;
 
-use airlock_oci::Digest;
+use std::sync::Arc;
+
+use airlock_oci::{Digest, Manifest, Repository, Sink, Tag};
 use airlock_registry::Anonymous;
 use airlock_registry::admin::{Work, ask};
+use airlock_store::distribution::generations::State;
+use airlock_store::distribution::{Generation, Intake, Members};
 use support::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,4 +76,46 @@ async fn the_storage_is_worked_on_while_it_is_served() {
     let gone =
         tokio::task::spawn_blocking(move || ask(root.path(), &Work::CollectGarbage { dry_run: true, keep: None }));
     assert_eq!(gone.await.unwrap().unwrap(), None, "nobody serves it any more");
+}
+
+/// Imports images of one layer each, `NAME:v1`, as one generation.
+async fn imported(registry: &Registry, names: &[&str]) {
+    let intake = Intake::open(registry.root.path(), Arc::new(registry.writer.clone())).unwrap();
+    let (mut repositories, mut images) = (std::collections::BTreeMap::new(), Vec::new());
+    for name in names {
+        registry.push_blob(name, name.as_bytes()).await;
+        let image = Manifest::parse(manifest(OCI_MANIFEST, name.as_bytes(), &[], "").into(), None).unwrap();
+        let tag = Tag::new("v1").unwrap();
+        let digest = image.digest().clone();
+        let members = Members { tags: [(tag.clone(), digest.clone())].into(), manifests: [digest].into() };
+        repositories.insert(Repository::new(name).unwrap(), members);
+        images.push((Repository::new(name).unwrap(), image, tag));
+    }
+    let mut generation = Generation::begun("there".into(), "then".into(), 0, repositories);
+    generation.number = intake.record(generation.clone()).await.unwrap();
+    for (name, image, tag) in images {
+        intake.put_manifest(&name, &image, Some(&tag)).await.unwrap();
+    }
+    generation.state = State::Complete;
+    intake.record(generation).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_would_have_pushed_does_not_go_with_the_import_that_brought_it() {
+    let registry = Registry::start().await;
+    imported(&registry, &["asked", "twice", "read", "untouched"]).await;
+    // Clients that find an image as it should be push nothing.
+    assert_eq!(registry.head("/v2/asked/manifests/v1").await.status(), 200);
+    for _ in 0..2 {
+        assert_eq!(registry.head("/v2/twice/manifests/v1").await.status(), 200);
+    }
+    assert_eq!(registry.get("/v2/read/manifests/v1").await.status(), 200);
+    imported(&registry, &["new"]).await;
+    let root = registry.root.path().to_owned();
+    let collect = Work::CollectGarbage { dry_run: false, keep: Some(1) };
+    let done = tokio::task::spawn_blocking(move || ask(&root, &collect)).await.unwrap().unwrap().unwrap();
+    assert_eq!(done["retiredTags"], serde_json::json!(["read:v1", "untouched:v1"]), "{done}");
+    for (name, status) in [("asked", 200), ("twice", 200), ("read", 404), ("new", 200)] {
+        assert_eq!(registry.get(&format!("/v2/{name}/manifests/v1")).await.status(), status, "{name}");
+    }
 }

@@ -221,3 +221,69 @@ async fn wrong_bytes_are_taken_neither_from_a_stream_nor_by_a_link() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(Digest::of(&fs::read(&file).unwrap()), blob.digest);
 }
+
+#[tokio::test]
+async fn what_was_taken_keeps_its_place_whatever_becomes_of_the_import() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name, image) = (writer(root.path()), repository("a/b"), image(1, 20_000));
+    put(&writer, &name, &image, Some(&tag("v1"))).await;
+    let (blob, bytes) = &image.blobs[1];
+    let data = root.path().join(format!(
+        "docker/registry/v2/blobs/sha256/{}/{}/data",
+        &blob.digest.hex()[..2],
+        blob.digest.hex()
+    ));
+    // Its layer is lost, and an import brings it while the manifest is there.
+    fs::remove_file(&data).unwrap();
+    let first = intake(root.path(), &writer);
+    first.write_blob(&name, blob, &InMemory(bytes.clone())).await.unwrap();
+    // Another import comes to its end meanwhile.
+    first.tidy().unwrap();
+    drop(first);
+    assert_eq!(
+        writer.blob(&name, &blob.digest).unwrap().unwrap().len,
+        blob.size,
+        "it is served before it has its place"
+    );
+    let second = intake(root.path(), &writer);
+    second.flush().await.unwrap();
+    assert_eq!(Digest::of(&fs::read(&data).unwrap()), blob.digest);
+    // A blob that is in the storage gets its link in a repository whose manifest nobody writes.
+    let other = repository("other");
+    assert!(second.mount_blob(&other, blob, &name).await.unwrap());
+    second.flush().await.unwrap();
+    drop((second, writer));
+    let reader = Writer::open(root.path(), Durability::Image).unwrap();
+    assert!(reader.directory().blob(&other, &blob.digest).unwrap().is_some());
+    assert_eq!(reader.scrub(None).unwrap().damage, []);
+}
+
+#[tokio::test]
+async fn what_was_taken_and_has_no_place_is_not_fetched_again_after_a_kill() {
+    let root = tempfile::tempdir().unwrap();
+    let (name, image) = (repository("a/b"), image(1, 20_000));
+    let (blob, bytes) = &image.blobs[1];
+    let killed = writer(root.path());
+    intake(root.path(), &killed).write_blob(&name, blob, &InMemory(bytes.clone())).await.unwrap();
+    drop(killed);
+    let writer = writer(root.path());
+    assert_eq!(writer.directory().kept(blob), blob.size);
+    let content = Counted(bytes.clone(), AtomicU64::new(0));
+    intake(root.path(), &writer).write_blob(&name, blob, &content).await.unwrap();
+    assert_eq!(content.1.load(Ordering::Relaxed), 0);
+    assert_eq!(fs::read_dir(root.path().join(".airlock/uploads")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_blob_whose_file_was_lost_before_it_had_its_place_can_be_pushed() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name, image) = (writer(root.path()), repository("a/b"), image(1, 20_000));
+    let (blob, bytes) = &image.blobs[1];
+    writer.write_blob(&name, blob, &InMemory(bytes.clone())).await.unwrap();
+    for entry in fs::read_dir(root.path().join(".airlock/uploads")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert!(writer.flush().is_err());
+    put(&writer, &name, &image, Some(&tag("v1"))).await;
+    assert_eq!(writer.scrub(None).unwrap().damage, []);
+}

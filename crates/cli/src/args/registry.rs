@@ -115,7 +115,7 @@ pub(crate) struct GcArgs {
     /// The directory that the registry serves.
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
-    /// First let go what only imports before the last N have brought.
+    /// First let go what only imports before the last N complete ones have brought.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep: Option<u32>,
     /// Only say what would be removed.

@@ -220,6 +220,8 @@ async fn settle(
     outcomes: &[Outcome],
     status: Status,
 ) -> Result<bool, Error> {
+    // A blob that an image lacked has come, but the image's manifest was there already and gives it no place.
+    intake.flush().await?;
     match status {
         // It says what was to be brought, and the next run goes on.
         Status::Interrupted => return Ok(true),

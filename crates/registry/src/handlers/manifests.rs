@@ -5,8 +5,9 @@ use airlock_oci::{Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Reposi
 use airlock_store::distribution::{Expected, Writer};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 
+use crate::access::Action;
 use crate::body::{self, Body};
 use crate::limits::{MAX_DESCRIPTORS, MAX_JSON_DEPTH, MAX_TAGS_PER_PUSH};
 use crate::refusal::{Code, Refusal};
@@ -22,12 +23,29 @@ fn unknown(at: &ManifestName) -> Refusal {
 
 /// GET and HEAD. The stored type is sent whatever the client says it accepts: nothing is ever converted, and clients that
 /// leave a type out of `Accept` mostly do so by mistake.
-pub(crate) async fn get(registry: &Registry, asked: &Asked<'_>, name: Repository, at: ManifestName) -> Answer {
-    if let Some(manifest) = registry.storage.manifest_at_once(&name, &at) {
+pub(crate) async fn get(
+    registry: &Registry,
+    asked: &Asked<'_>,
+    method: &Method,
+    name: Repository,
+    at: ManifestName,
+) -> Answer {
+    // Whoever asks with HEAD and may push is told "it is there" and will not push it: it must not go with the import that brought it.
+    let claims =
+        registry.writer.clone().filter(|_| method == Method::HEAD && asked.permit.may(Action::Push, Some(&name)));
+    let known = match &claims {
+        Some(writer) => writer.claim_manifest_at_once(&name, &at),
+        None => registry.storage.manifest_at_once(&name, &at),
+    };
+    if let Some(manifest) = known {
         return Ok(found(asked, manifest));
     }
     let (storage, wanted) = (registry.storage.clone(), at.clone());
-    let read = blocking(move || match storage.manifest(&name, &wanted) {
+    let look = move || match claims {
+        Some(writer) => writer.claim_manifest(&name, &wanted),
+        None => storage.manifest(&name, &wanted),
+    };
+    let read = blocking(move || match look() {
         Err(e) if matches!(e.kind(), ErrorKind::Content | ErrorKind::Unsupported) => {
             tracing::error!(cause = %e, "a stored manifest cannot be served");
             Ok(Err(e.kind()))

@@ -116,25 +116,32 @@ impl Generation {
     }
 }
 
-/// What goes when the last `keep` generations that ended are kept, and those that were begun since. `generations` are in order.
+/// What goes when the last `keep` complete generations are kept, and all that came since. One that is partial does not count: an import
+/// that got next to nothing must not take the place of what is relied on. `generations` are in order.
 pub fn outdated(generations: &[Generation], keep: usize) -> Outdated {
-    let ended: Vec<u64> = generations.iter().filter(|g| g.state != State::Unfinished).map(|g| g.number).collect();
-    if ended.len() < keep {
+    let complete: Vec<u64> = generations.iter().filter(|g| g.state == State::Complete).map(|g| g.number).collect();
+    if complete.len() < keep {
         return Outdated::default();
     }
-    let first_kept = ended.get(ended.len() - keep).copied();
+    let first_kept = complete.get(complete.len() - keep).copied();
     // Nothing to keep: only what is under way stays.
     let is_kept = |g: &Generation| match first_kept {
         Some(first) => g.number >= first,
         None => g.state == State::Unfinished,
     };
     let (kept, old): (Vec<_>, Vec<_>) = generations.iter().partition(|g| is_kept(g));
-    let mut outdated = Outdated { heir: kept.first().map(|g| g.number), ..Outdated::default() };
+    let numbers: Vec<u64> = old.iter().map(|g| g.number).collect();
+    Outdated { heir: kept.first().map(|g| g.number), repositories: only_in(generations, &numbers), numbers }
+}
+
+/// What only the generations with these numbers have.
+pub(super) fn only_in(generations: &[Generation], numbers: &[u64]) -> BTreeMap<Repository, Members> {
+    let (old, kept): (Vec<_>, Vec<_>) = generations.iter().partition(|g| numbers.contains(&g.number));
+    let mut repositories: BTreeMap<Repository, Members> = BTreeMap::new();
     for generation in old {
-        outdated.numbers.push(generation.number);
         for (name, members) in &generation.repositories {
             let others: Vec<&Members> = kept.iter().filter_map(|g| g.repositories.get(name)).collect();
-            let entry = outdated.repositories.entry(name.clone()).or_default();
+            let entry = repositories.entry(name.clone()).or_default();
             let manifests = members.manifests.iter().filter(|d| !others.iter().any(|o| o.manifests.contains(*d)));
             entry.manifests.extend(manifests.cloned());
             // The newest of the old ones that has the tag says what it may point at.
@@ -142,8 +149,8 @@ pub fn outdated(generations: &[Generation], keep: usize) -> Outdated {
             entry.tags.extend(tags.map(|(tag, digest)| (tag.clone(), digest.clone())));
         }
     }
-    outdated.repositories.retain(|_, members| !members.tags.is_empty() || !members.manifests.is_empty());
-    outdated
+    repositories.retain(|_, members| *members != Members::default());
+    repositories
 }
 
 /// The generations of one storage.
@@ -160,6 +167,14 @@ struct Known {
     owned: Option<HashSet<u64>>,
     /// The lines of `pushed`; `None`: not read yet.
     pushed: Option<HashSet<String>>,
+    /// How often a record was written or removed.
+    changes: u64,
+}
+
+/// The generations while nobody changes them.
+pub(super) struct Held<'a> {
+    generations: &'a Generations,
+    known: MutexGuard<'a, Known>,
 }
 
 /// How a manifest of a repository is written in `pushed`.
@@ -221,14 +236,47 @@ impl Generations {
         read(&self.folder)
     }
 
-    /// Writes a generation, under the next number if it has none; answers its number. `is_there` says what lies in the storage: what no
-    /// generation has so far was pushed by somebody.
-    pub(super) fn write(
+    /// Keeps everybody from changing them. Whoever also keeps the names of a repository as they are does that first.
+    pub(super) fn hold(&self) -> Held<'_> {
+        Held { generations: self, known: self.lock() }
+    }
+
+    /// Writes a generation, under the next number if it has none; answers its number. `is_there` says what lies in the storage, asked with
+    /// `true` while nobody changes the names of that repository: what no generation has so far was pushed by somebody.
+    pub(super) fn record(
+        &self,
+        generation: &Generation,
+        is_there: &dyn Fn(&Repository, &Members, bool) -> Result<Members, Error>,
+    ) -> Result<u64, Error> {
+        if generation.number != 0 {
+            return self.write(generation, &|_, _| Ok(Members::default()));
+        }
+        let owned = owned_by(&self.read()?);
+        let number = self.write(generation, &|name, members| is_there(name, members, false))?;
+        // A push that was under way did not know of this generation, and had not given the manifest its name yet.
+        for (name, members) in &generation.repositories {
+            let present = is_there(name, members, true)?;
+            let lines = lines_of(name, &present).filter(|line| !owned.contains(&hash(line))).collect();
+            self.push(&mut self.lock(), lines)?;
+        }
+        Ok(number)
+    }
+
+    /// The same, looking once.
+    fn write(
         &self,
         generation: &Generation,
         is_there: &dyn Fn(&Repository, &Members) -> Result<Members, Error>,
     ) -> Result<u64, Error> {
-        let mut known = self.lock();
+        self.write_to(&mut self.lock(), generation, is_there)
+    }
+
+    fn write_to(
+        &self,
+        known: &mut Known,
+        generation: &Generation,
+        is_there: &dyn Fn(&Repository, &Members) -> Result<Members, Error>,
+    ) -> Result<u64, Error> {
         let all = self.read()?;
         let mut generation = generation.clone();
         let mut syncs = DirectorySyncs::default();
@@ -241,7 +289,7 @@ impl Generations {
             for (name, members) in &generation.repositories {
                 lines.extend(lines_of(name, &is_there(name, members)?).filter(|line| !owned.contains(&hash(line))));
             }
-            self.push(&mut known, lines)?;
+            self.push(known, lines)?;
             // The same import, begun again: the record of the attempt before says nothing that this one does not.
             let before = all.iter().filter(|g| g.state == State::Unfinished && g.source == generation.source);
             superseded.extend(before.filter(|g| g.is_within(&generation)).map(|g| g.number));
@@ -251,6 +299,7 @@ impl Generations {
         let temporary = self.folder.join(format!("{}.tmp", UploadId::random()?));
         disk::write_beside(&temporary, &self.path(generation.number), &text, &mut syncs)?;
         syncs.sync()?;
+        known.changes += 1;
         if let Some(owned) = &mut known.owned {
             owned.extend(hashes_of(&generation));
         }
@@ -262,6 +311,7 @@ impl Generations {
 
     /// Adds to what a generation has.
     pub(super) fn inherit(&self, heir: u64, left: BTreeMap<Repository, Members>) -> Result<(), Error> {
+        let mut known = self.lock();
         let mut all = self.read()?;
         let Some(generation) = all.iter_mut().find(|g| g.number == heir).filter(|_| !left.is_empty()) else {
             return Ok(());
@@ -273,7 +323,7 @@ impl Generations {
                 own.tags.entry(tag).or_insert(digest);
             }
         }
-        self.write(generation, &|_, _| Ok(Members::default())).map(|_| ())
+        self.write_to(&mut known, generation, &|_, _| Ok(Members::default())).map(|_| ())
     }
 
     /// Removes the records of generations. What they had is no longer theirs.
@@ -287,6 +337,7 @@ impl Generations {
             }
         }
         known.owned = None;
+        known.changes += 1;
         syncs.sync()
     }
 
@@ -309,6 +360,15 @@ impl Generations {
         let all = digests.iter().map(|d| manifest_line(repository, d)).chain(own);
         let lines = all.filter(|line| owned.is_none_or(|owned| owned.contains(&hash(line)))).collect();
         self.push(&mut known, lines)
+    }
+
+    /// Whether [`Generations::pushed`] would write nothing, as far as that can be told without waiting for anybody or the disk.
+    pub(super) fn is_noted(&self, repository: &Repository, digest: &Digest, tag: Option<&Tag>) -> bool {
+        let Ok(known) = self.state.try_lock() else { return false };
+        let Some(owned) = &known.owned else { return false };
+        let lines = [manifest_line(repository, digest)].into_iter().chain(tag.map(|t| tag_line(repository, t, digest)));
+        let is_pushed = |line: &String| known.pushed.as_ref().is_some_and(|pushed| pushed.contains(line));
+        owned.is_empty() || lines.into_iter().all(|line| !owned.contains(&hash(&line)) || is_pushed(&line))
     }
 
     fn pushed_path(&self) -> PathBuf {
@@ -340,10 +400,21 @@ impl Generations {
 
     /// What of this is somebody's own.
     pub(super) fn pushed_of(&self, repository: &Repository, members: &Members) -> Result<Members, Error> {
-        let mut known = self.lock();
-        let lines = match &mut known.pushed {
+        self.hold().pushed_of(repository, members)
+    }
+}
+
+impl Held<'_> {
+    /// How often a record was written or removed so far.
+    pub(super) fn changes(&self) -> u64 {
+        self.known.changes
+    }
+
+    /// What of this is somebody's own.
+    pub(super) fn pushed_of(&mut self, repository: &Repository, members: &Members) -> Result<Members, Error> {
+        let lines = match &mut self.known.pushed {
             Some(lines) => lines,
-            none => none.insert(read_lines(&self.pushed_path())?),
+            none => none.insert(read_lines(&self.generations.pushed_path())?),
         };
         let mut own = Members::default();
         own.manifests
@@ -400,13 +471,13 @@ mod tests {
         let name = Repository::new("app").unwrap();
         let all = [
             generation(1, State::Complete, members(&[("v1", "a"), ("old", "b"), ("moved", "c")], &["child"])),
-            generation(2, State::Partial, members(&[("v1", "a"), ("moved", "d")], &[])),
+            generation(2, State::Complete, members(&[("v1", "a"), ("moved", "d")], &[])),
             generation(3, State::Unfinished, members(&[("soon", "b")], &[])),
         ];
         assert_eq!(
             outdated(&all, 2),
             Outdated { heir: Some(1), ..Outdated::default() },
-            "two have ended, the third goes on"
+            "two are complete, the third goes on"
         );
         let one = outdated(&all, 1);
         assert_eq!((&one.numbers[..], one.heir), (&[1][..], Some(2)));
@@ -420,6 +491,11 @@ mod tests {
         assert_eq!(none.numbers, [1, 2]);
         assert!(!none.repositories[&name].manifests.contains(&Digest::of(b"b")));
         assert_eq!(outdated(&all[2..], 1), Outdated::default());
+        // What failed for the most part is kept, and does not make the complete one before it old.
+        let failed = generation(4, State::Partial, members(&[("v1", "a")], &[]));
+        let after: Vec<Generation> = all[..2].iter().cloned().chain([failed]).collect();
+        assert_eq!((&outdated(&after, 1).numbers[..], outdated(&after, 1).heir), (&[1][..], Some(2)));
+        assert!(outdated(&after[1..], 1).numbers.is_empty());
     }
 
     #[test]
@@ -441,6 +517,23 @@ mod tests {
         assert_eq!(generations.read().unwrap().len(), 1);
         std::fs::write(root.path().join("generations/000009.json"), "{").unwrap();
         assert_eq!(generations.read().unwrap_err().kind(), ErrorKind::Damaged);
+    }
+
+    #[test]
+    fn a_push_that_was_under_way_when_a_generation_was_recorded_is_noted() {
+        let root = tempfile::tempdir().unwrap();
+        let (name, generations) = (Repository::new("app").unwrap(), Generations::at(root.path().join("generations")));
+        let of = members(&[("v1", "a")], &["b"]);
+        // At the first look its manifest has no name yet.
+        let late = |_: &Repository, _: &Members, is_still: bool| {
+            Ok(if is_still { members(&[], &["b"]) } else { Members::default() })
+        };
+        assert_eq!(generations.record(&generation(0, State::Unfinished, of.clone()), &late).unwrap(), 1);
+        assert_eq!(generations.pushed_of(&name, &of).unwrap(), members(&[], &["b"]));
+        // What this generation brings is not taken for a push when it has ended.
+        let all = |_: &Repository, of: &Members, _: bool| Ok(of.clone());
+        generations.record(&generation(1, State::Complete, of.clone()), &all).unwrap();
+        assert_eq!(generations.pushed_of(&name, &of).unwrap(), members(&[], &["b"]));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Blobs are written by the import itself, under their digests in `.airlock/import`, and verified there; where the source is storage on
 //! the same file system, its files are linked there and then read and hashed, so that exactly what was verified is taken. What changes the
 //! storage then (giving a blob its place, writing manifests, records) is asked of a [`Keeper`]: the writer of this process,
-//! or the registry that serves the storage. What is complete stays in that folder until it has its place, and what is not complete too: an
-//! import that was killed goes on where it stopped.
+//! or the registry that serves the storage. It takes what is complete out of that folder; what is not complete stays there: an import that
+//! was killed goes on where it stopped.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -112,6 +112,11 @@ impl Intake {
     /// Removes the record of a generation.
     pub async fn forget(&self, number: u64) -> Result<(), Error> {
         self.change(Change::Forget { number }).await.map(|_| ())
+    }
+
+    /// Has everything that was written given its place. To be called before what was left is tidied up.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.change(Change::Flush).await.map(|_| ())
     }
 
     /// Removes what no import needs any more; to be called when one has come to its end.

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::generations::{Generation, Members};
+use super::paths::Paths;
+use super::uploads::UploadId;
 use super::{Directory, Writer};
 use crate::disk;
 use crate::storage::Storage;
@@ -33,7 +35,7 @@ pub enum Change {
         /// Its bytes.
         size: u64,
     },
-    /// Gives the file that lies complete in `.airlock/import` its place.
+    /// Takes the file that lies complete in `.airlock/import`, which is no longer there then.
     Adopt {
         /// Whose.
         repository: Repository,
@@ -53,6 +55,9 @@ pub enum Change {
         /// Tags to set.
         tags: Vec<Tag>,
     },
+    /// Gives everything that was taken its place, also where no manifest is going to ask for it: a blob that an image lacked which was
+    /// there otherwise.
+    Flush,
     /// Writes the record of a generation.
     Record(Box<Generation>),
     /// Removes the record of a generation of which nothing came.
@@ -96,7 +101,8 @@ impl Keeper for Writer {
                     let what = format!("take blob `{digest}` into `{repository}`");
                     return Err(Error::new(ErrorKind::NotFound, what, "the import has not left it"));
                 }
-                self.accept_blob(repository, digest, path)?;
+                let staged = self.take_imported(digest, &path)?;
+                self.accept_blob(repository, digest, staged)?;
                 Ok(there(true))
             }
             Change::Put { repository, media_type, digest, text, tags } => {
@@ -116,8 +122,15 @@ impl Keeper for Writer {
                 self.import_manifest(repository, &manifest, tags)?;
                 Ok(there(true))
             }
+            Change::Flush => {
+                self.flush()?;
+                Ok(Changed::default())
+            }
             Change::Record(generation) => {
-                let number = self.generations().write(generation, &|name, of| self.directory().present_of(name, of))?;
+                let number = self.generations().record(generation, &|name, of, is_still| {
+                    let _names = is_still.then(|| self.lock_repository(name));
+                    self.directory().present_of(name, of)
+                })?;
                 Ok(Changed { number, ..Changed::default() })
             }
             Change::Forget { number } => {
@@ -189,7 +202,37 @@ pub(super) fn take_lock(folder: &Path) -> Result<Option<File>, Error> {
     }
 }
 
+/// What a file that was taken from an import begins with. Its digest follows, and what makes the name unique.
+const TAKEN: &str = "import-";
+
 impl Writer {
+    /// Moves what an import has left out of its folder, so that it is the writer's own: another import may tidy up there before this
+    /// blob has its place.
+    fn take_imported(&self, digest: &Digest, path: &Path) -> Result<PathBuf, Error> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let taken = self.directory().paths.uploads().join(format!("{TAKEN}{name}.{}", UploadId::random()?));
+        fs::rename(path, &taken).map_err(|e| {
+            let error = disk::failed("take", path, &e);
+            error.hint(format!("blob `{digest}` was imported and stays there for the next attempt"))
+        })?;
+        Ok(taken)
+    }
+
+    /// Gives back to imports what was taken and has got no place before the program ended, so that it need not be fetched again. To be
+    /// called while nobody else writes.
+    pub(super) fn give_back_taken(paths: &Paths) -> Result<(), Error> {
+        for taken in disk::names(&paths.uploads())? {
+            let name = taken.strip_prefix(TAKEN).and_then(|rest| rest.split_once('.')).map(|(name, _)| name);
+            let Some(to) = name.map(|name| paths.imports().join(name)) else { continue };
+            // What an import has begun anew meanwhile is that import's.
+            if !to.exists() {
+                // What cannot be moved is removed with the rest, and fetched again.
+                let _ = fs::rename(paths.uploads().join(&taken), &to);
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what imports left that nobody has gone on with for a week.
     pub(super) fn remove_abandoned_imports(&self) -> Result<(), Error> {
         let folder = self.directory().paths.imports();

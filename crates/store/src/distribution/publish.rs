@@ -78,8 +78,8 @@ impl Pending {
             publishing: false,
         });
         entry.repositories.insert(repository.clone());
-        if entry.staged.is_some() {
-            // The same blob was pushed twice at once; one copy will do.
+        if entry.staged.as_ref().is_some_and(|path| path.exists()) {
+            // The same blob was pushed twice at once; one copy will do. One that is gone is none: the new one takes its place.
             superfluous = staged;
         } else {
             entry.staged = staged;

@@ -4,13 +4,16 @@
 //! brought. A manifest stays where somebody pushed it, where a tag that stays points at it, where an index that stays names it, and where
 //! its subject stays: what is attached to an image lives as long as the image. What stays for such a reason belongs to the oldest generation
 //! that is kept from then on, and may go with it.
+//!
+//! Pushes and imports go on meanwhile. What goes is therefore found anew for each repository while its names and the records stand still:
+//! an import that has recorded what it counts on either keeps it, or does not find it any more and brings it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_oci::{Digest, Error, ErrorKind, Repository, Tag};
 
 use super::gc::Collected;
-use super::generations::{Members, outdated};
+use super::generations::{Members, only_in, outdated};
 use super::paths::Link;
 use super::walk::Revision;
 use super::{Directory, Writer};
@@ -27,6 +30,8 @@ pub(super) struct Retired {
     /// All that only the old generations have, and who gets what of it stays.
     outdated: BTreeMap<Repository, Members>,
     heir: Option<u64>,
+    /// How often the records had changed when they were read.
+    seen: u64,
 }
 
 impl Retired {
@@ -109,8 +114,9 @@ impl Directory {
 impl Writer {
     /// What can go when the last `keep` generations are kept.
     pub(super) fn retiring(&self, keep: usize) -> Result<Retired, Error> {
+        let seen = self.generations().hold().changes();
         let outdated = outdated(&self.generations().read()?, keep);
-        let mut retired = Retired { numbers: outdated.numbers, heir: outdated.heir, ..Retired::default() };
+        let mut retired = Retired { numbers: outdated.numbers, heir: outdated.heir, seen, ..Retired::default() };
         for (name, members) in &outdated.repositories {
             let own = self.generations().pushed_of(name, members)?;
             let going = self.directory().retirable(name, members, &own)?;
@@ -125,9 +131,10 @@ impl Writer {
     /// Takes the names away, except what has come to be somebody's own meanwhile; answers what went. A crash in the middle leaves the
     /// records, so that the next time goes on.
     pub(super) fn retire(&self, retired: Retired) -> Result<Retired, Error> {
-        let mut gone = Retired { numbers: retired.numbers, ..Retired::default() };
-        for (name, members) in retired.repositories {
-            let members = self.retire_in(&name, members)?;
+        let mut retired = retired;
+        let mut gone = Retired { numbers: retired.numbers.clone(), ..Retired::default() };
+        for name in std::mem::take(&mut retired.repositories).into_keys() {
+            let members = self.retire_in(&name, &mut retired)?;
             gone.repositories.insert(name, members);
         }
         let mut left = BTreeMap::new();
@@ -147,20 +154,18 @@ impl Writer {
         Ok(gone)
     }
 
-    fn retire_in(&self, repository: &Repository, mut members: Members) -> Result<Members, Error> {
+    /// Takes the names away that can go from one repository now.
+    fn retire_in(&self, repository: &Repository, retired: &mut Retired) -> Result<Members, Error> {
         let directory = self.directory();
         let _names = self.lock_repository(repository);
-        let own = self.generations().pushed_of(repository, &members)?;
-        let (mut staying, mut going) = (BTreeSet::new(), BTreeMap::new());
-        for (tag, digest) in directory.targets(repository)? {
-            if members.tags.get(&tag) == Some(&digest) && own.tags.get(&tag) != Some(&digest) {
-                going.insert(tag, digest);
-            } else {
-                staying.insert(digest);
-            }
+        let mut records = self.generations().hold();
+        if records.changes() != retired.seen {
+            retired.outdated = only_in(&self.generations().read()?, &retired.numbers);
+            retired.seen = records.changes();
         }
-        members.tags = going;
-        members.manifests.retain(|digest| !own.manifests.contains(digest) && !staying.contains(digest));
+        let Some(of) = retired.outdated.get(repository) else { return Ok(Members::default()) };
+        let own = records.pushed_of(repository, of)?;
+        let members = directory.retirable(repository, of, &own)?;
         let mut syncs = DirectorySyncs::default();
         for tag in members.tags.keys() {
             self.remove_tag(repository, tag, &mut syncs)?;
@@ -180,5 +185,62 @@ impl Writer {
             self.removed_manifest(repository, digest)?;
         }
         Ok(members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use airlock_oci::{Manifest, media_type};
+
+    use super::*;
+    use crate::distribution::generations::{Generation, State};
+    use crate::distribution::{Change, Durability, Keeper};
+
+    /// An index of these, different from others of the same by its name.
+    fn index(name: &str, children: &[&Manifest]) -> Manifest {
+        let children: Vec<String> = children.iter().map(|c| serde_json::to_string(&c.descriptor()).unwrap()).collect();
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}],"annotations":{{"name":"{name}"}}}}"#,
+            media_type::OCI_INDEX,
+            children.join(",")
+        );
+        Manifest::parse(text.into(), None).unwrap()
+    }
+
+    fn record(writer: &Writer, name: &Repository, number: u64, state: State, manifests: &[&Manifest]) -> u64 {
+        let manifests = manifests.iter().map(|m| m.digest().clone()).collect();
+        let of = [(name.clone(), Members { tags: BTreeMap::new(), manifests })].into();
+        let begun = Generation::begun("there".into(), "then".into(), 0, of);
+        let generation = Generation { number, state, ..begun };
+        writer.change(&Change::Record(Box::new(generation))).unwrap().number
+    }
+
+    fn imported(writer: &Writer, name: &Repository, manifests: &[&Manifest]) {
+        let number = record(writer, name, 0, State::Unfinished, manifests);
+        for manifest in manifests {
+            writer.import_manifest(name, manifest, &[]).unwrap();
+        }
+        record(writer, name, number, State::Complete, manifests);
+    }
+
+    #[test]
+    fn what_comes_to_be_needed_while_old_generations_go_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let writer = Writer::open(root.path(), Durability::Image).unwrap();
+        let name = Repository::new("app").unwrap();
+        let [counted_on, leaf, nobodys, new] = ["counted", "leaf", "nobody", "new"].map(|n| index(n, &[]));
+        let middle = index("middle", &[&leaf]);
+        imported(&writer, &name, &[&counted_on, &leaf, &middle, &nobodys]);
+        imported(&writer, &name, &[&new]);
+        let retired = writer.retiring(1).unwrap();
+        assert_eq!(retired.repositories[&name].manifests.len(), 4);
+        // Now an import begins that finds something there and does not bring it again, and somebody pushes an index of an index.
+        record(&writer, &name, 0, State::Unfinished, &[&counted_on]);
+        writer.put_manifest(&name, &index("pushed", &[&middle]), &[]).unwrap();
+        let gone = writer.retire(retired).unwrap();
+        assert_eq!(gone.repositories[&name].manifests, [nobodys.digest().clone()].into());
+        let left = writer.directory().linked_manifests(&name).unwrap();
+        assert!([&counted_on, &leaf, &middle, &new].iter().all(|m| left.contains(m.digest())));
+        assert_eq!(writer.directory().generations().unwrap().iter().map(|g| g.number).collect::<Vec<_>>(), [2, 3]);
     }
 }

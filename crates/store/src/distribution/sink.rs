@@ -21,7 +21,7 @@ impl Sink for Writer {
 
     async fn head_manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Digest>, Error> {
         let (writer, repository, at) = (self.clone(), repository.clone(), at.clone());
-        blocking(move || match writer.manifest(&repository, &at) {
+        blocking(move || match writer.claim_manifest(&repository, &at) {
             Ok(manifest) => Ok(manifest.map(|m| m.digest().clone())),
             // A damaged copy is as good as none: it will be written again.
             Err(e) if e.kind() == ErrorKind::Content => Ok(None),

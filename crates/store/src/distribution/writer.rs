@@ -85,6 +85,7 @@ impl Writer {
         let mut syncs = DirectorySyncs::default();
         syncs.create(&paths.own())?;
         let lock = take_lock(&paths.lock(), root)?;
+        Self::give_back_taken(paths)?;
         disk::remove_tree(&paths.uploads())?;
         syncs.create(&paths.uploads())?;
         syncs.create(&paths.repositories())?;
@@ -218,6 +219,29 @@ impl Writer {
         self.0.leases.renew(repository, digest);
         // It may have been collected just before.
         self.blob(repository, digest)
+    }
+
+    /// [`Writer::claim_manifest`], if that can be told without waiting for the disk; `None` says nothing.
+    pub fn claim_manifest_at_once(&self, repository: &Repository, at: &ManifestName) -> Option<Manifest> {
+        let manifest = self.manifest_at_once(repository, at)?;
+        self.0.generations.is_noted(repository, manifest.digest(), tag_of(at)).then_some(manifest)
+    }
+
+    /// A manifest for somebody who would push it if it were not there: it is theirs from now on, even if an import has brought it.
+    pub fn claim_manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
+        let Some(manifest) = self.manifest(repository, at)? else { return Ok(None) };
+        if self.0.generations.is_noted(repository, manifest.digest(), tag_of(at)) {
+            return Ok(Some(manifest));
+        }
+        let _names = self.lock_repository(repository);
+        // It may have gone just before, with its generation.
+        let Some(manifest) = self.manifest(repository, at)? else { return Ok(None) };
+        let tags: Vec<Tag> = tag_of(at).cloned().into_iter().collect();
+        if let Err(error) = self.0.generations.pushed(repository, &[manifest.digest()], &tags) {
+            // Who only wants to read must be able to, also when the disk is full.
+            tracing::warn!(%repository, %at, "that somebody relies on an imported image could not be noted: {error}");
+        }
+        Ok(Some(manifest))
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
@@ -511,6 +535,13 @@ impl Storage for Writer {
 
     fn verified(&self) -> Option<Verified> {
         self.0.directory.verified()
+    }
+}
+
+fn tag_of(at: &ManifestName) -> Option<&Tag> {
+    match at {
+        ManifestName::Tag(tag) => Some(tag),
+        ManifestName::Digest(_) => None,
     }
 }
 
