@@ -1,5 +1,5 @@
-//! The distribution protocol, request by request: pulling, pushing in every form, lists, referrers, deleting; over plain HTTP and over
-//! TLS with a password.
+//! The distribution protocol, request by request: pulling, pushing in every form, lists, referrers, deleting; over plain HTTP, over
+//! TLS with a password, and with the content in a bucket.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod support;
@@ -15,6 +15,12 @@ macro_rules! on_every_face {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name(super::Face::Plain).await;
+            })*
+        }
+        mod in_a_bucket {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Face::Bucket).await;
             })*
         }
         mod over_tls_with_a_password {

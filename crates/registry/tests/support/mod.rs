@@ -6,6 +6,8 @@
     reason = "each test program uses its own part; this is test code"
 )]
 
+pub(crate) mod s3;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,12 +29,16 @@ pub(crate) enum Face {
     Plain,
     /// HTTPS (HTTP/2 where the client can), with a name and a password.
     TlsWithPassword,
+    /// Plain HTTP, without credentials; what is pushed lies in a bucket.
+    Bucket,
 }
 
 /// A running registry on a directory of its own.
 pub(crate) struct Registry {
     pub(crate) root: tempfile::TempDir,
+    /// Of a directory that stays empty where the content lies in a bucket.
     pub(crate) writer: Writer,
+    pub(crate) store: Option<s3::Store>,
     running: Option<Running>,
     pub(crate) addr: SocketAddr,
     pub(crate) client: Client,
@@ -57,7 +63,21 @@ impl Registry {
         let writer = Writer::open(root.path(), Durability::Image).unwrap();
         let running = configure(Server::writable(writer.clone())).bind(localhost()).await.unwrap();
         let addr = running.addr;
-        Self { root, writer, running: Some(running), addr, client: client(), face: Face::Plain }
+        Self { root, writer, store: None, running: Some(running), addr, client: client(), face: Face::Plain }
+    }
+
+    /// A server of a bucket, with the store that it lies in if nobody else keeps that.
+    pub(crate) async fn of_bucket(
+        bucket: airlock_store::bucket::Bucket,
+        store: Option<s3::Store>,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let writer = Writer::open(root.path(), Durability::Image).unwrap();
+        let builder = configure(Server::bucket(bucket).anonymous(Anonymous::Push));
+        let running = builder.bind(localhost()).await.unwrap();
+        let addr = running.addr;
+        Self { root, writer, store, running: Some(running), addr, client: client(), face: Face::Bucket }
     }
 
     /// Whoever has a right to be there may do anything.
@@ -66,8 +86,13 @@ impl Registry {
     }
 
     pub(crate) async fn on_with(face: Face, configure: impl FnOnce(Builder) -> Builder) -> Self {
-        if face == Face::Plain {
-            return Self::with(|builder| configure(builder.anonymous(Anonymous::Push))).await;
+        match face {
+            Face::Plain => return Self::with(|builder| configure(builder.anonymous(Anonymous::Push))).await,
+            Face::Bucket => {
+                let store = s3::Store::start().await;
+                return Self::of_bucket(store.bucket().await, Some(store), configure).await;
+            }
+            Face::TlsWithPassword => {}
         }
         let users = Users::parse(&format!("{}:{}", USER.0, bcrypt::hash(USER.1, 4).unwrap())).unwrap();
         let certificates = tempfile::tempdir().unwrap();
@@ -94,13 +119,13 @@ impl Registry {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        let scheme = if self.face == Face::Plain { "http" } else { "https" };
+        let scheme = if self.face == Face::TlsWithPassword { "https" } else { "http" };
         format!("{scheme}://{}{path}", self.addr)
     }
 
     pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, self.url(path));
-        if self.face == Face::Plain { request } else { request.basic_auth(USER.0, Some(USER.1)) }
+        if self.face == Face::TlsWithPassword { request.basic_auth(USER.0, Some(USER.1)) } else { request }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

@@ -106,7 +106,7 @@ impl Bucket {
                     ErrorKind::NotFound => "make the bucket first, or check its name, `--s3-endpoint` and `--s3-region`",
                     _ => "check `--s3-endpoint`, `--s3-region` and the network",
                 };
-                Err(Error::new(e.kind(), what(), e.cause()).hint(hint))
+                Err(Error::new(e.kind(), what(), e.cause()).attempts(e.tried().to_vec()).hint(hint))
             }
             Err(_) => Err(Error::new(ErrorKind::Network, what(), "the object store does not answer")
                 .hint("check `--s3-endpoint` and the network; without keys in the environment the machine's own are asked for")),

@@ -1,12 +1,12 @@
 //! The few things that are done to objects, and what their failures mean.
 //!
-//! Requests are tried again by the client below; what still fails afterwards has a short cause that may be shown to anybody, and the
-//! store's own words go to the log.
+//! Requests are tried again by the client below; what still fails afterwards has a short cause that may be shown to anybody. The store's
+//! own words, with keys and addresses, go along as the attempt that failed, for the log.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use airlock_oci::{BlobStream, Error, ErrorKind};
+use airlock_oci::{Attempt, BlobStream, Error, ErrorKind};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -24,8 +24,8 @@ const MOVE_TIME: Duration = Duration::from_secs(15 * 60);
 const RESUMES: u32 = 5;
 /// The pause before the first of them; it doubles.
 const RESUME_PAUSE: Duration = Duration::from_millis(200);
-/// Bytes of a store's own words that are logged.
-const MAX_LOGGED_BYTES: usize = 1000;
+/// Characters of a store's own words that are kept.
+const MAX_SAID_CHARS: usize = 1000;
 
 /// The objects of one bucket. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -78,11 +78,10 @@ impl Objects {
         let what = format!("{verb} `{key}` in `{}`", self.place);
         let mut text = error.to_string();
         let (kind, cause) = meaning(&error, &text);
-        if let Some((end, _)) = text.char_indices().nth(MAX_LOGGED_BYTES) {
+        if let Some((end, _)) = text.char_indices().nth(MAX_SAID_CHARS) {
             text.truncate(end);
         }
-        tracing::warn!(what, cause = text, "the object store failed");
-        Error::new(kind, what, cause)
+        Error::new(kind, what, cause).attempts(vec![Attempt { endpoint: self.place.to_string(), outcome: text }])
     }
 
     fn stalled(&self, verb: &str, key: &Path) -> Error {
@@ -328,7 +327,7 @@ fn meaning(error: &object_store::Error, text: &str) -> (ErrorKind, &'static str)
     use object_store::Error as E;
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     match error {
-        _ if says(&["NoSuchBucket"]) => (ErrorKind::NotFound, "there is no such bucket"),
+        _ if says(&["NoSuchBucket", "InvalidBucketName"]) => (ErrorKind::NotFound, "there is no such bucket"),
         _ if says(&["QuotaExceeded", "StorageFull", "507 Insufficient Storage"]) => {
             (ErrorKind::Full, "the object store is full")
         }
@@ -346,6 +345,7 @@ fn meaning(error: &object_store::Error, text: &str) -> (ErrorKind, &'static str)
             (ErrorKind::Server, "the object store asks to slow down")
         }
         _ if says(&["status code: 5"]) => (ErrorKind::Server, "the object store failed"),
+        _ if says(&["status code: 4", "error response"]) => (ErrorKind::Server, "the object store refuses the request"),
         _ if says(&["operation timed out", "timed out"]) => {
             (ErrorKind::Server, "the object store does not answer in time")
         }

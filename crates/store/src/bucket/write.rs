@@ -150,20 +150,24 @@ impl Bucket {
         let link = self.keys().link(repository, Link::Revision, digest);
         let there = self.objects().head(&link).await?.is_some();
         let tags = self.tags_that_may_be(repository, digest).await?;
-        futures_util::stream::iter(tags)
-            .map(|tag| {
-                let delete = async move {
-                    if self.current(repository, &tag).await?.is_some_and(|(now, _)| now == *digest) {
-                        self.delete_tag(repository, &tag).await?;
-                    }
-                    Ok::<_, Error>(())
+        let pointing: Vec<(Tag, Vec<Path>)> = futures_util::stream::iter(tags)
+            .map(|(tag, history)| {
+                let judged = async move {
+                    let current = self.current(repository, &tag).await?;
+                    Ok::<_, Error>(current.is_some_and(|(now, _)| now == *digest).then_some((tag, history)))
                 };
-                delete.boxed()
+                judged.boxed()
             })
             .buffer_unordered(PARALLEL)
-            .try_collect::<Vec<()>>()
+            .try_filter_map(|tag| async move { Ok(tag) })
+            .try_collect()
             .await?;
+        // The names go first, then their histories.
+        let (names, histories): (Vec<Path>, Vec<Vec<Path>>) =
+            pointing.into_iter().map(|(tag, history)| (self.keys().current(repository, &tag), history)).unzip();
+        self.objects().delete_all(names).await?;
         self.objects().delete(&link).await?;
+        self.objects().delete_all(histories.into_iter().flatten().collect()).await?;
         self.tags_changed(repository);
         if there {
             self.unmark_if_empty(repository).await?;
@@ -172,13 +176,17 @@ impl Bucket {
     }
 
     /// The tags that may point at a manifest: those with it in their history, and those that have none. Reading ten thousand links would
-    /// take minutes; listing them takes some requests.
-    async fn tags_that_may_be(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, Error> {
+    /// take minutes; listing them takes some requests. With each its history.
+    async fn tags_that_may_be(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Vec<(Tag, Vec<Path>)>, Error> {
         #[derive(Default)]
         struct Seen {
             current: bool,
-            past: bool,
             this: bool,
+            past: Vec<Path>,
         }
         let below = self.keys().tags(repository);
         let start = below.as_ref().len() + 1;
@@ -190,12 +198,12 @@ impl Bucket {
             if rest == "current/link" {
                 seen.current = true;
             } else {
-                seen.past = true;
                 seen.this |= digest_of(&key).as_ref() == Some(digest);
+                seen.past.push(key);
             }
         }
-        let may_be = tags.into_iter().filter(|(_, seen)| seen.current && (seen.this || !seen.past));
-        Ok(may_be.filter_map(|(name, _)| Tag::new(&name).ok()).collect())
+        let may_be = tags.into_iter().filter(|(_, seen)| seen.current && (seen.this || seen.past.is_empty()));
+        Ok(may_be.filter_map(|(name, seen)| Some((Tag::new(&name).ok()?, seen.past))).collect())
     }
 
     /// Removes a blob from a repository; its bytes stay in the storage. `false` when it was not there.
