@@ -122,11 +122,7 @@ impl Reader {
         }
     }
 
-    pub(crate) async fn manifest(
-        &self,
-        repository: &Repository,
-        at: &ManifestName,
-    ) -> Result<Option<Manifest>, Error> {
+    pub(crate) async fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
         match self {
             Self::Disk(storage) => {
                 let (storage, repository, at) = (storage.clone(), repository.clone(), at.clone());

@@ -1,5 +1,5 @@
-//! The registry over an object store as others see it: skopeo and crane push and pull, docker-registry serves the same bucket, moto stands in
-//! for the store.
+//! The registry over an object store as others see it: skopeo and crane push and pull, docker-registry serves the same bucket and
+//! pushes to it, moto stands in for the store.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
 
 mod support;
@@ -52,10 +52,11 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-async fn listens(addr: SocketAddr) {
+async fn listens(process: &mut Process, addr: SocketAddr, log: &Path) {
     let end = Instant::now() + Duration::from_secs(60);
     while std::net::TcpStream::connect(addr).is_err() {
-        assert!(Instant::now() < end, "{addr} does not listen");
+        let is_there = process.0.try_wait().unwrap().is_none() && Instant::now() < end;
+        assert!(is_there, "{addr} does not listen: {}", std::fs::read_to_string(log).unwrap_or_default());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -74,12 +75,14 @@ async fn docker_registry(program: &str, endpoint: &str, folder: &Path) -> (Proce
     let child = Command::new(program)
         .args(["serve", config.to_str().unwrap()])
         .env("NO_PROXY", "*")
+        // Its old client cannot take one, and fails.
+        .env_remove("AWS_CA_BUNDLE")
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(folder.join("docker-registry.log")).unwrap())
         .spawn()
         .unwrap();
-    let process = Process(child);
-    listens(addr).await;
+    let mut process = Process(child);
+    listens(&mut process, addr, &folder.join("docker-registry.log")).await;
     (process, addr)
 }
 
@@ -97,7 +100,7 @@ async fn skopeo_and_crane(registry: &Registry, work: &Path) {
     run(&crane, &["copy", "--insecure", plain, &copy], work).await.unwrap();
     run(&crane, &["validate", "--insecure", "--remote", &copy], work).await.unwrap_or_else(|why| {
         // The layer is no tar, which is all that it may complain of.
-        assert!(why.contains("tar") || why.contains("archive") || why.contains("EOF"), "{why}");
+        assert!(why.contains("tar") || why.contains("gzip") || why.contains("archive") || why.contains("EOF"), "{why}");
         String::new()
     });
     run(&crane, &["tag", "--insecure", &copy, "v3"], work).await.unwrap();
@@ -115,7 +118,7 @@ async fn skopeo_and_crane_push_and_pull() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn docker_registry_serves_our_bucket_and_we_serve_its() {
+async fn docker_registry_serves_our_bucket() {
     let (Some(skopeo), Some(program)) = (tool("skopeo"), tool("docker-registry")) else { return };
     let (store, work) = (Store::start().await, tempfile::tempdir().unwrap());
     let registry = Registry::of_bucket(store.bucket().await, None, |b| b).await;
@@ -130,17 +133,24 @@ async fn docker_registry_serves_our_bucket_and_we_serve_its() {
     assert_eq!(std::fs::read(work.path().join("theirs/manifest.json")).unwrap(), text);
     let tags = client().get(format!("http://{addr}/v2/a/b/tags/list")).send().await.unwrap();
     assert_eq!(json(tags).await["tags"], serde_json::json!(["v1"]));
-    // And what it pushes is ours at once, but for the catalog, which has to be looked through.
-    let pushed = theirs.replace("a/b:v1", "from/docker:v2");
-    run(&skopeo, &[&COPY[..], &["oci:in:v1", &pushed]].concat(), work.path())
+}
+
+/// What docker-registry pushes to the bucket of `endpoint` is ours at once, but for the catalog, which has to be looked through.
+async fn docker_registry_pushes(endpoint: &str, settings: &Settings, registry: &Registry, work: &Path) {
+    let (Some(skopeo), Some(program)) = (tool("skopeo"), tool("docker-registry")) else { return };
+    let text = layout(&work.join("again"));
+    let (_process, addr) = docker_registry(&program, endpoint, work).await;
+    let log = || std::fs::read_to_string(work.join("docker-registry.log")).unwrap();
+    let pushed = format!("docker://{addr}/from/docker:v2");
+    run(&skopeo, &[&COPY[..], &["oci:again:v1", &pushed]].concat(), work)
         .await
         .unwrap_or_else(|why| panic!("{why}\n{}", log()));
-    let back = ours.replace("a/b:v1", "from/docker:v2");
-    run(&skopeo, &[&COPY[..], &[&back, "dir:back"]].concat(), work.path()).await.unwrap();
-    assert_eq!(std::fs::read(work.path().join("back/manifest.json")).unwrap(), text);
-    let fresh = Registry::of_bucket(store.bucket().await, None, |b| b).await;
+    let back = format!("docker://{}/from/docker:v2", registry.addr);
+    run(&skopeo, &[&COPY[..], &[&back, "dir:back"]].concat(), work).await.unwrap();
+    assert_eq!(std::fs::read(work.join("back/manifest.json")).unwrap(), text);
+    let fresh = Registry::of_bucket(Bucket::open(settings).await.unwrap(), None, |b| b).await;
     let catalog = json(fresh.get("/v2/_catalog").await).await;
-    assert_eq!(catalog["repositories"], serde_json::json!(["a/b", "from/docker"]));
+    assert!(catalog["repositories"].as_array().unwrap().contains(&"from/docker".into()), "{catalog}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,13 +164,13 @@ async fn moto_says_the_same() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let _process = Process(child);
+    let mut process = Process(child);
     let endpoint = format!("http://127.0.0.1:{port}");
-    listens(([127, 0, 0, 1], port).into()).await;
+    listens(&mut process, ([127, 0, 0, 1], port).into(), work.path()).await;
     let made = client().put(format!("{endpoint}/mirror")).send().await.unwrap();
     assert!(made.status().is_success(), "{}", made.text().await.unwrap());
-    let mut settings = Settings::parse("s3://mirror/place").unwrap();
-    settings.endpoint = Some(endpoint);
+    let mut settings = Settings::parse("s3://mirror/place/in").unwrap();
+    settings.endpoint = Some(endpoint.clone());
     settings.region = Some("us-east-1".into());
     settings.key = Some(AccessKey::new(KEY.0, KEY.1));
     settings.collected_age = Duration::from_secs(2);
@@ -168,6 +178,7 @@ async fn moto_says_the_same() {
     let one = Registry::of_bucket(bucket.clone(), None, |b| b).await;
     let two = Registry::of_bucket(Bucket::open(&settings).await.unwrap(), None, |b| b).await;
     skopeo_and_crane(&one, work.path()).await;
+    docker_registry_pushes(&endpoint, &settings, &one, work.path()).await;
     let bytes: Vec<u8> = (0..2 * PART_BYTES + 5).map(|i| (i * 13 % 241) as u8).collect();
     let (digest, location) = (Digest::of(&bytes), one.begin("r").await);
     let cut = PART_BYTES + 77;
@@ -178,6 +189,14 @@ async fn moto_says_the_same() {
     assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
     let part = two.ask(Method::GET, &format!("/v2/r/blobs/{digest}")).header("range", "bytes=8388600-8388700");
     assert!(part.send().await.unwrap().bytes().await.unwrap() == bytes[8_388_600..=8_388_700]);
+    // By an algorithm that was not hashed on the way, with parts and without.
+    for bytes in [&bytes[..], &bytes[..1000]] {
+        let location = two.begin("sha512").await;
+        assert_eq!(one.ask(Method::PATCH, &location).body(bytes.to_vec()).send().await.unwrap().status(), 202);
+        let end = two.ask(Method::PUT, &format!("{location}?digest={}", sha512(bytes))).send().await.unwrap();
+        assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
+        assert_eq!(one.head(&format!("/v2/sha512/blobs/{}", sha512(bytes))).await.status(), 200);
+    }
     let (text, _) = one.push_image("tags", "t", "1").await;
     let set = async |registry: &Registry, name: &str, value: &str| {
         let request = registry.ask(Method::PUT, "/v2/tags/manifests/once").header(name.to_owned(), value);

@@ -464,6 +464,10 @@ async fn indexes_may_be_nested_sparse_and_empty(face: Face) {
 }
 
 async fn sha512_is_as_good_as_sha256(face: Face) {
+    if face == Face::Bucket {
+        // The store of these tests makes one file name of a whole key, and this one is too long for it; moto takes it (`bucket_judges`).
+        return;
+    }
     let registry = Registry::on(face).await;
     let (config, layer) = (&b"{}"[..], &b"layer of sha512"[..]);
     registry.push_blob_as("a", config, &sha512(config)).await;

@@ -84,9 +84,5 @@ pub(crate) async fn get(
 
 /// DELETE: the repository does not have it any more; its bytes stay until garbage is collected.
 pub(crate) async fn delete(writer: &Writer, name: Repository, digest: Digest) -> Answer {
-    if writer.delete_blob(name, &digest).await? {
-        Ok(empty(StatusCode::ACCEPTED))
-    } else {
-        Err(unknown(&digest))
-    }
+    if writer.delete_blob(name, &digest).await? { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(&digest)) }
 }

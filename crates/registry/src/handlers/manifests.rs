@@ -1,7 +1,9 @@
 //! Manifests: exactly the bytes that were pushed.
 
 use airlock_oci::sink::ManifestName;
-use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Shape, Tag, media_type};
+use airlock_oci::{
+    Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Shape, Tag, media_type,
+};
 use airlock_store::distribution::Expected;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};

@@ -65,7 +65,8 @@ impl Store {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (rules, requests) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let task = tokio::spawn(serve(listener, service, rules.clone(), requests.clone()));
+        let folder = root.path().join("mirror");
+        let task = tokio::spawn(serve(listener, service, folder, rules.clone(), requests.clone()));
         Self { addr, root, rules, requests, task }
     }
 
@@ -116,7 +117,13 @@ impl Drop for Store {
     }
 }
 
-async fn serve(listener: TcpListener, service: S3Service, rules: Arc<Mutex<Vec<Rule>>>, requests: Arc<AtomicUsize>) {
+async fn serve(
+    listener: TcpListener,
+    service: S3Service,
+    folder: PathBuf,
+    rules: Arc<Mutex<Vec<Rule>>>,
+    requests: Arc<AtomicUsize>,
+) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -124,11 +131,18 @@ async fn serve(listener: TcpListener, service: S3Service, rules: Arc<Mutex<Vec<R
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
                 let (service, rules, requests) = (service.clone(), rules.clone(), requests.clone());
+                let folder = folder.clone();
                 connections.spawn(async move {
                     let service = service_fn(move |request| {
                         requests.fetch_add(1, Ordering::Relaxed);
                         let (service, fault) = (service.clone(), fault_of(&rules, &request));
-                        async move { answer(&service, request, fault).await }
+                        let tags = listed_tags(&folder, &request).filter(|_| fault.is_none());
+                        async move {
+                            match tags {
+                                Some(text) => Ok(document(200, text)),
+                                None => answer(&service, request, fault).await,
+                            }
+                        }
                     });
                     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 });
@@ -148,14 +162,68 @@ fn fault_of(rules: &Mutex<Vec<Rule>>, request: &Request<Incoming>) -> Option<Fau
     Some(hit.fault.clone())
 }
 
+/// The answer to a listing of tags. s3s-fs walks through the whole bucket for each thousand keys, a thread's work for each file, which
+/// takes minutes for ten thousand tags.
+fn listed_tags(folder: &std::path::Path, request: &Request<Incoming>) -> Option<String> {
+    let query =
+        request.uri().query().filter(|query| query.contains("list-type=2") && query.contains("_manifests%2Ftags"))?;
+    let value = |name: &str| {
+        let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        found.map(|text| text.replace("%2F", "/"))
+    };
+    let (prefix, after) = (value("prefix")?, value("continuation-token").or_else(|| value("start-after")));
+    let mut found = Vec::new();
+    let mut folders = vec![folder.join(prefix.trim_end_matches('/'))];
+    while let Some(path) = folders.pop() {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push((
+                    path.strip_prefix(folder).unwrap().to_string_lossy().into_owned(),
+                    entry.metadata().unwrap().len(),
+                ));
+            }
+        }
+    }
+    found.sort();
+    let from = after.map_or(0, |after| found.partition_point(|(key, _)| *key <= after));
+    let page = &found[from..found.len().min(from + 1000)];
+    let more = from + page.len() < found.len();
+    let contents: String = page
+        .iter()
+        .map(|(key, len)| {
+            format!("<Contents><Key>{key}</Key><Size>{len}</Size><LastModified>2026-11-21T12:00:00.000Z</LastModified></Contents>")
+        })
+        .collect();
+    let next =
+        if more { format!("<NextContinuationToken>{}</NextContinuationToken>", page[999].0) } else { String::new() };
+    Some(format!(
+        "<ListBucketResult><Name>mirror</Name><Prefix>{prefix}</Prefix><KeyCount>{}</KeyCount><MaxKeys>1000</MaxKeys>\
+         <IsTruncated>{more}</IsTruncated>{next}{contents}</ListBucketResult>",
+        page.len()
+    ))
+}
+
+fn document(status: u16, text: String) -> Answer {
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    Response::builder().status(status).header("content-type", "application/xml").body(body).unwrap()
+}
+
 type Answer = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>>;
 
-async fn answer(service: &S3Service, request: Request<Incoming>, fault: Option<Fault>) -> Result<Answer, std::io::Error> {
+async fn answer(
+    service: &S3Service,
+    request: Request<Incoming>,
+    fault: Option<Fault>,
+) -> Result<Answer, std::io::Error> {
     let cut = || std::io::Error::other("cut");
     let refuse = |status: u16, code: &str| {
-        let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>a test</Message></Error>");
-        let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
-        Ok(Response::builder().status(status).header("content-type", "application/xml").body(body).unwrap())
+        Ok(document(
+            status,
+            format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>a test</Message></Error>"),
+        ))
     };
     let after = match fault {
         Some(Fault::SlowDown) => return refuse(503, "SlowDown"),
@@ -186,7 +254,10 @@ impl Body for Cut {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         if self.left == 0 {
             return Poll::Ready(Some(Err(std::io::Error::other("cut"))));
         }

@@ -5,6 +5,7 @@
 //! PREFIX/.airlock/uploads/ID/session          how far an upload is, and its bytes that fill no part yet
 //! PREFIX/.airlock/uploads/ID/data             its bytes, while they are on their way to their name
 //! PREFIX/.airlock/repositories/NAME           there is a manifest in this repository (`/` is spelt `.`, see `marker`)
+//! PREFIX/.airlock/emptied/NAME                there were manifests in this repository, and they were deleted
 //! PREFIX/.airlock/leases/ALG-HEX              somebody relies on this old blob; counts from when it was written
 //! PREFIX/.airlock/gc/lock                     a garbage collection is under way
 //! PREFIX/.airlock/gc/condemned                the blobs that it is about to remove
@@ -111,6 +112,14 @@ impl Keys {
     /// One component whose order is that of the names: slashes become dots, and dots and dashes, which sort before slashes, what sorts
     /// before dots.
     pub(super) fn marker(&self, repository: &Repository) -> Path {
+        self.spelt("repositories", repository)
+    }
+
+    pub(super) fn emptied(&self, repository: &Repository) -> Path {
+        self.spelt("emptied", repository)
+    }
+
+    fn spelt(&self, folder: &str, repository: &Repository) -> Path {
         let spelt = |c: char| match c {
             '-' => '+',
             '.' => '-',
@@ -118,7 +127,7 @@ impl Keys {
             other => other,
         };
         let name: String = repository.as_str().chars().map(spelt).collect();
-        self.at(&format!(".airlock/repositories/{name}"))
+        self.at(&format!(".airlock/{folder}/{name}"))
     }
 
     /// The repository that a marker stands for.
@@ -194,7 +203,8 @@ mod tests {
     #[test]
     fn markers_sort_as_the_names_do() {
         let keys = Keys::new("p").unwrap();
-        let mut names = ["a", "a-b", "a.b", "a/b", "a/b-c", "a/b/c", "a0", "a_b", "ab", "a--b"].map(|n| Repository::new(n).unwrap());
+        let mut names = ["a", "a-b", "a.b", "a/b", "a/b-c", "a/b/c", "a0", "a_b", "ab", "a--b"]
+            .map(|n| Repository::new(n).unwrap());
         names.sort();
         let markers = names.clone().map(|name| keys.marker(&name));
         assert!(markers.is_sorted(), "{markers:?}");

@@ -110,6 +110,7 @@ impl Bucket {
         if self.objects().has_any(&revisions).await? {
             return Ok(());
         }
+        self.objects().put(&self.keys().emptied(repository), Bytes::new()).await?;
         self.objects().delete(&self.keys().marker(repository)).await?;
         if self.objects().has_any(&revisions).await? {
             self.mark(repository).await?;

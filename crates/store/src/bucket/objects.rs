@@ -254,7 +254,12 @@ impl Objects {
         Box::pin(reading.into_stream())
     }
 
-    async fn begin(&self, key: &Path, first: u64, end: u64) -> Result<BoxStream<'static, object_store::Result<Bytes>>, Error> {
+    async fn begin(
+        &self,
+        key: &Path,
+        first: u64,
+        end: u64,
+    ) -> Result<BoxStream<'static, object_store::Result<Bytes>>, Error> {
         let options = GetOptions { range: Some(GetRange::Bounded(first..end)), ..GetOptions::default() };
         match tokio::time::timeout(STALL_TIME, self.carrier.get_opts(key, options)).await {
             Ok(Ok(found)) if found.range.start == first => Ok(found.into_stream()),
@@ -336,7 +341,8 @@ fn meaning(error: &object_store::Error, text: &str) -> (ErrorKind, &'static str)
             (ErrorKind::Unauthorized, "the object store does not know the credentials")
         }
         E::PermissionDenied { .. } => (ErrorKind::Denied, "the object store does not allow it"),
-        _ if says(&["169.254.169.254", "169.254.170.2", "fd00:ec2::254"]) => {
+        _ if says(&["AccessDenied", "403 Forbidden"]) => (ErrorKind::Denied, "the object store does not allow it"),
+        _ if says(&["/latest/api/token", "/latest/meta-data", "169.254.170.2"]) => {
             (ErrorKind::Unauthorized, "there are no credentials for the object store")
         }
         E::NotFound { .. } => (ErrorKind::NotFound, "it is not there"),

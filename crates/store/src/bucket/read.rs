@@ -241,13 +241,9 @@ impl Bucket {
         lock(&self.0.lists).remove(repository);
     }
 
-    /// Whether there is anything of a repository, apart from repositories below its name.
+    /// Whether a repository has manifests, or had some: a bucket keeps no empty folders that would tell.
     async fn has_repository(&self, repository: &Repository) -> Result<bool, Error> {
-        for kind in [Link::Revision, Link::Layer] {
-            if self.objects().has_any(&self.keys().links(repository, kind)).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.objects().has_any(&self.keys().links(repository, Link::Revision)).await?
+            || self.objects().head(&self.keys().emptied(repository)).await?.is_some())
     }
 }

@@ -40,10 +40,12 @@ pub struct Upload {
     session: Option<Session>,
     /// The name, where it is known from the beginning; such an upload has no session in the bucket.
     name: Option<Digest>,
-    /// A part on its way, and the session as it is when the part has arrived.
-    sending: Option<(JoinHandle<Result<String, Error>>, Session)>,
+    /// A part on its way: its name, and the version of the session that was saved with it.
+    sending: Option<JoinHandle<Result<(String, Option<String>), Error>>>,
     /// There is more than the bucket knows.
     unsaved: bool,
+    /// It was dropped, and this is what saves it.
+    is_dropped: bool,
     _hold: Option<OwnedMutexGuard<()>>,
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -65,6 +67,7 @@ impl Bucket {
             name: Some(digest.clone()),
             sending: None,
             unsaved: false,
+            is_dropped: false,
             _hold: None,
             permit: None,
         })
@@ -97,6 +100,7 @@ impl Bucket {
             name: None,
             sending: None,
             unsaved: false,
+            is_dropped: false,
             _hold: Some(hold),
             permit: None,
         }))
@@ -183,34 +187,37 @@ impl Upload {
             }
         };
         let part = std::mem::take(&mut session.rest).freeze();
-        let (index, then) = (session.parts.len(), session.clone());
-        let sending = tokio::spawn(async move { bucket.objects().put_part(&key, &id, index, part).await });
-        self.sending = Some((sending, then));
+        let (index, mut then) = (session.parts.len(), session.clone());
+        let session_id = self.name.is_none().then(|| self.id.clone());
+        self.sending = Some(tokio::spawn(async move {
+            let part = bucket.objects().put_part(&key, &id, index, part).await?;
+            then.parts.push(part.clone());
+            // At once, so that a process that dies costs no more than what it has not sent.
+            if let Some(id) = session_id {
+                bucket.save_session(&id, &mut then).await?;
+            }
+            Ok((part, then.version))
+        }));
         Ok(())
     }
 
     fn too_large(&self) -> Error {
         let most = (MAX_PARTS * PART_BYTES) >> 30;
-        let cause = format!("it has more than {most} GiB, the most that a bucket takes in parts of {} MiB", PART_BYTES >> 20);
+        let cause =
+            format!("it has more than {most} GiB, the most that a bucket takes in parts of {} MiB", PART_BYTES >> 20);
         Error::new(ErrorKind::Unsupported, format!("upload a blob to `{}`", self.bucket.describe()), cause)
     }
 
-    /// Waits for the part on its way, and saves the session as it is with it.
+    /// Waits for the part on its way.
     async fn arrived(&mut self) -> Result<(), Error> {
-        let Some((sending, _)) = self.sending.as_mut() else { return Ok(()) };
+        let Some(sending) = self.sending.as_mut() else { return Ok(()) };
         // Taken only afterwards, so that a request which is dropped while it waits here leaves the part where it can be found.
         let arrived = sending.await;
-        let Some((_, mut then)) = self.sending.take() else { return Ok(()) };
-        let part = arrived.map_err(|e| Error::new(ErrorKind::Server, "send a part", e))??;
-        then.parts.push(part.clone());
-        let (bucket, id, is_named) = (self.bucket.clone(), self.id.clone(), self.name.is_some());
+        self.sending = None;
+        let (part, version) = arrived.map_err(|e| Error::new(ErrorKind::Server, "send a part", e))??;
         let session = self.session()?;
         session.parts.push(part);
-        if !is_named {
-            then.version = session.version.clone();
-            bucket.save_session(&id, &mut then).await?;
-            session.version = then.version;
-        }
+        session.version = version;
         Ok(())
     }
 
@@ -313,7 +320,7 @@ impl Upload {
     }
 
     async fn throw_away(&mut self) {
-        if let Some((sending, _)) = self.sending.take() {
+        if let Some(sending) = self.sending.take() {
             let _ = sending.await;
         }
         if let Some(id) = self.session.as_ref().and_then(|session| session.joins.clone()) {
@@ -383,7 +390,9 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
         let has_parts = session.joins.is_some() || self.sending.is_some();
-        if if self.name.is_some() { !has_parts } else { !self.unsaved } {
+        let is_known = if self.name.is_some() { !has_parts } else { !self.unsaved };
+        // A runtime that is shut down drops at once what is given to it: once is enough.
+        if is_known || self.is_dropped {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -394,6 +403,7 @@ impl Drop for Upload {
             name: self.name.take(),
             sending: self.sending.take(),
             unsaved: self.unsaved,
+            is_dropped: true,
             _hold: self._hold.take(),
             permit: self.permit.take(),
         };

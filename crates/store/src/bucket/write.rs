@@ -177,11 +177,7 @@ impl Bucket {
 
     /// The tags that may point at a manifest: those with it in their history, and those that have none. Reading ten thousand links would
     /// take minutes; listing them takes some requests. With each its history.
-    async fn tags_that_may_be(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Vec<(Tag, Vec<Path>)>, Error> {
+    async fn tags_that_may_be(&self, repository: &Repository, digest: &Digest) -> Result<Vec<(Tag, Vec<Path>)>, Error> {
         #[derive(Default)]
         struct Seen {
             current: bool,
