@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use crate::backend;
 use crate::body::Body;
 use crate::limits::HEADER_TIME;
 use crate::metrics::Gauges;
@@ -304,11 +305,11 @@ async fn handle(registry: &Registry, request: Request<Incoming>, works: bool) ->
     let path = request.uri().path();
     if works && request.method() == Method::POST {
         let query = Query::parse(request.uri().query().unwrap_or_default()).unwrap_or_default();
-        return match (Work::parse(path, &query), registry.writer.clone()) {
+        let disk = registry.writer.as_ref().and_then(|writer| writer.disk().cloned());
+        return match (Work::parse(path, &query), disk) {
             (Some(work), Some(writer)) => {
                 tracing::info!(target: "airlock_registry::audit", ?work, "work on the storage");
-                let done = tokio::task::spawn_blocking(move || work.carry_out(&writer)).await;
-                match done.unwrap_or_else(|e| Err(Error::new(ErrorKind::Io, "work on the storage", e))) {
+                match backend::blocking(move || work.carry_out(&writer)).await {
                     Ok(json) => answer(StatusCode::OK, "application/json", json.to_string()),
                     Err(e) => failed(&e),
                 }
@@ -326,8 +327,8 @@ async fn handle(registry: &Registry, request: Request<Incoming>, works: bool) ->
             Err(why) => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
         },
         "/metrics" => {
-            let free_bytes = match registry.writer.clone() {
-                Some(writer) => tokio::task::spawn_blocking(move || writer.available().ok()).await.ok().flatten(),
+            let free_bytes = match &registry.writer {
+                Some(writer) => writer.available().await,
                 None => None,
             };
             let gauges = Gauges {
@@ -365,9 +366,7 @@ async fn readiness(registry: &Registry) -> Result<(), &'static str> {
     if registry.health.is_failed() {
         return Err("the storage failed; pushes are refused");
     }
-    let storage = registry.storage.clone();
-    let readable = tokio::task::spawn_blocking(move || storage.repositories_after(None, 1)).await;
-    if !readable.is_ok_and(|outcome| outcome.is_ok()) {
+    if registry.storage.repositories_after(None, 1).await.is_err() {
         return Err("the storage cannot be read");
     }
     if registry.writer.as_ref().is_some_and(|writer| !writer.is_searched()) {

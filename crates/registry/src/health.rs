@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use airlock_store::distribution::Writer;
+use crate::backend::{self, Writer};
 
 /// The state of one server's storage.
 #[derive(Debug, Default)]
@@ -22,9 +22,12 @@ impl Health {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Tries to write where that failed. Blocks on the disk.
-    pub(crate) fn try_again(&self, writer: &Writer) {
-        if self.is_failed() && writer.probe().is_ok() {
+    /// Tries to write where that failed. A bucket says for each request what fails, and never counts as failed.
+    pub(crate) async fn try_again(&self, writer: &Writer) {
+        if self.is_failed()
+            && let Some(disk) = writer.disk().cloned()
+            && backend::blocking(move || disk.probe()).await.is_ok()
+        {
             self.0.store(false, Ordering::Release);
             tracing::info!("the storage takes files again; so are pushes");
         }

@@ -1,8 +1,8 @@
-//! The registry server: the OCI distribution protocol over content on a local disk.
+//! The registry server: the OCI distribution protocol over content on a local disk or in a bucket.
 //!
 //! A request passes through [`server`] (connection, TLS, limits), `service` (what is asked, may they, who answers) and one of the
-//! `handlers`, which ask a [`Storage`](airlock_store::Storage) or a [`Writer`](airlock_store::distribution::Writer). Without
-//! a writer the registry is read-only.
+//! `handlers`, which ask the `backend`: a [`Storage`](airlock_store::Storage) and a [`Writer`](airlock_store::distribution::Writer) on
+//! a disk, or a [`Bucket`](airlock_store::bucket::Bucket). Without a writer the registry is read-only.
 //!
 //! * [`Server`] builds and starts one; [`Running`] is its handle
 //! * [`route`], [`range`] and [`query`] are the pure parsers of what a client may send
@@ -13,6 +13,7 @@
 
 pub mod access;
 pub mod admin;
+mod backend;
 mod body;
 mod handlers;
 mod health;

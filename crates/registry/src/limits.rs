@@ -30,6 +30,8 @@ pub(crate) const BODY_DRAIN_TIME: Duration = Duration::from_secs(5);
 pub(crate) const MAX_TAGS_PER_PUSH: usize = 64;
 /// How deep the JSON of a manifest may be nested; deeper is no manifest but an attack on whoever reads it.
 pub(crate) const MAX_JSON_DEPTH: usize = 64;
+/// Blobs of a pushed manifest that are looked for at once.
+pub(crate) const CHECKED_AT_ONCE: usize = 16;
 /// Descriptors that a manifest may hold.
 pub(crate) const MAX_DESCRIPTORS: usize = 100_000;
 /// Names on a page of the catalog when the client names no number.

@@ -147,6 +147,12 @@ impl From<Error> for Refusal {
             ErrorKind::Network => {
                 return Self::new(StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid, error.cause());
             }
+            // An object store, behind this registry; its errors' causes are written for anybody.
+            ErrorKind::Server | ErrorKind::Unauthorized | ErrorKind::Denied => {
+                let text = format!("the registry's storage does not work at the moment: {}", error.cause());
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text)
+                    .header(hyper::header::RETRY_AFTER, "5")
+            }
             _ => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 Code::Unknown,

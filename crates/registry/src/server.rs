@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use airlock_oci::{Error, ErrorKind};
 use airlock_store::Storage;
-use airlock_store::distribution::Writer;
+use airlock_store::bucket::Bucket;
+use airlock_store::distribution;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Access, Anonymous, Rights, Tokens, Users};
 use crate::admin;
+use crate::backend::{Reader, Writer};
 use crate::limits::{
     DRAIN_TIME, FILES_PER_CONNECTION, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS,
     MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
@@ -28,14 +30,14 @@ use crate::sendfile::{Queue, Sending};
 use crate::service::Registry;
 use crate::tls::{Live, Tls};
 
-/// Where one begins: [`Server::read_only`] or [`Server::writable`].
+/// Where one begins: [`Server::read_only`], [`Server::writable`] or [`Server::bucket`].
 #[derive(Debug)]
 pub struct Server;
 
 /// A registry that is not running yet.
 #[must_use]
 pub struct Builder {
-    storage: Arc<dyn Storage>,
+    storage: Reader,
     writer: Option<Writer>,
     access: Access,
     tls: Option<Tls>,
@@ -64,17 +66,24 @@ pub struct Running {
 impl Server {
     /// Serves content that nobody may change: an archive, a directory of somebody else's.
     pub fn read_only(storage: Arc<dyn Storage>) -> Builder {
-        Builder::new(storage, None)
+        Builder::new(Reader::Disk(storage), None)
     }
 
     /// Serves a directory, and writes what is pushed into it.
-    pub fn writable(writer: Writer) -> Builder {
-        Builder::new(Arc::new(writer.clone()), Some(writer))
+    pub fn writable(writer: distribution::Writer) -> Builder {
+        let writer = Writer::Disk(writer);
+        Builder::new(writer.reader(), Some(writer))
+    }
+
+    /// Serves a bucket, and writes what is pushed into it. Any number of servers may serve the same one.
+    pub fn bucket(bucket: Bucket) -> Builder {
+        let writer = Writer::Bucket(bucket);
+        Builder::new(writer.reader(), Some(writer))
     }
 }
 
 impl Builder {
-    fn new(storage: Arc<dyn Storage>, writer: Option<Writer>) -> Self {
+    fn new(storage: Reader, writer: Option<Writer>) -> Self {
         let access = Access { realm: "Airlock registry".to_owned(), ..Access::default() };
         Self {
             storage,
@@ -198,8 +207,8 @@ impl Builder {
         if let Some(listener) = health {
             tokio::spawn(admin::serve_health(listener, registry.clone(), stopping.clone()));
         }
-        if let Some(writer) = &self.writer {
-            match admin::listen(&writer.own_folder()) {
+        if let Some(own_folder) = self.writer.as_ref().and_then(Writer::own_folder) {
+            match admin::listen(&own_folder) {
                 Ok(listener) => drop(tokio::spawn(admin::serve_socket(listener, registry.clone(), stopping.clone()))),
                 Err(e) => tracing::warn!(error = %e, "the storage can only be worked on while it is not served"),
             }
@@ -222,9 +231,7 @@ impl Running {
         let _ = self.stop.send(true);
         self.task.await.map_err(|e| Error::new(ErrorKind::Io, "stop the registry", e))?;
         if let Some(writer) = self.writer {
-            tokio::task::spawn_blocking(move || writer.flush())
-                .await
-                .map_err(|e| Error::new(ErrorKind::Io, "stop the registry", e))??;
+            writer.flush().await?;
         }
         Ok(())
     }
@@ -302,14 +309,14 @@ fn connection_limit() -> usize {
 fn maintain(registry: &Registry) {
     let Some(writer) = registry.writer.clone() else { return };
     let health = registry.health.clone();
-    tokio::task::spawn_blocking(move || {
-        health.try_again(&writer);
-        match writer.maintain() {
+    tokio::spawn(async move {
+        health.try_again(&writer).await;
+        match writer.maintain().await {
             Ok(0) => {}
             Ok(expired) => tracing::info!(expired, "abandoned uploads were removed"),
-            Err(e) => tracing::error!(error = %e, "blobs that waited for their manifest cannot be put in place"),
+            Err(e) => tracing::error!(error = %e, "what has to be done now and then cannot be done"),
         }
-        if let Err(e) = writer.search_repositories() {
+        if let Err(e) = writer.search_repositories().await {
             tracing::error!(error = %e, "the repositories cannot be listed");
         }
     });

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use airlock_oci::{Error, ErrorKind, Repository};
-use airlock_store::Storage;
-use airlock_store::distribution::Writer;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version, header};
 
 use crate::access::{Access, Action, Permit, Subject};
+use crate::backend::{Reader, Writer};
 use crate::body::{self, Body};
 use crate::handlers::{blobs, lists, manifests, token, uploads};
 use crate::health::Health;
@@ -30,7 +29,7 @@ pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 /// What is served, and by which rules.
 #[derive(Clone)]
 pub(crate) struct Registry {
-    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) storage: Reader,
     /// Without one the registry is read-only.
     pub(crate) writer: Option<Writer>,
     pub(crate) access: Arc<Access>,
@@ -69,16 +68,6 @@ impl Asked<'_> {
     /// The body; what a handler does not take is read to a bounded extent and thrown away.
     pub(crate) fn take_body(&mut self) -> Result<Incoming, Refusal> {
         self.body.take().ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, Code::SizeInvalid, "there is no body"))
-    }
-}
-
-/// Runs disk work where it may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Refusal> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(Refusal::from),
-        Err(e) => Err(Error::new(ErrorKind::Io, "answer a request", e).into()),
     }
 }
 
@@ -265,7 +254,7 @@ impl Registry {
                     Method::PATCH => uploads::chunk(writer, asked, name, id).await,
                     Method::PUT => uploads::finish(writer, asked, name, id).await,
                     Method::DELETE => uploads::cancel(writer, name, id).await,
-                    _ => uploads::status(writer, name, id),
+                    _ => uploads::status(writer, name, id).await,
                 }
             }
         }

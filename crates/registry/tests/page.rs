@@ -318,7 +318,7 @@ async fn everybody_sees_what_he_may_pull_and_nothing_else() {
         }
         let put = client.put(registry.url(&format!("/v2/{name}/manifests/v1"))).header("content-type", OCI_MANIFEST);
         let text = manifest(OCI_MANIFEST, config, &[b"layer"], &format!(r#","annotations":{{"n":"{name}"}}"#));
-        let kind = if kind.is_empty() { "application/vnd.oci.image.config.v1+json" } else { kind };
+        let kind = if kind.is_empty() { "application/vnd.oci.image.config.v1+json" } else { *kind };
         let text = text.replace("application/vnd.oci.image.config.v1+json", kind);
         assert_eq!(put.basic_auth("root", Some("secret")).body(text).send().await.unwrap().status(), 201);
     }

@@ -1,5 +1,5 @@
-//! The distribution protocol, request by request: pulling, pushing in every form, lists, referrers, deleting; over plain HTTP and over
-//! TLS with a password.
+//! The distribution protocol, request by request: pulling, pushing in every form, lists, referrers, deleting; over plain HTTP, over
+//! TLS with a password, and with the content in a bucket.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 #[macro_use]
@@ -441,6 +441,10 @@ async fn indexes_may_be_nested_sparse_and_empty(face: Face) {
 }
 
 async fn sha512_is_as_good_as_sha256(face: Face) {
+    if face == Face::Bucket {
+        // The store of these tests makes one file name of a whole key, and this one is too long for it; moto takes it (`bucket_judges`).
+        return;
+    }
     let registry = Registry::on(face).await;
     let (config, layer) = (&b"{}"[..], &b"layer of sha512"[..]);
     registry.push_blob_as("a", config, &sha512(config)).await;

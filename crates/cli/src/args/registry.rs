@@ -109,15 +109,33 @@ pub(crate) enum SparseArg {
     Images,
 }
 
+/// A bucket of an S3-compatible object store. Credentials come from where the AWS tools take them.
+#[derive(Debug, Args)]
+pub(crate) struct BucketArgs {
+    /// A place in a bucket of an S3-compatible object store (docker-distribution's layout).
+    #[arg(long, value_name = "s3://BUCKET[/PREFIX]")]
+    pub s3: Option<String>,
+    /// The object store's URL, if it is not AWS; http:// is taken as it is.
+    #[arg(long, value_name = "URL", requires = "s3")]
+    pub s3_endpoint: Option<String>,
+    /// The bucket's region.
+    #[arg(long, value_name = "REGION", requires = "s3")]
+    pub s3_region: Option<String>,
+}
+
 /// `registry gc`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).args(["root", "s3"]))]
 pub(crate) struct GcArgs {
     /// The directory that the registry serves.
     #[arg(long, value_name = "DIR")]
-    pub root: PathBuf,
+    pub root: Option<PathBuf>,
     /// First let go what only imports before the last N complete ones have brought.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "s3")]
     pub keep: Option<u32>,
+    /// The bucket that registries serve.
+    #[command(flatten)]
+    pub bucket: BucketArgs,
     /// Only say what would be removed.
     #[arg(long)]
     pub dry_run: bool,
@@ -231,7 +249,7 @@ pub(crate) enum AnonymousArg {
 
 /// `registry serve`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["root", "archive"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["root", "archive", "s3"]))]
 pub(crate) struct ServeArgs {
     /// Serve this directory (docker-distribution's layout; made if it does not exist).
     #[arg(long, value_name = "DIR")]
@@ -239,6 +257,9 @@ pub(crate) struct ServeArgs {
     /// Serve the archives in these directories, read-only, in place (file:// is accepted; repeatable).
     #[arg(long, value_name = "DIR")]
     pub archive: Vec<PathBuf>,
+    /// Serve a bucket, and write what is pushed into it; several servers may serve the same one.
+    #[command(flatten)]
+    pub bucket: BucketArgs,
     /// Address; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDR:PORT")]
     pub listen: std::net::SocketAddr,
@@ -270,7 +291,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, requires = "htpasswd")]
     pub tokens: bool,
     /// When what is pushed is safe from a power cut.
-    #[arg(long, value_enum, default_value = "image", conflicts_with = "archive")]
+    #[arg(long, value_enum, default_value = "image", conflicts_with_all = ["archive", "s3"])]
     pub durability: DurabilityArg,
     /// What is taken although something that it names is not there.
     #[arg(long, value_enum, default_value = "indexes", conflicts_with = "archive")]

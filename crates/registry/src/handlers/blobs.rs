@@ -1,18 +1,18 @@
 //! Blobs: whole, in part, or away.
 
 use airlock_oci::{Digest, Repository};
-use airlock_store::distribution::Writer;
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_RANGE, RANGE,
 };
 use hyper::{Method, Response, StatusCode};
 
 use crate::access::Action;
+use crate::backend::{Blob, Writer};
 use crate::body::Body;
 use crate::range::{self, Wanted};
 use crate::refusal::{Code, Refusal};
 use crate::sendfile::Frames;
-use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, is_unchanged, set};
+use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, empty, is_unchanged, set};
 
 /// What lies under a digest never changes.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
@@ -30,25 +30,14 @@ pub(crate) async fn get(
     name: Repository,
     digest: Digest,
 ) -> Answer {
-    let (storage, repository, wanted) = (registry.storage.clone(), name.clone(), digest.clone());
     // Whoever asks with HEAD and may push is told "it is there" and will not upload it: it must stay for the manifest.
     let claims =
-        registry.writer.clone().filter(|_| method == Method::HEAD && asked.permit.may(Action::Push, Some(&name)));
-    let known = match &claims {
-        Some(writer) => writer.claim_blob_at_once(&name, &wanted),
-        None => storage.blob_at_once(&name, &wanted),
+        registry.writer.as_ref().filter(|_| method == Method::HEAD && asked.permit.may(Action::Push, Some(&name)));
+    let blob = match claims {
+        Some(writer) => writer.claim_blob(&name, &digest).await?,
+        None => registry.storage.blob(&name, &digest).await?,
     };
-    let region = match known {
-        Some(region) => Some(region),
-        None => {
-            blocking(move || match claims {
-                Some(writer) => writer.claim_blob(&repository, &wanted),
-                None => storage.blob(&repository, &wanted),
-            })
-            .await?
-        }
-    };
-    let Some(region) = region else {
+    let Some(blob) = blob else {
         return Err(match registry.storage.elsewhere(&name, &digest) {
             None => unknown(&digest),
             Some(place) => {
@@ -58,28 +47,31 @@ pub(crate) async fn get(
             }
         });
     };
+    let len = blob.len();
     let etag = format!("\"{digest}\"");
     let unchanged = is_unchanged(asked, &etag);
     // A range goes with the version that the client has a part of; there is only one.
     let same = asked.header(&IF_RANGE).is_none_or(|version| version.trim() == etag);
-    let range = if same { range::wanted(asked.header(&RANGE), region.len) } else { Wanted::Whole };
+    let range = if same { range::wanted(asked.header(&RANGE), len) } else { Wanted::Whole };
     let (status, first, end) = match range {
         _ if unchanged => (StatusCode::NOT_MODIFIED, 0, 0),
-        Wanted::Whole => (StatusCode::OK, 0, region.len),
+        Wanted::Whole => (StatusCode::OK, 0, len),
         Wanted::Part(first, end) => (StatusCode::PARTIAL_CONTENT, first, end),
         Wanted::Unsatisfiable => {
-            let text = format!("the blob has {} bytes; none of them is in this range", region.len);
+            let text = format!("the blob has {len} bytes; none of them is in this range");
             return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::RangeInvalid, text)
-                .header(CONTENT_RANGE, format!("bytes */{}", region.len)));
+                .header(CONTENT_RANGE, format!("bytes */{len}")));
         }
     };
     let body = if unchanged || first == end || method == Method::HEAD {
         Body::Empty
     } else {
         let (what, left) = (format!("send blob `{digest}`"), end - first);
-        match &asked.queue {
-            Some(queue) => Body::File { frames: Frames::new(queue.clone(), region.clone(), first, end, what), left },
-            None => Body::Blob { stream: region.stream(first, end, what), left },
+        match (&asked.queue, blob) {
+            (Some(queue), Blob::File(region)) => {
+                Body::File { frames: Frames::new(queue.clone(), region, first, end, what), left }
+            }
+            (_, blob) => Body::Blob { stream: blob.stream(first, end, what), left },
         }
     };
     let mut response = Response::new(body);
@@ -94,17 +86,12 @@ pub(crate) async fn get(
     set(&mut response, ETAG, etag);
     set(&mut response, CONTENT_DIGEST, digest.to_string());
     if status == StatusCode::PARTIAL_CONTENT {
-        set(&mut response, CONTENT_RANGE, format!("bytes {first}-{}/{}", end - 1, region.len));
+        set(&mut response, CONTENT_RANGE, format!("bytes {first}-{}/{len}", end - 1));
     }
     Ok(response)
 }
 
 /// DELETE: the repository does not have it any more; its bytes stay until garbage is collected.
 pub(crate) async fn delete(writer: &Writer, name: Repository, digest: Digest) -> Answer {
-    let (writer, gone) = (writer.clone(), digest.clone());
-    if blocking(move || writer.delete_blob(&name, &gone)).await? {
-        Ok(empty(StatusCode::ACCEPTED))
-    } else {
-        Err(unknown(&digest))
-    }
+    if writer.delete_blob(name, &digest).await? { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(&digest)) }
 }

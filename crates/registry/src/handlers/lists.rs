@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::body::Body;
 use crate::limits::{CATALOG_PAGE, MAX_PAGE, REFERRERS_PAGE_BYTES};
 use crate::refusal::{Code, Refusal};
-use crate::service::{Answer, Asked, Registry, blocking, document, set};
+use crate::service::{Answer, Asked, Registry, document, set};
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -62,8 +62,7 @@ pub(crate) async fn tags(registry: &Registry, asked: &Asked<'_>, name: Repositor
     let number = number(asked);
     let most = number.as_ref().ok().copied().flatten().unwrap_or(usize::MAX);
     let after = asked.query.get("last").unwrap_or_default().to_owned();
-    let (storage, repository) = (registry.storage.clone(), name.clone());
-    let found = blocking(move || storage.tags_after(&repository, &after, most.saturating_add(1))).await?;
+    let found = registry.storage.tags_after(&name, &after, most.saturating_add(1)).await?;
     let Some(mut tags) = found else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, Code::NameUnknown, "there is no such repository")
             .detail(serde_json::json!({ "name": name })));
@@ -79,26 +78,24 @@ pub(crate) async fn tags(registry: &Registry, asked: &Asked<'_>, name: Repositor
 pub(crate) async fn catalog(registry: &Registry, asked: &Asked<'_>) -> Answer {
     let number = number(asked)?.unwrap_or(CATALOG_PAGE);
     let last = asked.query.get("last").unwrap_or_default().to_owned();
-    let (storage, permit) = (registry.storage.clone(), asked.permit.clone());
-    let mut repositories = blocking(move || {
-        let mut after = match Repository::new(&last) {
-            Ok(last) => Some(last),
-            // No name of ours: the last one that sorts before it.
-            Err(_) => storage.repositories()?.into_iter().rfind(|name| name.as_str() <= last.as_str()),
-        };
-        let mut shown = Vec::new();
-        loop {
-            let page = storage.repositories_after(after.as_ref(), number + 1)?;
-            let is_last = page.len() <= number;
-            after = page.last().cloned();
-            shown.extend(page.into_iter().filter(|name| permit.may_see(name)));
-            if is_last || shown.len() > number {
-                shown.truncate(number + 1);
-                return Ok(shown);
-            }
+    let (storage, permit) = (&registry.storage, &asked.permit);
+    let mut after = match Repository::new(&last) {
+        Ok(last) => Some(last),
+        Err(_) if last.is_empty() => None,
+        // No name of ours: the last one that sorts before it.
+        Err(_) => storage.repositories().await?.into_iter().rfind(|name| name.as_str() <= last.as_str()),
+    };
+    let mut repositories = Vec::new();
+    loop {
+        let page = storage.repositories_after(after.as_ref(), number + 1).await?;
+        let is_last = page.len() <= number;
+        after = page.last().cloned();
+        repositories.extend(page.into_iter().filter(|name| permit.may_see(name)));
+        if is_last || repositories.len() > number {
+            repositories.truncate(number + 1);
+            break;
         }
-    })
-    .await?;
+    }
     let next = cut(&mut repositories, number);
     let mut response = document("application/json", &Catalog { repositories: &repositories })?;
     link(&mut response, "/v2/_catalog", next);
@@ -107,8 +104,7 @@ pub(crate) async fn catalog(registry: &Registry, asked: &Asked<'_>) -> Answer {
 
 /// `referrers`: always a list, if an empty one.
 pub(crate) async fn referrers(registry: &Registry, asked: &Asked<'_>, name: Repository, subject: Digest) -> Answer {
-    let (storage, repository, wanted) = (registry.storage.clone(), name.clone(), subject.clone());
-    let mut found = blocking(move || storage.referrers(&repository, &wanted)).await?;
+    let mut found = registry.storage.referrers(&name, &subject).await?;
     let kind = asked.query.get("artifactType").filter(|kind| !kind.is_empty());
     if let Some(kind) = kind {
         found.retain(|descriptor| descriptor.artifact_type.as_deref() == Some(kind));

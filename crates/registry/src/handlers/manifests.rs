@@ -1,17 +1,21 @@
 //! Manifests: exactly the bytes that were pushed.
 
 use airlock_oci::sink::ManifestName;
-use airlock_oci::{Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Shape, Tag, media_type};
-use airlock_store::distribution::{Expected, Writer};
+use airlock_oci::{
+    Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Shape, Tag, media_type,
+};
+use airlock_store::distribution::Expected;
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use hyper::{Method, Response, StatusCode};
 
 use crate::access::Action;
+use crate::backend::Writer;
 use crate::body::{self, Body};
-use crate::limits::{MAX_DESCRIPTORS, MAX_JSON_DEPTH, MAX_TAGS_PER_PUSH};
+use crate::limits::{CHECKED_AT_ONCE, MAX_DESCRIPTORS, MAX_JSON_DEPTH, MAX_TAGS_PER_PUSH};
 use crate::refusal::{Code, Refusal};
-use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, blocking, empty, etags, is_unchanged, set};
+use crate::service::{Answer, Asked, CONTENT_DIGEST, Registry, empty, etags, is_unchanged, set};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -40,24 +44,17 @@ pub(crate) async fn get(
     if let Some(manifest) = known {
         return Ok(found(asked, manifest));
     }
-    let (storage, wanted) = (registry.storage.clone(), at.clone());
-    let look = move || match claims {
-        Some(writer) => writer.claim_manifest(&name, &wanted),
-        None => storage.manifest(&name, &wanted),
+    let read = match &claims {
+        Some(writer) => writer.claim_manifest(&name, &at).await,
+        None => registry.storage.manifest(&name, &at).await,
     };
-    let read = blocking(move || match look() {
-        Err(e) if matches!(e.kind(), ErrorKind::Content | ErrorKind::Unsupported) => {
-            tracing::error!(cause = %e, "a stored manifest cannot be served");
-            Ok(Err(e.kind()))
-        }
-        found => found.map(Ok),
-    })
-    .await?;
     match read {
         Ok(Some(manifest)) => Ok(found(asked, manifest)),
         Ok(None) => Err(unknown(&at)),
-        Err(kind) => {
-            let text = if kind == ErrorKind::Content {
+        Err(e) if !matches!(e.kind(), ErrorKind::Content | ErrorKind::Unsupported) => Err(e.into()),
+        Err(e) => {
+            tracing::error!(cause = %e, "a stored manifest cannot be served");
+            let text = if e.kind() == ErrorKind::Content {
                 "the stored copy of this manifest is damaged; pushing or mirroring the image again heals it"
             } else {
                 "the stored manifest is of a kind that cannot be served, such as Docker schema 1"
@@ -102,17 +99,11 @@ pub(crate) async fn put(
     let declared = asked.header(&CONTENT_TYPE).map(str::to_owned);
     let bytes = body::collect(asked.take_body()?, MAX_MANIFEST_BYTES).await?.ok_or_else(too_large)?;
     let manifest = parse(bytes, declared.as_deref(), &at)?;
-    let (registry, writer, repository) = (registry.clone(), writer.clone(), name.clone());
-    let (manifest, checked) = blocking(move || {
-        let mut checked = check_references(&registry, &writer, &repository, &manifest)?;
-        if checked.is_ok() && !writer.put_manifest_if(&repository, &manifest, &tags, &expected)? {
-            let text = "the tag does not point at what the request expects";
-            checked = Err(Refusal::new(StatusCode::PRECONDITION_FAILED, Code::TagInvalid, text));
-        }
-        Ok((manifest, checked.map(|()| tags)))
-    })
-    .await?;
-    let tags = checked?;
+    check_references(registry, writer, &name, &manifest).await?;
+    if !writer.put_manifest_if(&name, &manifest, &tags, &expected).await? {
+        let text = "the tag does not point at what the request expects";
+        return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, Code::TagInvalid, text));
+    }
     let mut response = empty(StatusCode::CREATED);
     set(&mut response, LOCATION, format!("/v2/{name}/manifests/{}", manifest.digest()));
     set(&mut response, CONTENT_DIGEST, manifest.digest().to_string());
@@ -218,20 +209,30 @@ fn json_depth(bytes: &[u8]) -> usize {
 }
 
 /// Whether what the manifest names is there: its blobs, except those that lie elsewhere by their nature and where sparse images are
-/// wanted; its children only where sparse indexes are not wanted; never its subject. Outer errors are the storage's.
-fn check_references(
+/// wanted; its children only where sparse indexes are not wanted; never its subject.
+async fn check_references(
     registry: &Registry,
     writer: &Writer,
     repository: &Repository,
     manifest: &Manifest,
-) -> Result<Result<(), Refusal>, Error> {
+) -> Result<(), Refusal> {
     let (mut missing, mut different) = (Vec::new(), Vec::new());
-    for blob in manifest.blobs().filter(|blob| !blob.is_foreign()) {
-        match writer.claim_blob(repository, &blob.digest)? {
-            None if registry.sparse_images || missing.contains(&&blob.digest) => {}
-            None => missing.push(&blob.digest),
-            Some(region) if region.len != blob.size => different.push(serde_json::json!({
-                "digest": blob.digest, "size": blob.size, "actual": region.len
+    let blobs: Vec<Descriptor> = manifest.blobs().filter(|blob| !blob.is_foreign()).cloned().collect();
+    let mut found = futures_util::stream::iter(blobs)
+        .map(|blob| {
+            let claimed = async move {
+                let there = writer.claim_blob(repository, &blob.digest).await?;
+                Ok::<_, Error>((blob, there))
+            };
+            claimed.boxed()
+        })
+        .buffered(CHECKED_AT_ONCE);
+    while let Some((blob, there)) = found.try_next().await? {
+        match there {
+            None if registry.sparse_images || missing.contains(&blob.digest) => {}
+            None => missing.push(blob.digest),
+            Some(there) if there.len() != blob.size => different.push(serde_json::json!({
+                "digest": blob.digest, "size": blob.size, "actual": there.len()
             })),
             Some(_) => {}
         }
@@ -239,34 +240,29 @@ fn check_references(
     if !registry.sparse_indexes {
         for child in manifest.children() {
             let at = ManifestName::Digest(child.digest.clone());
-            match registry.storage.manifest(repository, &at) {
+            match registry.storage.manifest(repository, &at).await {
                 Ok(Some(_)) => {}
-                Ok(None) => missing.push(&child.digest),
-                Err(e) if e.kind() == ErrorKind::Content => missing.push(&child.digest),
-                Err(e) => return Err(e),
+                Ok(None) => missing.push(child.digest.clone()),
+                Err(e) if e.kind() == ErrorKind::Content => missing.push(child.digest.clone()),
+                Err(e) => return Err(e.into()),
             }
         }
     }
     if !missing.is_empty() {
         let details = missing.iter().map(|digest| serde_json::json!({ "digest": digest }));
         let text = "the manifest names content that is not in this repository";
-        return Ok(Err(Refusal::each(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, text, details)));
+        return Err(Refusal::each(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, text, details));
     }
     if !different.is_empty() {
         let text = "the manifest gives a blob another size than it has";
-        return Ok(Err(Refusal::each(StatusCode::BAD_REQUEST, Code::SizeInvalid, text, different)));
+        return Err(Refusal::each(StatusCode::BAD_REQUEST, Code::SizeInvalid, text, different));
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// DELETE: a tag alone, or a manifest with all its tags.
 pub(crate) async fn delete(writer: &Writer, name: Repository, at: ManifestName) -> Answer {
-    let (writer, gone) = (writer.clone(), at.clone());
-    let there = blocking(move || match &gone {
-        ManifestName::Tag(tag) => writer.delete_tag(&name, tag),
-        ManifestName::Digest(digest) => writer.delete_manifest(&name, digest),
-    });
-    if there.await? { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(&at)) }
+    if writer.delete(name, at.clone()).await? { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(&at)) }
 }
 
 #[cfg(test)]

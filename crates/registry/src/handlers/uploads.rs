@@ -1,18 +1,19 @@
 //! Uploads: in one request, in two, or in chunks.
 
 use airlock_oci::{Algorithm, Digest, Error, ErrorKind, Repository};
-use airlock_store::distribution::{Upload, UploadId, Writer};
+use airlock_store::distribution::UploadId;
 use bytes::Bytes;
 use futures_util::Stream;
 use hyper::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use hyper::{Response, StatusCode};
 
 use crate::access::Action;
+use crate::backend::{Upload, Writer};
 use crate::body::{self, Body};
 use crate::limits::{CHECKED_UPLOAD_BYTES, RESERVED_DISK_BYTES};
 use crate::range;
 use crate::refusal::{Code, Refusal};
-use crate::service::{Answer, Asked, CONTENT_DIGEST, blocking, empty, set};
+use crate::service::{Answer, Asked, CONTENT_DIGEST, empty, set};
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -64,8 +65,7 @@ pub(crate) async fn begin(writer: &Writer, mut asked: Asked<'_>, name: Repositor
             None => asked.permit.may_everywhere(Action::Pull),
         });
         if let Some(from) = from {
-            let (writer, target, blob) = (writer.clone(), name.clone(), digest.clone());
-            if blocking(move || writer.mount_blob(&target, &blob, from.as_ref())).await? {
+            if writer.mount_blob(&name, &digest, from.as_ref()).await? {
                 return Ok(created(&name, &digest));
             }
         }
@@ -76,7 +76,7 @@ pub(crate) async fn begin(writer: &Writer, mut asked: Asked<'_>, name: Repositor
         let empty_blob = Digest::of_with(digest.algorithm(), b"") == digest;
         if asked.length() != Some(0) || empty_blob {
             check_space(writer, &asked).await?;
-            let mut upload = writer.private_upload(&name, digest.algorithm())?;
+            let mut upload = writer.named_upload(&name, &digest)?;
             append(writer, &mut upload, body::received(asked.take_body()?)).await?;
             return publish(upload, &name, &digest).await;
         }
@@ -87,7 +87,7 @@ pub(crate) async fn begin(writer: &Writer, mut asked: Asked<'_>, name: Repositor
             Refusal::new(StatusCode::BAD_REQUEST, Code::DigestInvalid, e.to_string())
         })?,
     };
-    let id = writer.begin_upload(&name, algorithm)?;
+    let id = writer.begin_upload(&name, algorithm).await?;
     Ok(progress(StatusCode::ACCEPTED, &name, &id, 0))
 }
 
@@ -103,8 +103,14 @@ pub(crate) async fn chunk(writer: &Writer, mut asked: Asked<'_>, name: Repositor
         appended?;
         return Err(unknown());
     }
+    if appended.is_err() {
+        // As far as it came, so that the client can go on from there.
+        let _ = upload.save().await;
+    }
     appended?;
-    check_length(announced, upload.offset() - before)?;
+    let received = upload.offset() - before;
+    upload.save().await?;
+    check_length(announced, received)?;
     Ok(progress(StatusCode::ACCEPTED, &name, &id, upload.offset()))
 }
 
@@ -132,8 +138,8 @@ pub(crate) async fn finish(writer: &Writer, mut asked: Asked<'_>, name: Reposito
 }
 
 /// GET and HEAD: how far it is.
-pub(crate) fn status(writer: &Writer, name: Repository, id: UploadId) -> Answer {
-    let status = writer.upload_status(&name, &id).ok_or_else(unknown)?;
+pub(crate) async fn status(writer: &Writer, name: Repository, id: UploadId) -> Answer {
+    let status = writer.upload_status(&name, &id).await?.ok_or_else(unknown)?;
     Ok(progress(StatusCode::NO_CONTENT, &name, &id, status.offset))
 }
 
@@ -192,7 +198,7 @@ async fn append(
 ) -> Result<(), Refusal> {
     match upload.append(body).await {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == ErrorKind::Full => Err(full(writer, None)),
+        Err(e) if e.kind() == ErrorKind::Full => Err(full(writer.available().await, None)),
         Err(e) => Err(e.into()),
     }
 }
@@ -204,14 +210,15 @@ fn is_full(appended: &Result<(), Refusal>) -> bool {
 /// Refuses at once what cannot fit, before the client has sent gigabytes.
 async fn check_space(writer: &Writer, asked: &Asked<'_>) -> Result<(), Refusal> {
     let Some(length) = asked.length().filter(|length| *length >= CHECKED_UPLOAD_BYTES) else { return Ok(()) };
-    let disk = writer.clone();
-    let available = blocking(move || disk.available()).await?;
-    if length.saturating_add(RESERVED_DISK_BYTES) > available { Err(full(writer, Some(length))) } else { Ok(()) }
+    match writer.available().await {
+        Some(free) if length.saturating_add(RESERVED_DISK_BYTES) > free => Err(full(Some(free), Some(length))),
+        _ => Ok(()),
+    }
 }
 
-fn full(writer: &Writer, wanted: Option<u64>) -> Refusal {
+fn full(free: Option<u64>, wanted: Option<u64>) -> Refusal {
     const MIB: u64 = 1024 * 1024;
-    let free = writer.available().map(|bytes| format!(": {} MiB are free", bytes / MIB)).unwrap_or_default();
+    let free = free.map(|bytes| format!(": {} MiB are free", bytes / MIB)).unwrap_or_default();
     let wanted = wanted.map(|bytes| format!(", the upload has {} MiB", bytes.div_ceil(MIB))).unwrap_or_default();
     let text = format!("the registry's storage is full{free}{wanted}");
     tracing::error!(text, "an upload was refused");

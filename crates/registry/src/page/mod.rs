@@ -236,7 +236,7 @@ impl Scene {
     }
 
     async fn snapshot(&self) -> Arc<Snapshot> {
-        self.registry.site.inventory.snapshot(&self.registry.storage).await
+        self.registry.site.inventory.snapshot(&self.registry.storage.shelf()).await
     }
 
     /// Whether the visitor may see a repository.
@@ -253,7 +253,8 @@ impl Scene {
     async fn verified(&self) -> Option<Verified> {
         let registry = self.registry.clone();
         // Small files, but files.
-        let read = move || registry.storage.verified().or_else(|| registry.site.descriptions.verified());
+        let storage = registry.storage.shelf();
+        let read = move || storage.verified().or_else(|| registry.site.descriptions.verified());
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
@@ -281,7 +282,7 @@ impl Scene {
         work: impl FnOnce(&Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<(T, bool), Failed> {
         let turn = self.registry.site.turns.clone().acquire_owned().await;
-        let storage = self.registry.storage.clone();
+        let storage = self.registry.storage.shelf();
         let read = crate::service::blocking(move || {
             let _turn = turn;
             let reader = Reader::hasty(storage.as_ref(), TIME);
@@ -301,7 +302,7 @@ impl Scene {
             };
             Ok(reader.representative(&repository, &manifest).map(|image| image.digest().clone()))
         });
-        let storage = self.registry.storage.clone();
+        let storage = self.registry.storage.shelf();
         Ok(found.await?.0.map(|digest| Content { storage, repository: name.clone(), digest }))
     }
 

@@ -9,6 +9,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod layout;
+pub(crate) mod s3;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,6 +24,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 macro_rules! on_every_face {
     ($($name:ident),* $(,)?) => {
         on_every_face!(@ plain: Plain, $($name),*);
+        on_every_face!(@ in_a_bucket: Bucket, $($name),*);
         on_every_face!(@ over_tls_with_a_password: TlsWithPassword, $($name),*);
     };
     (@ $module:ident: $face:ident, $($name:ident),*) => {
@@ -49,6 +51,8 @@ pub(crate) enum Face {
     TlsWithPassword,
     /// HTTPS, with a token that is given for the name and the password.
     TlsWithTokens,
+    /// Plain HTTP, without credentials; what is pushed lies in a bucket.
+    Bucket,
 }
 
 impl Face {
@@ -61,7 +65,9 @@ impl Face {
 /// A running registry on a directory of its own.
 pub(crate) struct Registry {
     pub(crate) root: tempfile::TempDir,
+    /// Of a directory that stays empty where the content lies in a bucket.
     pub(crate) writer: Writer,
+    pub(crate) store: Option<s3::Store>,
     running: Option<Running>,
     pub(crate) addr: SocketAddr,
     pub(crate) client: Client,
@@ -86,7 +92,21 @@ impl Registry {
         let writer = Writer::open(root.path(), Durability::Image).unwrap();
         let running = configure(Server::writable(writer.clone())).bind(localhost()).await.unwrap();
         let addr = running.addr;
-        Self { root, writer, running: Some(running), addr, client: client(), face: Face::Plain }
+        Self { root, writer, store: None, running: Some(running), addr, client: client(), face: Face::Plain }
+    }
+
+    /// A server of a bucket, with the store that it lies in if nobody else keeps that.
+    pub(crate) async fn of_bucket(
+        bucket: airlock_store::bucket::Bucket,
+        store: Option<s3::Store>,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let writer = Writer::open(root.path(), Durability::Image).unwrap();
+        let builder = configure(Server::bucket(bucket).anonymous(Anonymous::Push));
+        let running = builder.bind(localhost()).await.unwrap();
+        let addr = running.addr;
+        Self { root, writer, store, running: Some(running), addr, client: client(), face: Face::Bucket }
     }
 
     /// Whoever has a right to be there may do anything.
@@ -95,8 +115,13 @@ impl Registry {
     }
 
     pub(crate) async fn on_with(face: Face, configure: impl FnOnce(Builder) -> Builder) -> Self {
-        if !face.has_user() {
-            return Self::with(|builder| configure(builder.anonymous(Anonymous::Push))).await;
+        match face {
+            Face::Plain => return Self::with(|builder| configure(builder.anonymous(Anonymous::Push))).await,
+            Face::Bucket => {
+                let store = s3::Store::start().await;
+                return Self::of_bucket(store.bucket().await, Some(store), configure).await;
+            }
+            Face::TlsWithPassword | Face::TlsWithTokens => {}
         }
         let users = Users::parse(&format!("{}:{}", USER.0, bcrypt::hash(USER.1, 4).unwrap())).unwrap();
         let certificates = tempfile::tempdir().unwrap();

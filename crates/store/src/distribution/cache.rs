@@ -31,7 +31,7 @@ pub(super) struct Cache {
 
 /// A map that forgets at random when it holds too much.
 #[derive(Debug)]
-struct Kept<K, V> {
+pub(crate) struct Kept<K, V> {
     entries: HashMap<K, (usize, V)>,
     weight: usize,
 }
@@ -43,17 +43,17 @@ impl<K, V> Default for Kept<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Kept<K, V> {
-    fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
-    fn remove(&mut self, key: &K) {
+    pub(crate) fn remove(&mut self, key: &K) {
         if let Some((weight, _)) = self.entries.remove(key) {
             self.weight -= weight;
         }
     }
 
-    fn insert(&mut self, key: K, value: V, weight: usize, most: usize) {
+    pub(crate) fn insert(&mut self, key: K, value: V, weight: usize, most: usize) {
         self.remove(&key);
         while self.weight + weight > most {
             // The order of a hash map is as good as any: no bookkeeping at every reading.

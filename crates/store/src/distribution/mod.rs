@@ -34,6 +34,7 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{Algorithm, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 use bytes::Bytes;
 
+pub(crate) use cache::Kept;
 pub use gc::Collected;
 pub use generations::{Generation, Members};
 pub use intake::Intake;
@@ -41,6 +42,7 @@ pub use keeper::{Change, Changed, Keeper};
 pub use publish::Durability;
 pub use scrub::{Damage, Fault, Repaired, Scrubbed};
 pub use uploads::{Upload, UploadId, UploadStatus};
+pub(crate) use walk::digests_in;
 pub use writer::{Expected, Writer};
 
 use crate::disk;

@@ -70,7 +70,7 @@ pub struct Upload {
 }
 
 impl UploadId {
-    pub(super) fn random() -> Result<Self, Error> {
+    pub(crate) fn random() -> Result<Self, Error> {
         let mut bits = [0_u8; 16];
         aws_lc_rs::rand::fill(&mut bits)
             .map_err(|_| Error::new(ErrorKind::Io, "begin an upload", "the system gives no random numbers"))?;

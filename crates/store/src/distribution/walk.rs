@@ -112,7 +112,7 @@ fn collect(path: &Path, name: &str, found: &mut Vec<Repository>) -> Result<(), E
 }
 
 /// Everything in a text that reads like a sha256 digest.
-fn digests_in(bytes: &[u8]) -> Vec<Digest> {
+pub(crate) fn digests_in(bytes: &[u8]) -> Vec<Digest> {
     let text = String::from_utf8_lossy(bytes);
     text.match_indices("sha256:").filter_map(|(at, _)| text.get(at..at + 71)?.parse().ok()).collect()
 }

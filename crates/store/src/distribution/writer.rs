@@ -66,7 +66,7 @@ struct Inner {
 }
 
 impl Expected {
-    fn holds(&self, current: Option<&Digest>) -> bool {
+    pub(crate) fn holds(&self, current: Option<&Digest>) -> bool {
         match (self, current) {
             (Self::Anything, _) | (Self::Absent, None) | (Self::Present, Some(_)) => true,
             (Self::OneOf(digests), Some(current)) => digests.contains(current),

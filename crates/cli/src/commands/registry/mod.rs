@@ -11,11 +11,14 @@ use std::sync::Arc;
 use airlock_mirror::archives::Archives;
 use airlock_oci::{Error, ErrorKind};
 use airlock_registry::{Anonymous, Rights, Server, Tls, Users};
+use airlock_store::bucket::{Bucket, Settings};
 use airlock_store::distribution::{Durability, Writer};
 use airlock_transfer::Stop;
 
 use self::describe::Describer;
-use crate::args::registry::{AnonymousArg, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs, SparseArg};
+use crate::args::registry::{
+    AnonymousArg, BucketArgs, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs, SparseArg,
+};
 use crate::commands::plain_path;
 use crate::exit::Failure;
 use crate::progress::Look;
@@ -51,8 +54,13 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
             "add --htpasswd FILE, or --anonymous pull, or --anonymous (pull and push)",
         ));
     }
-    let (builder, what) = match &args.root {
-        Some(root) => {
+    let bucket = open_bucket(&args.bucket).await?;
+    let (builder, what) = match (bucket, &args.root) {
+        (Some(bucket), _) => {
+            let what = bucket.describe();
+            (Server::bucket(bucket).describe(Arc::new(Describer::default())), what)
+        }
+        (None, Some(root)) => {
             let root = root.clone();
             let durability = match args.durability {
                 DurabilityArg::Each => Durability::Each,
@@ -62,7 +70,7 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
             let what = writer.directory().root().display().to_string();
             (Server::writable(writer).describe(Arc::new(Describer::default())), what)
         }
-        None => {
+        (None, None) => {
             let directories: Vec<_> = args.archive.iter().map(|d| plain_path(d)).collect();
             let archives = blocking(move || Archives::open(&directories)).await?;
             let archives = Arc::new(archives);
@@ -123,6 +131,15 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
         () = stop.stopped() => running.shutdown().await?,
     }
     Ok(0)
+}
+
+/// The bucket that the arguments name, if they name one.
+async fn open_bucket(args: &BucketArgs) -> Result<Option<Bucket>, Error> {
+    let Some(url) = &args.s3 else { return Ok(None) };
+    let mut settings = Settings::parse(url)?;
+    settings.endpoint.clone_from(&args.s3_endpoint);
+    settings.region.clone_from(&args.s3_region);
+    Bucket::open(&settings).await.map(Some)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

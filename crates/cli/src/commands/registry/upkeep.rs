@@ -9,7 +9,7 @@ use airlock_store::distribution::{Collected, Directory, Durability, Generation, 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::blocking;
+use super::{blocking, open_bucket};
 use crate::args::registry::{GcArgs, GenerationsArgs, RepairArgs, ScrubArgs};
 use crate::commands::plain_path;
 use crate::exit::Failure;
@@ -41,11 +41,14 @@ pub(super) fn root_of(path: &Path) -> Result<PathBuf, Failure> {
 
 /// `registry gc`.
 pub(crate) async fn gc(args: GcArgs) -> Result<u8, Failure> {
-    let collected: Collected = done(
-        root_of(&args.root)?,
-        Work::CollectGarbage { dry_run: args.dry_run, keep: args.keep.map(|keep| keep as usize) },
-    )
-    .await?;
+    let collected: Collected = match (open_bucket(&args.bucket).await?, &args.root) {
+        (Some(bucket), _) => bucket.collect_garbage(args.dry_run).await?,
+        (None, root) => {
+            let root = root_of(root.as_deref().unwrap_or(Path::new(".")))?;
+            let keep = args.keep.map(|keep| keep as usize);
+            done(root, Work::CollectGarbage { dry_run: args.dry_run, keep }).await?
+        }
+    };
     if output::value(args.output, &collected)? {
         return Ok(0);
     }

@@ -1,0 +1,483 @@
+//! The registry over an object store: several servers at one bucket, servers and stores that fail, garbage, and the judgement of others.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use airlock_oci::{Digest, ErrorKind};
+use airlock_registry::{Anonymous, Server};
+use airlock_store::bucket::{AccessKey, Bucket, PART_BYTES};
+use reqwest::Method;
+use support::s3::{Fault, Store};
+use support::*;
+
+const MIB: usize = 1024 * 1024;
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..len).map(next).collect()
+}
+
+/// A server of the store's bucket, with a memory of its own.
+async fn replica(store: &Store) -> Registry {
+    Registry::of_bucket(store.bucket().await, None, |b| b).await
+}
+
+async fn patch(registry: &Registry, location: &str, bytes: &[u8]) -> u16 {
+    registry.ask(Method::PATCH, location).body(bytes.to_vec()).send().await.unwrap().status().as_u16()
+}
+
+async fn offset(registry: &Registry, location: &str) -> usize {
+    let response = registry.get(location).await;
+    assert_eq!(response.status(), 204);
+    let last: usize = header(&response, "range").strip_prefix("0-").unwrap().parse().unwrap();
+    if last == 0 { 0 } else { last + 1 }
+}
+
+/// Pulls an image whole.
+async fn assert_pulls(registry: &Registry, name: &str, at: &str) {
+    let manifest = json(registry.get(&format!("/v2/{name}/manifests/{at}")).await).await;
+    let blobs = std::iter::once(&manifest["config"]).chain(manifest["layers"].as_array().unwrap());
+    for blob in blobs {
+        let digest = blob["digest"].as_str().unwrap();
+        let response = registry.get(&format!("/v2/{name}/blobs/{digest}")).await;
+        assert_eq!(response.status(), 200, "{name}@{digest}");
+        assert_eq!(Digest::of(&response.bytes().await.unwrap()).to_string(), digest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_server_takes_the_other_has_at_once() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let (text, digest) = one.push_image("a/b", "v1", "1").await;
+    assert_pulls(&two, "a/b", "v1").await;
+    two.push_image("a/b", "v1", "2").await;
+    assert_ne!(one.get("/v2/a/b/manifests/v1").await.text().await.unwrap(), text, "the tag was moved");
+    assert_pulls(&one, "a/b", "v1").await;
+    two.push_image("c", "x", "1").await;
+    for registry in [&one, &two] {
+        let tags = json(registry.get("/v2/a/b/tags/list").await).await;
+        assert_eq!(tags["tags"], serde_json::json!(["v1"]));
+        let catalog = json(registry.get("/v2/_catalog").await).await;
+        assert_eq!(catalog["repositories"], serde_json::json!(["a/b", "c"]));
+    }
+    one.push_blob("a/b", b"{}").await;
+    let points = format!(r#","subject":{}"#, descriptor(OCI_MANIFEST, text.as_bytes()));
+    let referrer = manifest(OCI_MANIFEST, b"{}", &[], &points);
+    assert_eq!(json(two.get(&format!("/v2/a/b/referrers/{digest}")).await).await["manifests"], serde_json::json!([]));
+    assert_eq!(one.put_manifest("a/b", "sig", OCI_MANIFEST, &referrer).await.status(), 201);
+    let found = json(two.get(&format!("/v2/a/b/referrers/{digest}")).await).await;
+    assert_eq!(found["manifests"].as_array().unwrap().len(), 1);
+    assert_eq!(two.delete("/v2/a/b/manifests/v1").await, 202);
+    assert_eq!(one.get("/v2/a/b/manifests/v1").await.status(), 404);
+    assert_eq!(one.delete(&format!("/v2/a/b/manifests/{digest}")).await, 202);
+    assert_eq!(two.get(&format!("/v2/a/b/manifests/{digest}")).await.status(), 404);
+    // Of two that set a tag only if it is not there, one does.
+    let body = manifest(OCI_MANIFEST, b"{}", &[], "");
+    let set = async |registry: &Registry| {
+        let request = registry.ask(Method::PUT, "/v2/a/b/manifests/once").header("if-none-match", "*");
+        request.header("content-type", OCI_MANIFEST).body(body.clone()).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((set(&one).await, set(&two).await), (201, 412));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_goes_on_at_whichever_server_gets_the_next_request() {
+    let store = Store::start().await;
+    let servers = [replica(&store).await, replica(&store).await];
+    let bytes = noise(1, 3 * PART_BYTES + 12_345);
+    // Pieces that end within, at and behind the end of a part, and one over two of them.
+    let ends = [0, 1000, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES - 7, 3 * PART_BYTES, bytes.len()];
+    let location = servers[0].begin("r").await;
+    for (i, ends) in ends.windows(2).enumerate() {
+        let (registry, other) = (&servers[i % 2], &servers[(i + 1) % 2]);
+        let piece =
+            registry.ask(Method::PATCH, &location).header("content-range", format!("{}-{}", ends[0], ends[1] - 1));
+        let response = piece.body(bytes[ends[0]..ends[1]].to_vec()).send().await.unwrap();
+        assert_eq!(response.status(), 202, "{ends:?}");
+        assert_eq!(offset(other, &location).await, ends[1]);
+        let wrong = other.ask(Method::PATCH, &location).header("content-range", "1-2").body("xx").send().await.unwrap();
+        assert_eq!(wrong.status(), 416);
+    }
+    let digest = Digest::of(&bytes);
+    let end = servers[1].ask(Method::PUT, &format!("{location}?digest={digest}")).send().await.unwrap();
+    assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
+    for registry in &servers {
+        assert!(registry.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap() == bytes);
+        assert_eq!(registry.get(&location).await.status(), 404);
+    }
+    // With the wrong digest, with and without parts.
+    for bytes in [noise(2, 1000), noise(3, 2 * PART_BYTES + 9)] {
+        let location = servers[0].begin("r").await;
+        assert_eq!(patch(&servers[1], &location, &bytes).await, 202);
+        let wrong =
+            servers[0].ask(Method::PUT, &format!("{location}?digest={}", Digest::of(b"x"))).send().await.unwrap();
+        assert_eq!(codes(wrong).await, ["DIGEST_INVALID"]);
+        assert_eq!(servers[1].get(&location).await.status(), 404, "nothing is left");
+    }
+    let left = std::fs::read_dir(store.folder().join(".airlock/uploads")).unwrap().flatten();
+    let files = left.flat_map(|folder| std::fs::read_dir(folder.path()).unwrap()).count();
+    assert_eq!(files, 0, "sessions are removed when they have ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_to_a_killed_server_goes_on_at_another() {
+    let store = Store::start().await;
+    let two = replica(&store).await;
+    // A process of its own, as far as its tasks are concerned: all of them vanish at once.
+    let settings = store.settings("place/in");
+    let (tell, told) = std::sync::mpsc::channel();
+    let (kill, killed) = std::sync::mpsc::channel::<()>();
+    let process = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let running = runtime.block_on(async {
+            let bucket = Bucket::open(&settings).await.unwrap();
+            Server::bucket(bucket).anonymous(Anonymous::Push).bind(localhost()).await.unwrap()
+        });
+        tell.send(running.addr).unwrap();
+        let _ = killed.recv();
+        runtime.shutdown_background();
+    });
+    let addr = tokio::task::spawn_blocking(move || told.recv().unwrap()).await.unwrap();
+    let bytes = noise(4, 4 * PART_BYTES);
+    let location = two.begin("r").await;
+    let (sender, receiver) = futures_channel(&bytes[..3 * PART_BYTES]);
+    let sending = client().patch(format!("http://{addr}{location}")).body(receiver).send();
+    let sending = tokio::spawn(sending);
+    // Two parts are with the store, the third is not full.
+    let end = Instant::now() + Duration::from_secs(60);
+    while offset(&two, &location).await < 2 * PART_BYTES && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    kill.send(()).unwrap();
+    process.join().unwrap();
+    drop(sender);
+    assert!(sending.await.unwrap().is_err(), "the client was cut off");
+    let from = offset(&two, &location).await;
+    assert_eq!(from, 2 * PART_BYTES);
+    assert_eq!(patch(&two, &location, &bytes[from..]).await, 202);
+    let digest = Digest::of(&bytes);
+    let end = two.ask(Method::PUT, &format!("{location}?digest={digest}")).send().await.unwrap();
+    assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
+    assert!(two.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap() == bytes);
+}
+
+/// A body that gives these bytes and then waits.
+fn futures_channel(bytes: &[u8]) -> (tokio::sync::oneshot::Sender<()>, reqwest::Body) {
+    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+    let pieces: Vec<Vec<u8>> = bytes.chunks(MIB).map(<[u8]>::to_vec).collect();
+    let given = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+    let never = futures_util::stream::once(async move {
+        let _ = receiver.await;
+        Err::<Vec<u8>, _>(std::io::Error::other("gone"))
+    });
+    (sender, reqwest::Body::wrap_stream(futures_util::StreamExt::chain(given, never)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stumbles_is_not_noticed() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    let bytes = noise(5, 2 * PART_BYTES + 77);
+    for (method, path, fault) in [
+        ("PUT", "partNumber=1", Fault::SlowDown),
+        ("PUT", "partNumber=2", Fault::Cut),
+        ("PUT", "partNumber=2", Fault::Unanswered),
+        ("PUT", "/session", Fault::Unanswered),
+        ("PUT", "/session", Fault::Internal),
+        ("POST", "uploads", Fault::SlowDown),
+        ("POST", "uploadId=", Fault::Unanswered),
+        ("PUT", "/data", Fault::Internal),
+        ("PUT", "/link", Fault::Cut),
+        ("GET", "/session", Fault::Short(10)),
+        ("GET", "/condemned", Fault::SlowDown),
+        ("HEAD", "/data", Fault::Internal),
+    ] {
+        store.fail(method, path, 1, fault.clone());
+        let location = registry.begin("r").await;
+        assert_eq!(patch(&registry, &location, &bytes).await, 202, "{method} {path} {fault:?}");
+        let digest = Digest::of(&bytes);
+        let end = registry.ask(Method::PUT, &format!("{location}?digest={digest}")).send().await.unwrap();
+        assert_eq!(end.status(), 201, "{method} {path} {fault:?}: {}", end.text().await.unwrap());
+        let response = registry.head(&format!("/v2/r/blobs/{digest}")).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(store.faults_left(), 0, "{method} {path} {fault:?} never happened");
+        assert_eq!(registry.delete(&format!("/v2/r/blobs/{digest}")).await, 202);
+    }
+    let digest = registry.push_blob("r", &bytes).await;
+    // The bytes break off again and again, and the client sees nothing of it.
+    for cut in [0, 1, 100_000, 3 * MIB] {
+        store.fail("GET", "/data", 1, Fault::Short(cut));
+    }
+    let got = registry.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap();
+    assert!(got == bytes);
+    assert_eq!(store.faults_left(), 0);
+    let part = registry.ask(Method::GET, &format!("/v2/r/blobs/{digest}")).header("range", "bytes=8000000-9000000");
+    store.fail("GET", "/data", 1, Fault::Short(500_000));
+    assert!(part.send().await.unwrap().bytes().await.unwrap() == bytes[8_000_000..=9_000_000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_or_is_gone_is_named_and_comes_back() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    registry.push_image("a", "v1", "1").await;
+    store.fail("*", "", usize::MAX, Fault::Denied);
+    let response = registry.get("/v2/a/tags/list").await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(header(&response, "retry-after"), "5");
+    let text = response.text().await.unwrap();
+    assert!(text.contains("UNAVAILABLE") && text.contains("the object store does not allow it"), "{text}");
+    assert!(!text.contains("docker/registry") && !text.contains(&store.addr.to_string()), "{text}");
+    store.heal();
+    store.fail("*", "", usize::MAX, Fault::SlowDown);
+    let response = registry.ask(Method::POST, "/v2/a/blobs/uploads/").send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(response.text().await.unwrap().contains("asks to slow down"));
+    store.heal();
+    assert_pulls(&registry, "a", "v1").await;
+    store.stop();
+    let response = registry.get("/v2/a/manifests/v1").await;
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    assert!(text.contains("cannot be reached") || text.contains("does not answer"), "{text}");
+    assert_eq!(registry.get("/v2/").await.status(), 200, "the registry itself is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_bucket_is_said_at_the_start() {
+    let store = Store::start().await;
+    let mut settings = store.settings("x");
+    settings.bucket = "nowhere".into();
+    let error = Bucket::open(&settings).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("no such bucket") && error.hint_text().unwrap().contains("make the bucket"));
+    let mut settings = store.settings("x");
+    settings.key = Some(AccessKey::new("test-key", "wrong"));
+    let error = Bucket::open(&settings).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unauthorized | ErrorKind::Denied), "{error}");
+    assert!(!error.to_string().contains("wrong\""));
+    store.stop();
+    let error = Bucket::open(&store.settings("x")).await.unwrap_err();
+    assert!(error.hint_text().unwrap().contains("--s3-endpoint"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_too_large_for_the_store_to_copy_passes_through() {
+    let store = Store::start().await;
+    let mut settings = store.settings("place/in");
+    settings.copied_bytes = MIB as u64;
+    let registry = Registry::of_bucket(Bucket::open(&settings).await.unwrap(), None, |b| b).await;
+    let bytes = noise(6, 3 * PART_BYTES + 1);
+    let digest = registry.push_blob("r", &bytes).await;
+    assert!(registry.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap() == bytes);
+    // One whose name is known from the beginning goes to its place at once.
+    let bytes = noise(7, 2 * PART_BYTES);
+    let digest = Digest::of(&bytes);
+    let path = format!("/v2/r/blobs/uploads/?digest={digest}");
+    assert_eq!(registry.ask(Method::POST, &path).body(bytes.clone()).send().await.unwrap().status(), 201);
+    assert!(registry.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap() == bytes);
+    let path = format!("/v2/r/blobs/uploads/?digest={}", Digest::of(b"another"));
+    let wrong = registry.ask(Method::POST, &path).body(bytes).send().await.unwrap();
+    assert_eq!(codes(wrong).await, ["DIGEST_INVALID"]);
+    assert_eq!(registry.head(&format!("/v2/r/blobs/{}", Digest::of(b"another"))).await.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_tags_are_listed_in_pages() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    let (_, digest) = registry.push_image("many", "first", "1").await;
+    let tags = store.folder().join("docker/registry/v2/repositories/many/_manifests/tags");
+    // Names of which one is the beginning of the other, with what sorts before and after a slash between.
+    let name = |i: usize| match i / 100 {
+        0 => format!("v{i}"),
+        n => format!("v{}{}{n}", i % 100, ["-", ".", "_"][i % 3]),
+    };
+    let mut names: Vec<String> = (0..10_000).map(name).collect();
+    names.push("first".into());
+    names.sort();
+    for name in &names {
+        let folder = tags.join(name);
+        std::fs::create_dir_all(folder.join("current")).unwrap();
+        std::fs::write(folder.join("current/link"), digest.to_string()).unwrap();
+    }
+    let (mut path, mut seen, start) = ("/v2/many/tags/list?n=1000".to_owned(), Vec::new(), Instant::now());
+    let requests = store.requests();
+    loop {
+        let response = registry.get(&path).await;
+        let link = header(&response, "link");
+        let page = json(response).await["tags"].as_array().unwrap().clone();
+        seen.extend(page.into_iter().map(|tag| tag.as_str().unwrap().to_owned()));
+        match link.strip_prefix('<').and_then(|l| l.strip_suffix(">; rel=\"next\"")) {
+            Some(next) => path = next.to_owned(),
+            None => break,
+        }
+    }
+    let requests = store.requests() - requests;
+    println!("{} tags in {:?} with {requests} requests to the store", names.len(), start.elapsed());
+    assert!(seen == names, "in the order of names");
+    assert!(requests <= names.len() / 1000 + 3, "{requests}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_goes_with_all_its_tags() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    let (_, digest) = registry.push_image("a", "first", "1").await;
+    registry.push_image("a", "moved", "1").await;
+    registry.push_image("a", "moved", "2").await;
+    registry.push_image("a", "other", "2").await;
+    let tags = store.folder().join("docker/registry/v2/repositories/a/_manifests/tags");
+    for i in 0..50 {
+        // Without a history, as somebody else may have left it.
+        let folder = tags.join(format!("t{i}/current"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("link"), digest.to_string()).unwrap();
+    }
+    assert_eq!(json(registry.get("/v2/a/tags/list").await).await["tags"].as_array().unwrap().len(), 53);
+    assert_eq!(registry.delete(&format!("/v2/a/manifests/{digest}")).await, 202);
+    let left = json(registry.get("/v2/a/tags/list").await).await;
+    assert_eq!(left["tags"], serde_json::json!(["moved", "other"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn abandoned_uploads_expire() {
+    let store = Store::start().await;
+    let bucket = store.bucket().await;
+    let registry = Registry::of_bucket(bucket.clone(), None, |b| b).await;
+    let (small, large) = (registry.begin("r").await, registry.begin("r").await);
+    assert_eq!(patch(&registry, &small, b"some").await, 202);
+    assert_eq!(patch(&registry, &large, &noise(8, PART_BYTES + 5)).await, 202);
+    assert_eq!(bucket.expire_uploads(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(offset(&registry, &small).await, 4);
+    assert_eq!(bucket.expire_uploads(Duration::ZERO).await.unwrap(), 2);
+    for location in [small, large] {
+        assert_eq!(registry.get(&location).await.status(), 404);
+    }
+    let parts = std::fs::read_dir(store.root.path()).unwrap().flatten();
+    assert_eq!(parts.filter(|f| f.file_name().to_string_lossy().contains("part-")).count(), 0, "parts are dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_goes_and_what_was_claimed_stays() {
+    let store = Store::start().await;
+    let mut settings = store.settings("place/in");
+    settings.collected_age = Duration::from_secs(4);
+    let bucket = Bucket::open(&settings).await.unwrap();
+    let registry = Registry::of_bucket(bucket.clone(), None, |b| b).await;
+    let (_, digest) = registry.push_image("a", "v1", "1").await;
+    registry.push_image("a", "v2", "2").await;
+    registry.push_blob("b", b"claimed").await;
+    registry.push_blob("b", b"mounted").await;
+    registry.push_blob("b", b"forgotten").await;
+    assert_eq!(registry.delete(&format!("/v2/a/manifests/{digest}")).await, 202);
+    let young = bucket.collect_garbage(false).await.unwrap();
+    assert_eq!((young.removed_files, young.leased), (0, 6), "{young:?}");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(registry.head(&format!("/v2/b/blobs/{}", Digest::of(b"claimed"))).await.status(), 200);
+    let mount = format!("/v2/c/blobs/uploads/?mount={}&from=b", Digest::of(b"mounted"));
+    assert_eq!(registry.ask(Method::POST, &mount).send().await.unwrap().status(), 201);
+    let dry = bucket.collect_garbage(true).await.unwrap();
+    assert_eq!((dry.dry_run, dry.removed_files, dry.removed_links, dry.leased), (true, 4, 3, 2), "{dry:?}");
+    let collected = bucket.collect_garbage(false).await.unwrap();
+    assert_eq!((collected.removed_files, collected.removed_links, collected.leased), (4, 3, 2), "{collected:?}");
+    for (name, bytes, status) in [
+        ("b", &b"claimed"[..], 200),
+        ("b", b"mounted", 200),
+        ("c", b"mounted", 200),
+        ("b", b"forgotten", 404),
+        ("a", b"layer 1", 404),
+        ("a", b"layer 2", 200),
+    ] {
+        let response = registry.head(&format!("/v2/{name}/blobs/{}", Digest::of(bytes))).await;
+        assert_eq!(response.status(), status, "{}", String::from_utf8_lossy(bytes));
+    }
+    assert_pulls(&registry, "a", "v2").await;
+    // One at a time, over all processes; what a dead one has left does not matter for ever.
+    std::fs::write(store.folder().join(".airlock/gc/lock"), "somebody").unwrap();
+    assert_eq!(bucket.collect_garbage(false).await.unwrap_err().kind(), ErrorKind::Locked);
+    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options()
+        .write(true)
+        .open(store.folder().join(".airlock/gc/lock"))
+        .unwrap()
+        .set_modified(old)
+        .unwrap();
+    bucket.collect_garbage(false).await.unwrap();
+    assert!(!store.folder().join(".airlock/gc/lock").exists());
+    // A damaged manifest: nobody knows what it names.
+    let (_, broken) = registry.push_image("a", "v3", "3").await;
+    let path = format!("docker/registry/v2/blobs/sha256/{}/{}/data", &broken.hex()[..2], broken.hex());
+    std::fs::write(store.folder().join(path), "").unwrap();
+    assert_eq!(bucket.collect_garbage(false).await.unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+/// How long pushes and collections go on together (seconds).
+const TOGETHER: u64 = 45;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_at_two_servers_and_garbage_collection_do_not_disturb_each_other() {
+    let store = Store::start().await;
+    let mut settings = store.settings("place/in");
+    // Everything is used again when it is just old enough to be collected.
+    settings.collected_age = Duration::from_secs(10);
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let bucket = Bucket::open(&settings).await.unwrap();
+        servers.push((bucket.clone(), Registry::of_bucket(bucket, None, |b| b).await));
+    }
+    let end = Instant::now() + Duration::from_secs(TOGETHER);
+    let collect = async {
+        let (mut collections, mut removed) = (0, 0);
+        while Instant::now() < end {
+            match servers[collections % 2].0.collect_garbage(false).await {
+                Ok(collected) => removed += collected.removed_files,
+                Err(e) => panic!("{e}"),
+            }
+            collections += 1;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        (collections, removed)
+    };
+    let push = async |worker: usize| {
+        let mut pushes = 0;
+        while Instant::now() < end {
+            let registry = &servers[(worker + pushes) % 2].1;
+            let (config, layer) = (format!("{{\"w\":{worker}}}"), format!("layer of {worker}"));
+            for bytes in [&config, &layer] {
+                // As a client does: what is there is not sent again.
+                let path = format!("/v2/r{worker}/blobs/{}", Digest::of(bytes.as_bytes()));
+                if registry.head(&path).await.status() == 404 {
+                    registry.push_blob(&format!("r{worker}"), bytes.as_bytes()).await;
+                }
+            }
+            let text = manifest(
+                OCI_MANIFEST,
+                config.as_bytes(),
+                &[layer.as_bytes()],
+                &format!(r#","annotations":{{"n":"{pushes}"}}"#),
+            );
+            let other = &servers[(worker + pushes + 1) % 2].1;
+            let response = other.put_manifest(&format!("r{worker}"), "v", OCI_MANIFEST, &text).await;
+            assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
+            assert_pulls(registry, &format!("r{worker}"), "v").await;
+            let digest = Digest::of(text.as_bytes());
+            assert_eq!(other.delete(&format!("/v2/r{worker}/manifests/{digest}")).await, 202);
+            pushes += 1;
+            tokio::time::sleep(Duration::from_millis(9_000 + 700 * worker as u64)).await;
+        }
+        pushes
+    };
+    let ((collections, removed), a, b, c, d) = tokio::join!(collect, push(0), push(1), push(2), push(3));
+    println!("{} pushes, {collections} collections, {removed} files removed", a + b + c + d);
+    assert!(removed > 0 && collections > 1);
+}

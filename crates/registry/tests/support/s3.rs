@@ -1,0 +1,278 @@
+//! An S3-compatible object store in this process, which can be told to fail.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use airlock_store::bucket::{AccessKey, Bucket, Settings};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use tokio::net::TcpListener;
+
+/// What happens to a request instead of what it asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// 503 `SlowDown`.
+    SlowDown,
+    /// 500 `InternalError`.
+    Internal,
+    /// 403 `AccessDenied`.
+    Denied,
+    /// The connection is closed without an answer, before anything is done.
+    Cut,
+    /// It is done, and then the connection is closed without an answer.
+    Unanswered,
+    /// The answer ends after so many bytes.
+    Short(usize),
+}
+
+/// A fault for the next so many requests of a method whose path and query contain a text.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) times: usize,
+    pub(crate) fault: Fault,
+}
+
+/// A running store with one bucket, `mirror`.
+pub(crate) struct Store {
+    pub(crate) addr: SocketAddr,
+    pub(crate) root: tempfile::TempDir,
+    rules: Arc<Mutex<Vec<Rule>>>,
+    requests: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+pub(crate) const KEY: (&str, &str) = ("test-key", "test-secret");
+
+impl Store {
+    pub(crate) async fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("mirror")).unwrap();
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single(KEY.0, KEY.1));
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (rules, requests) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let folder = root.path().join("mirror");
+        let task = tokio::spawn(serve(listener, service, folder, rules.clone(), requests.clone()));
+        Self { addr, root, rules, requests, task }
+    }
+
+    pub(crate) fn settings(&self, prefix: &str) -> Settings {
+        let mut settings = Settings::parse(&format!("s3://mirror/{prefix}")).unwrap();
+        settings.endpoint = Some(format!("http://{}", self.addr));
+        settings.region = Some("us-east-1".into());
+        settings.key = Some(AccessKey::new(KEY.0, KEY.1));
+        settings
+    }
+
+    pub(crate) async fn bucket(&self) -> Bucket {
+        Bucket::open(&self.settings("place/in")).await.unwrap()
+    }
+
+    /// The folder that stands for the place of [`Store::bucket`].
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.root.path().join("mirror/place/in")
+    }
+
+    pub(crate) fn fail(&self, method: &'static str, path: &'static str, times: usize, fault: Fault) {
+        self.rules.lock().unwrap().push(Rule { method, path, times, fault });
+    }
+
+    /// Faults that have not happened yet.
+    pub(crate) fn faults_left(&self) -> usize {
+        self.rules.lock().unwrap().iter().map(|rule| rule.times).sum()
+    }
+
+    pub(crate) fn heal(&self) {
+        self.rules.lock().unwrap().clear();
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Nobody listens any more.
+    pub(crate) fn stop(&self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    service: S3Service,
+    folder: PathBuf,
+    rules: Arc<Mutex<Vec<Rule>>>,
+    requests: Arc<AtomicUsize>,
+) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                let _ = stream.set_nodelay(true);
+                let (service, rules, requests) = (service.clone(), rules.clone(), requests.clone());
+                let folder = folder.clone();
+                connections.spawn(async move {
+                    let service = service_fn(move |request| {
+                        requests.fetch_add(1, Ordering::Relaxed);
+                        let (service, fault) = (service.clone(), fault_of(&rules, &request));
+                        let tags = listed_tags(&folder, &request).filter(|_| fault.is_none());
+                        async move {
+                            match tags {
+                                Some(text) => Ok(document(200, text)),
+                                None => answer(&service, request, fault).await,
+                            }
+                        }
+                    });
+                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+fn fault_of(rules: &Mutex<Vec<Rule>>, request: &Request<Incoming>) -> Option<Fault> {
+    let mut rules = rules.lock().unwrap();
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    let hit = rules.iter_mut().find(|rule| {
+        rule.times > 0 && (rule.method == "*" || request.method() == rule.method) && path.contains(rule.path)
+    })?;
+    hit.times -= 1;
+    Some(hit.fault.clone())
+}
+
+/// The answer to a listing of tags. s3s-fs walks through the whole bucket for each thousand keys, a thread's work for each file, which
+/// takes minutes for ten thousand tags.
+fn listed_tags(folder: &std::path::Path, request: &Request<Incoming>) -> Option<String> {
+    let query =
+        request.uri().query().filter(|query| query.contains("list-type=2") && query.contains("_manifests%2Ftags"))?;
+    let value = |name: &str| {
+        let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        found.map(|text| text.replace("%2F", "/"))
+    };
+    let (prefix, after) = (value("prefix")?, value("continuation-token").or_else(|| value("start-after")));
+    let mut found = Vec::new();
+    let mut folders = vec![folder.join(prefix.trim_end_matches('/'))];
+    while let Some(path) = folders.pop() {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push((
+                    path.strip_prefix(folder).unwrap().to_string_lossy().into_owned(),
+                    entry.metadata().unwrap().len(),
+                ));
+            }
+        }
+    }
+    found.sort();
+    let from = after.map_or(0, |after| found.partition_point(|(key, _)| *key <= after));
+    let page = &found[from..found.len().min(from + 1000)];
+    let more = from + page.len() < found.len();
+    let contents: String = page
+        .iter()
+        .map(|(key, len)| {
+            format!("<Contents><Key>{key}</Key><Size>{len}</Size><LastModified>2026-11-21T12:00:00.000Z</LastModified></Contents>")
+        })
+        .collect();
+    let next =
+        if more { format!("<NextContinuationToken>{}</NextContinuationToken>", page[999].0) } else { String::new() };
+    Some(format!(
+        "<ListBucketResult><Name>mirror</Name><Prefix>{prefix}</Prefix><KeyCount>{}</KeyCount><MaxKeys>1000</MaxKeys>\
+         <IsTruncated>{more}</IsTruncated>{next}{contents}</ListBucketResult>",
+        page.len()
+    ))
+}
+
+fn document(status: u16, text: String) -> Answer {
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    Response::builder().status(status).header("content-type", "application/xml").body(body).unwrap()
+}
+
+type Answer = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>>;
+
+async fn answer(
+    service: &S3Service,
+    request: Request<Incoming>,
+    fault: Option<Fault>,
+) -> Result<Answer, std::io::Error> {
+    let cut = || std::io::Error::other("cut");
+    let refuse = |status: u16, code: &str| {
+        Ok(document(
+            status,
+            format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>a test</Message></Error>"),
+        ))
+    };
+    let after = match fault {
+        Some(Fault::SlowDown) => return refuse(503, "SlowDown"),
+        Some(Fault::Internal) => return refuse(500, "InternalError"),
+        Some(Fault::Denied) => return refuse(403, "AccessDenied"),
+        Some(Fault::Cut) => return Err(cut()),
+        other => other,
+    };
+    let response = service.call(request.map(s3s::Body::from)).await.map_err(|_| cut())?;
+    let left = match after {
+        Some(Fault::Unanswered) => return Err(cut()),
+        Some(Fault::Short(bytes)) => bytes,
+        _ => usize::MAX,
+    };
+    Ok(response.map(|body| {
+        let body = body.map_err(|e| std::io::Error::other(e.to_string())).boxed_unsync();
+        Cut { body, left }.boxed_unsync()
+    }))
+}
+
+/// A body that breaks off.
+struct Cut {
+    body: http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>,
+    left: usize,
+}
+
+impl Body for Cut {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(Some(Err(std::io::Error::other("cut"))));
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = polled {
+            return Poll::Ready(Some(Ok(frame.map_data(|mut bytes| {
+                bytes.truncate(self.left);
+                self.left -= bytes.len();
+                bytes
+            }))));
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
