@@ -287,3 +287,26 @@ async fn a_blob_whose_file_was_lost_before_it_had_its_place_can_be_pushed() {
     put(&writer, &name, &image, Some(&tag("v1"))).await;
     assert_eq!(writer.scrub(None).unwrap().damage, []);
 }
+
+#[tokio::test]
+async fn nothing_is_written_or_removed_by_way_of_links() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name, image) = (writer(root.path()), repository("a/b"), image(1, 20_000));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("file");
+    fs::write(&file, "somebody's").unwrap();
+    let folder = root.path().join(".airlock/import");
+    std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
+    let error = Intake::open(root.path(), Arc::new(writer.clone())).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    fs::remove_file(&folder).unwrap();
+    // A blob's name in the folder, and the folder once it is open.
+    let intake = intake(root.path(), &writer);
+    let (blob, bytes) = &image.blobs[1];
+    std::os::unix::fs::symlink(&file, folder.join(format!("sha256-{}", blob.digest.hex()))).unwrap();
+    intake.write_blob(&name, blob, &InMemory(bytes.clone())).await.unwrap();
+    fs::rename(&folder, root.path().join("away")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
+    intake.tidy().unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "somebody's");
+}

@@ -7,7 +7,8 @@
 //! was killed goes on where it stopped.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use airlock_oci::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use rustix::fs::OFlags;
 use tokio::task::JoinHandle;
 
 use super::Directory;
@@ -45,6 +47,8 @@ pub struct Intake {
     /// Files of the source that can be linked.
     files: Option<Box<Files>>,
     linked: AtomicU64,
+    /// Where blobs are until they are whole: the folder itself, whatever its name comes to mean.
+    folder: File,
     _lock: File,
 }
 
@@ -64,6 +68,7 @@ impl Intake {
         let mut syncs = DirectorySyncs::default();
         syncs.create(&folder)?;
         syncs.sync()?;
+        let opened = real_folder(&folder)?;
         let Some(lock) = take_lock(&folder)? else {
             return Err(Error::new(
                 ErrorKind::Locked,
@@ -72,7 +77,7 @@ impl Intake {
             )
             .hint("wait for it, or stop it: what it has fetched is kept"));
         };
-        Ok(Self { directory, keeper, files: None, linked: AtomicU64::new(0), _lock: lock })
+        Ok(Self { directory, keeper, files: None, linked: AtomicU64::new(0), folder: opened, _lock: lock })
     }
 
     /// Blobs whose file `files` knows are linked instead of copied, where the file system allows it.
@@ -121,7 +126,7 @@ impl Intake {
 
     /// Removes what no import needs any more; to be called when one has come to its end.
     pub fn tidy(&self) -> Result<(), Error> {
-        let folder = self.directory.paths.imports();
+        let folder = PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd()));
         for name in disk::names(&folder)?.into_iter().filter(|name| name != LOCK) {
             disk::remove_file(&folder.join(name))?;
         }
@@ -244,6 +249,19 @@ async fn settled(written: JoinHandle<Result<Partial, Error>>) -> Result<Partial,
     written.await.map_err(|e| Error::new(ErrorKind::Io, "write a blob", e))?
 }
 
+/// Opens the folder of imports, which is no link: who keeps the storage could otherwise have root write and delete elsewhere.
+fn real_folder(folder: &Path) -> Result<File, Error> {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
+    if let Some(link) = [Some(folder), folder.parent()].into_iter().flatten().find(|path| is_link(path)) {
+        let what = format!("import by way of `{}`", folder.display());
+        return Err(Error::new(ErrorKind::Refused, what, format!("`{}` is a link", link.display()))
+            .hint("nothing is imported through links there: make it a folder"));
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let opened = File::options().read(true).custom_flags(flags.bits() as i32).open(folder);
+    opened.map_err(|e| disk::failed("open", folder, &e))
+}
+
 async fn remove(path: &Path) -> Result<(), Error> {
     let path = path.to_owned();
     blocking(move || disk::remove_file(&path).map(|_| ())).await
@@ -257,12 +275,13 @@ impl Partial {
     /// Opens what is there of a blob, hashing it.
     fn open(path: PathBuf, blob: &Descriptor) -> Result<Self, Error> {
         let failed = |e: &std::io::Error| disk::failed("open", &path, e);
-        // A link to the source's file is none of ours to write to.
-        if fs::metadata(&path).is_ok_and(|m| m.nlink() > 1) {
+        // A link to the source's file is none of ours to write to, nor is what a link leads to.
+        if fs::symlink_metadata(&path).is_ok_and(|m| !m.is_file() || m.nlink() > 1) {
             disk::remove_file(&path)?;
         }
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = options.map_err(|e| failed(&e))?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let file = options.open(&path).map_err(|e| failed(&e))?;
         let mut len = file.metadata().map_err(|e| failed(&e))?.len();
         if len > blob.size {
             file.set_len(0).map_err(|e| failed(&e))?;
