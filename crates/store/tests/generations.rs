@@ -310,3 +310,55 @@ async fn nothing_is_written_or_removed_by_way_of_links() {
     intake.tidy().unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), "somebody's");
 }
+
+/// Everything below a folder, and the folder.
+fn all_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    let mut at = 0;
+    while at < found.len() {
+        if fs::symlink_metadata(&found[at]).unwrap().is_dir() {
+            found.extend(fs::read_dir(&found[at]).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        at += 1;
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_root_imports_belongs_to_whom_the_storage_belongs() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const SOMEBODY: u32 = 54_321;
+    let root = tempfile::tempdir().unwrap();
+    if fs::metadata(root.path()).unwrap().uid() != 0 {
+        return println!("skipped: only root can import for somebody else");
+    }
+    chown(root.path(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let (writer, name, image) = (writer(root.path()), repository("a/b"), image(1, 20_000));
+    put(&writer, &name, &image, None).await;
+    imported(&writer, &name, &[(&image, "v1")]).await;
+    let intake = intake(root.path(), &writer);
+    let linked = tempfile::NamedTempFile::new().unwrap();
+    fs::write(linked.path(), "linked").unwrap();
+    let given = linked.path().to_owned();
+    let intake = intake.linking(move |_| Some(given.clone()));
+    let blob = descriptor("x/y", b"linked");
+    intake.write_blob(&name, &blob, &InMemory(Bytes::new())).await.unwrap();
+    intake.flush().await.unwrap();
+    assert!(root.path().join(".airlock/generations/pushed").exists());
+    let others: Vec<_> =
+        all_below(root.path()).into_iter().filter(|path| fs::metadata(path).unwrap().uid() != SOMEBODY).collect();
+    let linked_here = root.path().join(format!(
+        "docker/registry/v2/blobs/sha256/{}/{}/data",
+        &blob.digest.hex()[..2],
+        blob.digest.hex()
+    ));
+    assert_eq!(others, [linked_here], "a file that was linked stays whose it is");
+}
+
+#[tokio::test]
+async fn what_imports_left_and_cannot_be_looked_at_does_not_fail_a_collection() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = writer(root.path());
+    fs::create_dir_all(root.path().join(".airlock/import/lock")).unwrap();
+    assert_eq!(writer.collect_garbage(false).unwrap().removed_files, 0);
+}

@@ -259,7 +259,10 @@ fn real_folder(folder: &Path) -> Result<File, Error> {
     }
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let opened = File::options().read(true).custom_flags(flags.bits() as i32).open(folder);
-    opened.map_err(|e| disk::failed("open", folder, &e))
+    let opened = opened.map_err(|e| disk::failed("open", folder, &e))?;
+    let given = disk::give_to_owner_of(folder.parent().unwrap_or(folder), &opened);
+    given.map_err(|e| disk::failed("change the owner of", folder, &e))?;
+    Ok(opened)
 }
 
 async fn remove(path: &Path) -> Result<(), Error> {
@@ -282,6 +285,7 @@ impl Partial {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).custom_flags(OFlags::NOFOLLOW.bits() as i32);
         let file = options.open(&path).map_err(|e| failed(&e))?;
+        disk::give_to_owner_of(path.parent().unwrap_or(&path), &file).map_err(|e| failed(&e))?;
         let mut len = file.metadata().map_err(|e| failed(&e))?.len();
         if len > blob.size {
             file.set_len(0).map_err(|e| failed(&e))?;

@@ -198,6 +198,7 @@ pub(super) fn take_lock(folder: &Path) -> Result<Option<File>, Error> {
     let no_link = OFlags::NOFOLLOW.bits() as i32;
     let file = File::options().create(true).write(true).truncate(false).custom_flags(no_link).open(&path);
     let file = file.map_err(|e| disk::failed("open", &path, &e))?;
+    disk::give_to_owner_of(folder, &file).map_err(|e| disk::failed("change the owner of", &path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
