@@ -362,3 +362,20 @@ async fn what_imports_left_and_cannot_be_looked_at_does_not_fail_a_collection() 
     fs::create_dir_all(root.path().join(".airlock/import/lock")).unwrap();
     assert_eq!(writer.collect_garbage(false).unwrap().removed_files, 0);
 }
+
+#[tokio::test]
+async fn a_source_file_that_is_a_link_is_linked_as_what_it_leads_to() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name) = (writer(&root.path().join("store")), repository("a/b"));
+    let (file, link) = (root.path().join("file"), root.path().join("link"));
+    fs::write(&file, "bytes").unwrap();
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    let blob = descriptor("x/y", b"bytes");
+    let intake = intake(&root.path().join("store"), &writer).linking(move |_| Some(link.clone()));
+    intake.write_blob(&name, &blob, &InMemory(Bytes::new())).await.unwrap();
+    intake.flush().await.unwrap();
+    fs::remove_file(&file).unwrap();
+    let place = writer.directory().file(&blob.digest).unwrap();
+    assert!(fs::symlink_metadata(&place).unwrap().is_file());
+    assert_eq!(fs::read(&place).unwrap(), b"bytes");
+}

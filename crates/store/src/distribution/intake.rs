@@ -145,7 +145,7 @@ impl Intake {
         let (to, size, algorithm) = (path.to_owned(), blob.size, blob.digest.algorithm());
         let opened = blocking(move || {
             disk::remove_file(&to)?;
-            if fs::hard_link(&from, &to).is_err() {
+            if !link_file(&from, &to) {
                 return Ok(None);
             }
             let opened = disk::open(&to)?;
@@ -263,6 +263,17 @@ fn real_folder(folder: &Path) -> Result<File, Error> {
     let given = disk::give_to_owner_of(folder.parent().unwrap_or(folder), &opened);
     given.map_err(|e| disk::failed("change the owner of", folder, &e))?;
     Ok(opened)
+}
+
+/// Gives a file one more name; `false` when that cannot be done. A link is followed, so that no link comes into the storage.
+fn link_file(from: &Path, to: &Path) -> bool {
+    let linked = from.canonicalize().and_then(|from| fs::hard_link(from, to));
+    if linked.is_ok() && fs::symlink_metadata(to).is_ok_and(|m| !m.is_file()) {
+        // Replaced by a link between the two steps.
+        let _ = fs::remove_file(to);
+        return false;
+    }
+    linked.is_ok()
 }
 
 async fn remove(path: &Path) -> Result<(), Error> {
