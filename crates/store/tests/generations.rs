@@ -14,7 +14,7 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{BlobStream, Content, Digest, Error, ErrorKind, Manifest, Repository, Sink, media_type};
 use airlock_store::Storage;
 use airlock_store::distribution::generations::State;
-use airlock_store::distribution::{Durability, Generation, Intake, Members, Writer};
+use airlock_store::distribution::{Change, Changed, Durability, Generation, Intake, Keeper, Members, Writer};
 use bytes::Bytes;
 use images::*;
 
@@ -378,4 +378,24 @@ async fn a_source_file_that_is_a_link_is_linked_as_what_it_leads_to() {
     let place = writer.directory().file(&blob.digest).unwrap();
     assert!(fs::symlink_metadata(&place).unwrap().is_file());
     assert_eq!(fs::read(&place).unwrap(), b"bytes");
+}
+
+/// A registry that does not take what was imported.
+struct Unwilling;
+
+impl Keeper for Unwilling {
+    fn change(&self, _: &Change) -> Result<Changed, Error> {
+        Err(Error::new(ErrorKind::Refused, "change the storage", "not now"))
+    }
+}
+
+#[tokio::test]
+async fn what_was_linked_and_not_taken_does_not_count_as_linked() {
+    let root = tempfile::tempdir().unwrap();
+    let store = root.path().join("store");
+    let (_writer, file) = (writer(&store), root.path().join("file"));
+    fs::write(&file, "bytes").unwrap();
+    let intake = Intake::open(&store, Arc::new(Unwilling)).unwrap().linking(move |_| Some(file.clone()));
+    let refused = intake.write_blob(&repository("a/b"), &descriptor("x/y", b"bytes"), &InMemory(Bytes::new())).await;
+    assert_eq!((refused.unwrap_err().kind(), intake.linked_bytes()), (ErrorKind::Refused, 0));
 }

@@ -185,7 +185,6 @@ impl Intake {
         if found != blob.digest {
             return wrong(format!("its bytes have the digest `{found}`"));
         }
-        self.linked.fetch_add(len, Ordering::Relaxed);
         Ok(true)
     }
 
@@ -366,7 +365,8 @@ impl Sink for Intake {
 
     async fn write_blob(&self, repository: &Repository, blob: &Descriptor, content: &dyn Content) -> Result<(), Error> {
         let path = self.directory.paths.imported(&blob.digest);
-        if !self.link(blob, &path).await? {
+        let is_linked = self.link(blob, &path).await?;
+        if !is_linked {
             let resumed = self.directory.kept(blob) > 0;
             let mut is_right = self.receive(blob, content, &path).await?;
             if !is_right && resumed {
@@ -378,7 +378,11 @@ impl Sink for Intake {
             }
         }
         let change = Change::Adopt { repository: repository.clone(), digest: blob.digest.clone() };
-        self.change(change).await.map(|_| ())
+        self.change(change).await?;
+        if is_linked {
+            self.linked.fetch_add(blob.size, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn put_manifest(&self, repository: &Repository, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Error> {
