@@ -431,7 +431,7 @@ fn archives_and_layouts_are_taken_over() {
 
 #[test]
 fn the_storage_of_zot_is_taken_over() {
-    let Some(zot) = tools::find("zot") else { return tools::skipped("zot is not installed") };
+    let Some(zot) = tools::need("zot") else { return };
     let (old, binary) = (Old::new(), Binary::new(AIRLOCK));
     let folder = binary.folder();
     let root = folder.join("zot-root");

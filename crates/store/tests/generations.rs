@@ -1,6 +1,6 @@
 //! Imports into registry storage: what arrives is verified, a prefix that was altered is fetched anew, and what goes with old generations
 //! is exactly what nothing else needs.
-#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
 
 mod images;
 
@@ -398,4 +398,27 @@ async fn what_was_linked_and_not_taken_does_not_count_as_linked() {
     let intake = Intake::open(&store, Arc::new(Unwilling)).unwrap().linking(move |_| Some(file.clone()));
     let refused = intake.write_blob(&repository("a/b"), &descriptor("x/y", b"bytes"), &InMemory(Bytes::new())).await;
     assert_eq!((refused.unwrap_err().kind(), intake.linked_bytes()), (ErrorKind::Refused, 0));
+}
+
+#[tokio::test]
+async fn whether_a_file_can_be_linked_is_tried() {
+    let root = tempfile::tempdir().unwrap();
+    let store = root.path().join("store");
+    let (writer, file) = (writer(&store), root.path().join("file"));
+    fs::write(&file, "bytes").unwrap();
+    let (there, gone) = (descriptor("x/y", b"bytes").digest, Digest::of(b"gone"));
+    let known = there.clone();
+    // A file of the kernel's lies on another file system, and a folder has one name.
+    let files = move |digest: &Digest| {
+        Some(if *digest == known { file.clone() } else { std::path::PathBuf::from("/proc/self/status") })
+    };
+    let intake = intake(&store, &writer).linking(files);
+    assert!(intake.can_link(&there) && !intake.can_link(&gone));
+    let folder = root.path().to_owned();
+    let intake = {
+        drop(intake);
+        self::intake(&store, &writer).linking(move |_| Some(folder.clone()))
+    };
+    assert!(!intake.can_link(&there));
+    assert_eq!(fs::read_dir(store.join(".airlock/import")).unwrap().count(), 1, "nothing but the lock is left");
 }

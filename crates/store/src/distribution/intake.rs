@@ -37,6 +37,9 @@ const STEP_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
 
+/// A link that is only tried. No digest is called so.
+const PROBE: &str = "probe";
+
 /// Says where a file with a blob's bytes may lie.
 type Files = dyn Fn(&Digest) -> Option<PathBuf> + Send + Sync;
 
@@ -86,11 +89,14 @@ impl Intake {
         self
     }
 
-    /// Whether a blob's file lies where it can be linked from.
+    /// Whether a blob's file can be linked, found by doing it: the file system and the kernel (`protected_hardlinks`) have their own minds.
     pub fn can_link(&self, digest: &Digest) -> bool {
-        let device = |path: &Path| fs::metadata(path).ok().map(|m| m.dev());
-        let from = self.files.as_ref().and_then(|files| files(digest));
-        from.and_then(|path| device(&path)).is_some_and(|from| Some(from) == device(self.directory.root()))
+        let Some(from) = self.files.as_ref().and_then(|files| files(digest)) else { return false };
+        let probe = self.directory.paths.imports().join(PROBE);
+        let _ = fs::remove_file(&probe);
+        let can = link_file(&from, &probe);
+        let _ = fs::remove_file(&probe);
+        can
     }
 
     /// The storage, for reading.
