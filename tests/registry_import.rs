@@ -563,6 +563,24 @@ fn what_only_old_imports_brought_goes_and_what_was_pushed_stays() {
 }
 
 #[test]
+fn an_import_heals_what_a_scrub_found_damaged() {
+    let (old, binary) = (Old::new(), Binary::new(AIRLOCK));
+    import(&binary, &old.url(), &["--root", "store"], 0);
+    let store = path(&binary, "store");
+    let layer = old.tool.all_blobs().into_iter().max_by_key(|b| b.bytes.len()).unwrap().descriptor.digest.to_string();
+    for is_served in [false, true] {
+        let _server = is_served.then(|| serve(&binary));
+        fs::write(blob_path(&store, &layer), "altered").unwrap();
+        binary.run(["registry", "scrub", "--root", "store"]).expect_code(DAMAGED);
+        assert!(!blob_path(&store, &layer).exists());
+        // The manifest is there, so that nothing but the layer comes.
+        import(&binary, &old.url(), &["--root", "store"], 0);
+        assert!(blob_path(&store, &layer).exists(), "served: {is_served}");
+        binary.run(["registry", "scrub", "--root", "store"]).expect_code(0);
+    }
+}
+
+#[test]
 fn a_disk_that_is_too_small_is_said_before_the_first_byte() {
     let ((registry, _), binary) = (slow(), Binary::new(AIRLOCK));
     let small = path(&binary, "small");
