@@ -431,7 +431,7 @@ fn archives_and_layouts_are_taken_over() {
 
 #[test]
 fn the_storage_of_zot_is_taken_over() {
-    let Some(zot) = tools::find("zot") else { return tools::skipped("zot is not installed") };
+    let Some(zot) = tools::need("zot") else { return };
     let (old, binary) = (Old::new(), Binary::new(AIRLOCK));
     let folder = binary.folder();
     let root = folder.join("zot-root");
@@ -560,6 +560,24 @@ fn what_only_old_imports_brought_goes_and_what_was_pushed_stays() {
     let Some(served) = Target::start_over(Program::DockerRegistry2, &store) else { return };
     let image = format!("docker://{}/app/before:v1", served.address());
     binary.run(["image", "copy", &image, "oci:out:v1", "--tls-verify=false"]).expect_code(0);
+}
+
+#[test]
+fn an_import_heals_what_a_scrub_found_damaged() {
+    let (old, binary) = (Old::new(), Binary::new(AIRLOCK));
+    import(&binary, &old.url(), &["--root", "store"], 0);
+    let store = path(&binary, "store");
+    let layer = old.tool.all_blobs().into_iter().max_by_key(|b| b.bytes.len()).unwrap().descriptor.digest.to_string();
+    for is_served in [false, true] {
+        let _server = is_served.then(|| serve(&binary));
+        fs::write(blob_path(&store, &layer), "altered").unwrap();
+        binary.run(["registry", "scrub", "--root", "store"]).expect_code(DAMAGED);
+        assert!(!blob_path(&store, &layer).exists());
+        // The manifest is there, so that nothing but the layer comes.
+        import(&binary, &old.url(), &["--root", "store"], 0);
+        assert!(blob_path(&store, &layer).exists(), "served: {is_served}");
+        binary.run(["registry", "scrub", "--root", "store"]).expect_code(0);
+    }
 }
 
 #[test]

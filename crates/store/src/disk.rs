@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use airlock_oci::{Error, ErrorKind};
+use rustix::fs::OFlags;
 
 /// The directories whose entries were changed and not yet synced.
 ///
@@ -100,6 +102,36 @@ pub(crate) fn remove_tree(path: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Gives what root has just made to whom the folder belongs in which it lies: the service that keeps a storage must be able to go on with
+/// what an import by root has written there. What has other names (a file that was linked) stays whose it is.
+pub(crate) fn give_to_owner_of(folder: &Path, made: &File) -> io::Result<()> {
+    let own = made.metadata()?;
+    if own.uid() != 0 || (own.is_file() && own.nlink() > 1) {
+        return Ok(());
+    }
+    let folder = fs::metadata(folder)?;
+    if folder.uid() == 0 {
+        return Ok(());
+    }
+    match fchown(made, Some(folder.uid()), Some(folder.gid())) {
+        // A user who finds something of root's there, or a file system without owners.
+        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// The same for a directory.
+fn give_directory(path: &Path) -> Result<(), Error> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32;
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    match opened.and_then(|made| give_to_owner_of(folder, &made)) {
+        // Whoever collects garbage may have taken it away again; then it is made anew.
+        Err(e) if is_absent(&e) => Ok(()),
+        outcome => outcome.map_err(|e| failed("change the owner of", path, &e)),
+    }
+}
+
 impl DirectorySyncs {
     /// Makes a directory and the missing ones above it.
     pub(crate) fn create(&mut self, path: &Path) -> Result<(), Error> {
@@ -117,6 +149,7 @@ impl DirectorySyncs {
             }
             Err(e) => return Err(failed("create directory", path, &e)),
         }
+        give_directory(path)?;
         self.changed(path);
         Ok(())
     }
@@ -168,6 +201,7 @@ pub(crate) fn write_beside(
 ) -> Result<(), Error> {
     let written = File::create_new(temporary).and_then(|file| {
         io::Write::write_all(&mut &file, bytes)?;
+        give_to_owner_of(temporary.parent().unwrap_or(temporary), &file)?;
         file.sync_data()
     });
     let published = written.map_err(|e| failed("write", temporary, &e)).and_then(|()| syncs.publish(temporary, path));

@@ -47,6 +47,8 @@ impl Staged {
                 .create_new(!self.created)
                 .open(&self.path)
                 .map_err(|e| disk::failed("open", &self.path, &e))?;
+            disk::give_to_owner_of(self.path.parent().unwrap_or(&self.path), &file)
+                .map_err(|e| disk::failed("change the owner of", &self.path, &e))?;
             self.created = true;
             self.file = Some(file);
         }

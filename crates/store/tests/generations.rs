@@ -1,6 +1,6 @@
 //! Imports into registry storage: what arrives is verified, a prefix that was altered is fetched anew, and what goes with old generations
 //! is exactly what nothing else needs.
-#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
 
 mod images;
 
@@ -14,7 +14,7 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{BlobStream, Content, Digest, Error, ErrorKind, Manifest, Repository, Sink, media_type};
 use airlock_store::Storage;
 use airlock_store::distribution::generations::State;
-use airlock_store::distribution::{Durability, Generation, Intake, Members, Writer};
+use airlock_store::distribution::{Change, Changed, Durability, Generation, Intake, Keeper, Members, Writer};
 use bytes::Bytes;
 use images::*;
 
@@ -286,4 +286,139 @@ async fn a_blob_whose_file_was_lost_before_it_had_its_place_can_be_pushed() {
     assert!(writer.flush().is_err());
     put(&writer, &name, &image, Some(&tag("v1"))).await;
     assert_eq!(writer.scrub(None).unwrap().damage, []);
+}
+
+#[tokio::test]
+async fn nothing_is_written_or_removed_by_way_of_links() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name, image) = (writer(root.path()), repository("a/b"), image(1, 20_000));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("file");
+    fs::write(&file, "somebody's").unwrap();
+    let folder = root.path().join(".airlock/import");
+    std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
+    let error = Intake::open(root.path(), Arc::new(writer.clone())).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    fs::remove_file(&folder).unwrap();
+    // A blob's name in the folder, and the folder once it is open.
+    let intake = intake(root.path(), &writer);
+    let (blob, bytes) = &image.blobs[1];
+    std::os::unix::fs::symlink(&file, folder.join(format!("sha256-{}", blob.digest.hex()))).unwrap();
+    intake.write_blob(&name, blob, &InMemory(bytes.clone())).await.unwrap();
+    fs::rename(&folder, root.path().join("away")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
+    intake.tidy().unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "somebody's");
+}
+
+/// Everything below a folder, and the folder.
+fn all_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    let mut at = 0;
+    while at < found.len() {
+        if fs::symlink_metadata(&found[at]).unwrap().is_dir() {
+            found.extend(fs::read_dir(&found[at]).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        at += 1;
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_root_imports_belongs_to_whom_the_storage_belongs() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const SOMEBODY: u32 = 54_321;
+    let root = tempfile::tempdir().unwrap();
+    if fs::metadata(root.path()).unwrap().uid() != 0 {
+        return println!("skipped: only root can import for somebody else");
+    }
+    chown(root.path(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let (writer, name, image) = (writer(root.path()), repository("a/b"), image(1, 20_000));
+    put(&writer, &name, &image, None).await;
+    imported(&writer, &name, &[(&image, "v1")]).await;
+    let intake = intake(root.path(), &writer);
+    let linked = tempfile::NamedTempFile::new().unwrap();
+    fs::write(linked.path(), "linked").unwrap();
+    let given = linked.path().to_owned();
+    let intake = intake.linking(move |_| Some(given.clone()));
+    let blob = descriptor("x/y", b"linked");
+    intake.write_blob(&name, &blob, &InMemory(Bytes::new())).await.unwrap();
+    intake.flush().await.unwrap();
+    assert!(root.path().join(".airlock/generations/pushed").exists());
+    let others: Vec<_> =
+        all_below(root.path()).into_iter().filter(|path| fs::metadata(path).unwrap().uid() != SOMEBODY).collect();
+    let linked_here = root.path().join(format!(
+        "docker/registry/v2/blobs/sha256/{}/{}/data",
+        &blob.digest.hex()[..2],
+        blob.digest.hex()
+    ));
+    assert_eq!(others, [linked_here], "a file that was linked stays whose it is");
+}
+
+#[tokio::test]
+async fn what_imports_left_and_cannot_be_looked_at_does_not_fail_a_collection() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = writer(root.path());
+    fs::create_dir_all(root.path().join(".airlock/import/lock")).unwrap();
+    assert_eq!(writer.collect_garbage(false).unwrap().removed_files, 0);
+}
+
+#[tokio::test]
+async fn a_source_file_that_is_a_link_is_linked_as_what_it_leads_to() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name) = (writer(&root.path().join("store")), repository("a/b"));
+    let (file, link) = (root.path().join("file"), root.path().join("link"));
+    fs::write(&file, "bytes").unwrap();
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    let blob = descriptor("x/y", b"bytes");
+    let intake = intake(&root.path().join("store"), &writer).linking(move |_| Some(link.clone()));
+    intake.write_blob(&name, &blob, &InMemory(Bytes::new())).await.unwrap();
+    intake.flush().await.unwrap();
+    fs::remove_file(&file).unwrap();
+    let place = writer.directory().file(&blob.digest).unwrap();
+    assert!(fs::symlink_metadata(&place).unwrap().is_file());
+    assert_eq!(fs::read(&place).unwrap(), b"bytes");
+}
+
+/// A registry that does not take what was imported.
+struct Unwilling;
+
+impl Keeper for Unwilling {
+    fn change(&self, _: &Change) -> Result<Changed, Error> {
+        Err(Error::new(ErrorKind::Refused, "change the storage", "not now"))
+    }
+}
+
+#[tokio::test]
+async fn what_was_linked_and_not_taken_does_not_count_as_linked() {
+    let root = tempfile::tempdir().unwrap();
+    let store = root.path().join("store");
+    let (_writer, file) = (writer(&store), root.path().join("file"));
+    fs::write(&file, "bytes").unwrap();
+    let intake = Intake::open(&store, Arc::new(Unwilling)).unwrap().linking(move |_| Some(file.clone()));
+    let refused = intake.write_blob(&repository("a/b"), &descriptor("x/y", b"bytes"), &InMemory(Bytes::new())).await;
+    assert_eq!((refused.unwrap_err().kind(), intake.linked_bytes()), (ErrorKind::Refused, 0));
+}
+
+#[tokio::test]
+async fn whether_a_file_can_be_linked_is_tried() {
+    let root = tempfile::tempdir().unwrap();
+    let store = root.path().join("store");
+    let (writer, file) = (writer(&store), root.path().join("file"));
+    fs::write(&file, "bytes").unwrap();
+    let (there, gone) = (descriptor("x/y", b"bytes").digest, Digest::of(b"gone"));
+    let known = there.clone();
+    // A file of the kernel's lies on another file system, and a folder has one name.
+    let files = move |digest: &Digest| {
+        Some(if *digest == known { file.clone() } else { std::path::PathBuf::from("/proc/self/status") })
+    };
+    let intake = intake(&store, &writer).linking(files);
+    assert!(intake.can_link(&there) && !intake.can_link(&gone));
+    let folder = root.path().to_owned();
+    let intake = {
+        drop(intake);
+        self::intake(&store, &writer).linking(move |_| Some(folder.clone()))
+    };
+    assert!(!intake.can_link(&there));
+    assert_eq!(fs::read_dir(store.join(".airlock/import")).unwrap().count(), 1, "nothing but the lock is left");
 }

@@ -201,7 +201,15 @@ async fn transferred(
 /// What does not fit is not begun. Links take no space.
 fn check_space(intake: &Intake, planned: &Planned, needed: u64) -> Result<(), Error> {
     let free = intake.available()?;
-    if needed <= free || planned.blobs().first().is_some_and(|(_, blob)| intake.can_link(&blob.digest)) {
+    if needed <= free {
+        return Ok(());
+    }
+    let is_missing = |blob: &Descriptor| intake.directory().length(&blob.digest) != Some(blob.size);
+    let missing = planned.blobs().into_iter().map(|(_, blob)| blob).filter(|blob| is_missing(blob));
+    let linkable = missing.filter(|blob| intake.can_link(&blob.digest));
+    let linked: u64 = linkable.map(|blob| blob.size - intake.directory().kept(blob)).sum();
+    let needed = needed.saturating_sub(linked);
+    if needed <= free {
         return Ok(());
     }
     Err(Error::new(

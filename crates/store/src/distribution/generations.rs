@@ -389,6 +389,7 @@ impl Generations {
         let mut syncs = DirectorySyncs::default();
         syncs.create(&self.folder)?;
         let mut file = File::options().create(true).append(true).open(&path).map_err(|e| failed(&e))?;
+        disk::give_to_owner_of(&self.folder, &file).map_err(|e| failed(&e))?;
         // A line before that a crash cut short ends here.
         let text = format!("\n{}\n", new.join("\n"));
         file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(|e| failed(&e))?;

@@ -7,7 +7,8 @@
 //! was killed goes on where it stopped.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use airlock_oci::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use rustix::fs::OFlags;
 use tokio::task::JoinHandle;
 
 use super::Directory;
@@ -35,6 +37,9 @@ const STEP_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
 
+/// A link that is only tried. No digest is called so.
+const PROBE: &str = "probe";
+
 /// Says where a file with a blob's bytes may lie.
 type Files = dyn Fn(&Digest) -> Option<PathBuf> + Send + Sync;
 
@@ -45,6 +50,8 @@ pub struct Intake {
     /// Files of the source that can be linked.
     files: Option<Box<Files>>,
     linked: AtomicU64,
+    /// Where blobs are until they are whole: the folder itself, whatever its name comes to mean.
+    folder: File,
     _lock: File,
 }
 
@@ -64,6 +71,7 @@ impl Intake {
         let mut syncs = DirectorySyncs::default();
         syncs.create(&folder)?;
         syncs.sync()?;
+        let opened = real_folder(&folder)?;
         let Some(lock) = take_lock(&folder)? else {
             return Err(Error::new(
                 ErrorKind::Locked,
@@ -72,7 +80,7 @@ impl Intake {
             )
             .hint("wait for it, or stop it: what it has fetched is kept"));
         };
-        Ok(Self { directory, keeper, files: None, linked: AtomicU64::new(0), _lock: lock })
+        Ok(Self { directory, keeper, files: None, linked: AtomicU64::new(0), folder: opened, _lock: lock })
     }
 
     /// Blobs whose file `files` knows are linked instead of copied, where the file system allows it.
@@ -81,11 +89,14 @@ impl Intake {
         self
     }
 
-    /// Whether a blob's file lies where it can be linked from.
+    /// Whether a blob's file can be linked, found by doing it: the file system and the kernel (`protected_hardlinks`) have their own minds.
     pub fn can_link(&self, digest: &Digest) -> bool {
-        let device = |path: &Path| fs::metadata(path).ok().map(|m| m.dev());
-        let from = self.files.as_ref().and_then(|files| files(digest));
-        from.and_then(|path| device(&path)).is_some_and(|from| Some(from) == device(self.directory.root()))
+        let Some(from) = self.files.as_ref().and_then(|files| files(digest)) else { return false };
+        let probe = self.directory.paths.imports().join(PROBE);
+        let _ = fs::remove_file(&probe);
+        let can = link_file(&from, &probe);
+        let _ = fs::remove_file(&probe);
+        can
     }
 
     /// The storage, for reading.
@@ -121,7 +132,7 @@ impl Intake {
 
     /// Removes what no import needs any more; to be called when one has come to its end.
     pub fn tidy(&self) -> Result<(), Error> {
-        let folder = self.directory.paths.imports();
+        let folder = PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd()));
         for name in disk::names(&folder)?.into_iter().filter(|name| name != LOCK) {
             disk::remove_file(&folder.join(name))?;
         }
@@ -140,7 +151,7 @@ impl Intake {
         let (to, size, algorithm) = (path.to_owned(), blob.size, blob.digest.algorithm());
         let opened = blocking(move || {
             disk::remove_file(&to)?;
-            if fs::hard_link(&from, &to).is_err() {
+            if !link_file(&from, &to) {
                 return Ok(None);
             }
             let opened = disk::open(&to)?;
@@ -180,7 +191,6 @@ impl Intake {
         if found != blob.digest {
             return wrong(format!("its bytes have the digest `{found}`"));
         }
-        self.linked.fetch_add(len, Ordering::Relaxed);
         Ok(true)
     }
 
@@ -244,6 +254,33 @@ async fn settled(written: JoinHandle<Result<Partial, Error>>) -> Result<Partial,
     written.await.map_err(|e| Error::new(ErrorKind::Io, "write a blob", e))?
 }
 
+/// Opens the folder of imports, which is no link: who keeps the storage could otherwise have root write and delete elsewhere.
+fn real_folder(folder: &Path) -> Result<File, Error> {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
+    if let Some(link) = [Some(folder), folder.parent()].into_iter().flatten().find(|path| is_link(path)) {
+        let what = format!("import by way of `{}`", folder.display());
+        return Err(Error::new(ErrorKind::Refused, what, format!("`{}` is a link", link.display()))
+            .hint("nothing is imported through links there: make it a folder"));
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let opened = File::options().read(true).custom_flags(flags.bits() as i32).open(folder);
+    let opened = opened.map_err(|e| disk::failed("open", folder, &e))?;
+    let given = disk::give_to_owner_of(folder.parent().unwrap_or(folder), &opened);
+    given.map_err(|e| disk::failed("change the owner of", folder, &e))?;
+    Ok(opened)
+}
+
+/// Gives a file one more name; `false` when that cannot be done. A link is followed, so that no link comes into the storage.
+fn link_file(from: &Path, to: &Path) -> bool {
+    let linked = from.canonicalize().and_then(|from| fs::hard_link(from, to));
+    if linked.is_ok() && fs::symlink_metadata(to).is_ok_and(|m| !m.is_file()) {
+        // Replaced by a link between the two steps.
+        let _ = fs::remove_file(to);
+        return false;
+    }
+    linked.is_ok()
+}
+
 async fn remove(path: &Path) -> Result<(), Error> {
     let path = path.to_owned();
     blocking(move || disk::remove_file(&path).map(|_| ())).await
@@ -257,12 +294,14 @@ impl Partial {
     /// Opens what is there of a blob, hashing it.
     fn open(path: PathBuf, blob: &Descriptor) -> Result<Self, Error> {
         let failed = |e: &std::io::Error| disk::failed("open", &path, e);
-        // A link to the source's file is none of ours to write to.
-        if fs::metadata(&path).is_ok_and(|m| m.nlink() > 1) {
+        // A link to the source's file is none of ours to write to, nor is what a link leads to.
+        if fs::symlink_metadata(&path).is_ok_and(|m| !m.is_file() || m.nlink() > 1) {
             disk::remove_file(&path)?;
         }
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = options.map_err(|e| failed(&e))?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let file = options.open(&path).map_err(|e| failed(&e))?;
+        disk::give_to_owner_of(path.parent().unwrap_or(&path), &file).map_err(|e| failed(&e))?;
         let mut len = file.metadata().map_err(|e| failed(&e))?.len();
         if len > blob.size {
             file.set_len(0).map_err(|e| failed(&e))?;
@@ -332,7 +371,8 @@ impl Sink for Intake {
 
     async fn write_blob(&self, repository: &Repository, blob: &Descriptor, content: &dyn Content) -> Result<(), Error> {
         let path = self.directory.paths.imported(&blob.digest);
-        if !self.link(blob, &path).await? {
+        let is_linked = self.link(blob, &path).await?;
+        if !is_linked {
             let resumed = self.directory.kept(blob) > 0;
             let mut is_right = self.receive(blob, content, &path).await?;
             if !is_right && resumed {
@@ -344,7 +384,11 @@ impl Sink for Intake {
             }
         }
         let change = Change::Adopt { repository: repository.clone(), digest: blob.digest.clone() };
-        self.change(change).await.map(|_| ())
+        self.change(change).await?;
+        if is_linked {
+            self.linked.fetch_add(blob.size, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn put_manifest(&self, repository: &Repository, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Error> {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
 use bytes::Bytes;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::generations::{Generation, Members};
@@ -193,8 +195,10 @@ impl Directory {
 /// Takes the lock of imports; `None` when one is under way.
 pub(super) fn take_lock(folder: &Path) -> Result<Option<File>, Error> {
     let path = folder.join(LOCK);
-    let file = File::options().create(true).write(true).truncate(false).open(&path);
+    let no_link = OFlags::NOFOLLOW.bits() as i32;
+    let file = File::options().create(true).write(true).truncate(false).custom_flags(no_link).open(&path);
     let file = file.map_err(|e| disk::failed("open", &path, &e))?;
+    disk::give_to_owner_of(folder, &file).map_err(|e| disk::failed("change the owner of", &path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

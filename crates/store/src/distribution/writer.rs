@@ -552,6 +552,8 @@ fn take_lock(path: &Path, root: &Path) -> Result<File, Error> {
         .truncate(false)
         .open(path)
         .map_err(|e| disk::failed("open", path, &e))?;
+    let given = disk::give_to_owner_of(path.parent().unwrap_or(path), &file);
+    given.map_err(|e| disk::failed("change the owner of", path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::new(

@@ -157,7 +157,7 @@ fn rows(report: &ImportReport) -> Vec<Vec<String>> {
         rows.push(("to be fetched or linked".to_owned(), format!("{} ({} bytes)", size(bytes.needed), bytes.needed)));
     } else {
         rows.push(("imported".to_owned(), format!("{done} of {}", report.images.len())));
-        rows.push(("written".to_owned(), size(bytes.moved - bytes.linked)));
+        rows.push(("written".to_owned(), size(bytes.moved.saturating_sub(bytes.linked))));
         rows.push(("linked".to_owned(), size(bytes.linked)));
     }
     if !report.retagged.is_empty() {
