@@ -345,8 +345,9 @@ async fn handle(registry: &Registry, request: Request<Incoming>, works: bool) ->
 /// Makes the change that an import asks for.
 async fn changed(registry: &Registry, body: Incoming) -> Result<String, Error> {
     let what = "change the storage for an import";
-    let Some(writer) = registry.writer.clone() else {
-        return Err(Error::new(ErrorKind::Refused, what, "this registry serves archives and is read-only"));
+    // There is no socket but in the folder of a directory that is written.
+    let Some(writer) = registry.writer.as_ref().and_then(|writer| writer.disk().cloned()) else {
+        return Err(Error::new(ErrorKind::Refused, what, "this registry writes no directory"));
     };
     let body = Limited::new(body, MAX_CHANGE_BYTES).collect().await;
     let body = body.map_err(|e| Error::new(ErrorKind::Invalid, what, e))?.to_bytes();

@@ -283,7 +283,7 @@ impl Scene {
     ) -> Result<(T, bool), Failed> {
         let turn = self.registry.site.turns.clone().acquire_owned().await;
         let storage = self.registry.storage.shelf();
-        let read = crate::service::blocking(move || {
+        let read = crate::backend::blocking(move || {
             let _turn = turn;
             let reader = Reader::hasty(storage.as_ref(), TIME);
             let found = work(&reader)?;
