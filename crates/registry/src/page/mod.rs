@@ -290,7 +290,7 @@ impl Scene {
             let late = reader.is_late();
             Ok((found, late))
         });
-        Ok(read.await?)
+        Ok(read.await.map_err(Refusal::from)?)
     }
 
     /// The image of one platform that stands for a release or a catalog.
