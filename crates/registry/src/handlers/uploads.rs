@@ -64,10 +64,10 @@ pub(crate) async fn begin(writer: &Writer, mut asked: Asked<'_>, name: Repositor
             Some(from) => asked.permit.may(Action::Pull, Some(from)),
             None => asked.permit.may_everywhere(Action::Pull),
         });
-        if let Some(from) = from {
-            if writer.mount_blob(&name, &digest, from.as_ref()).await? {
-                return Ok(created(&name, &digest));
-            }
+        if let Some(from) = from
+            && writer.mount_blob(&name, &digest, from.as_ref()).await?
+        {
+            return Ok(created(&name, &digest));
         }
     }
     if let Some(digest) = asked.query.get("digest") {
