@@ -40,7 +40,6 @@ macro_rules! conforms {
 
 conforms! {
     over_plain_http: Face::Plain,
-    in_a_bucket: Face::Bucket,
     over_tls_with_a_password: Face::TlsWithPassword,
     over_tls_with_tokens: Face::TlsWithTokens,
 }

@@ -9,7 +9,7 @@ use airlock_oci::Digest;
 use reqwest::{Method, StatusCode};
 use support::*;
 
-on_every_face!(
+on_every_face_and_storage!(
     the_base_says_that_this_is_a_registry,
     blobs_are_read_whole_in_part_and_conditionally,
     what_is_not_there_is_said_so_in_the_protocols_words,
@@ -41,7 +41,7 @@ async fn the_base_says_that_this_is_a_registry(face: Face) {
         assert_eq!(response.text().await.unwrap(), "{}");
     }
     assert_eq!(registry.head("/v2/").await.status(), 200);
-    assert_eq!(registry.get("/").await.status(), 404);
+    assert_eq!(registry.get("/nowhere").await.status(), 404);
     let response = registry.ask(Method::PATCH, "/v2/").send().await.unwrap();
     assert_eq!(response.status(), 405);
     assert_eq!(header(&response, "allow"), "GET, HEAD");

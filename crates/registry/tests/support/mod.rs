@@ -20,11 +20,19 @@ use airlock_registry::{Anonymous, Builder, Running, Server, Tls, Users};
 use airlock_store::distribution::{Durability, Writer};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 
-/// Tests that are done once over each way in; another storage is one more module here.
+/// Tests that are done once over each way in, and with the content in a bucket. The store of these tests makes one file name of a whole key, so that
+/// names of repositories and tags must be short.
+macro_rules! on_every_face_and_storage {
+    ($($name:ident),* $(,)?) => {
+        on_every_face!($($name),*);
+        on_every_face!(@ in_a_bucket: Bucket, $($name),*);
+    };
+}
+
+/// Tests that are done once over each way in.
 macro_rules! on_every_face {
     ($($name:ident),* $(,)?) => {
         on_every_face!(@ plain: Plain, $($name),*);
-        on_every_face!(@ in_a_bucket: Bucket, $($name),*);
         on_every_face!(@ over_tls_with_a_password: TlsWithPassword, $($name),*);
     };
     (@ $module:ident: $face:ident, $($name:ident),*) => {
