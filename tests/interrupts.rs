@@ -27,6 +27,24 @@ fn wait_for(what: &str, started: &Started, so: impl Fn() -> bool) {
     }
 }
 
+#[test]
+fn nobody_need_read_what_is_told() {
+    let gap = Gap::new();
+    let (isc, to) = (gap.both(), format!("file://{}", gap.archive().display()));
+    let run = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().expect("make a pipe");
+        // As with `2>&1 | head`, from the first line on.
+        drop(reader);
+        let home = gap.binary.home();
+        let mut command = Command::new(support::AIRLOCK);
+        command.args(arguments).env("HOME", &home).env("XDG_CACHE_HOME", home.join("cache")).stderr(writer);
+        command.status().expect("run the program").code()
+    };
+    assert_eq!(run(&["plan", "-vvv", "-c", "there-is-none.yaml"]), Some(2));
+    assert_eq!(run(&["mirror", "-v", "-c", &isc, "--tls-verify=false", &to]), Some(0));
+    gap.is_complete(&isc, &gap.archive());
+}
+
 /// A run to disk that hangs in the middle of the large blob, when everything else has arrived.
 fn hanging(gap: &Gap, isc: &str) -> Started {
     let path = gap.large_path();

@@ -4,6 +4,23 @@
 //! everything else to stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line is what prints")]
 
+/// Shadows the macro of the standard library, which ends the program where nobody reads stderr any more (`2>&1 | head`, a terminal that was
+/// closed): what is told must not end what is done.
+macro_rules! eprintln {
+    ($($told:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr().lock(), $($told)*);
+    }};
+}
+
+/// Shadows its like too, for the same reason.
+macro_rules! eprint {
+    ($($told:tt)*) => {{
+        use std::io::Write;
+        let _ = write!(std::io::stderr().lock(), $($told)*);
+    }};
+}
+
 mod args;
 #[cfg(feature = "cluster")]
 mod cluster;

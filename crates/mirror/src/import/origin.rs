@@ -275,7 +275,10 @@ fn find_layouts(
     depth: usize,
     found: &mut BTreeMap<Repository, Arc<Layout>>,
 ) -> Result<(), Error> {
-    let failed = |e: &std::io::Error| Error::io(format!("read directory `{}`", path.display()), e);
+    let failed = |e: &std::io::Error| {
+        Error::io(format!("read directory `{}`", path.display()), e)
+            .hint("a source is docker://HOST, or a directory that exists and may be read")
+    };
     for entry in std::fs::read_dir(path).map_err(|e| failed(&e))? {
         let entry = entry.map_err(|e| failed(&e))?;
         let Ok(component) = entry.file_name().into_string() else { continue };

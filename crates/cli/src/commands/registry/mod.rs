@@ -20,7 +20,7 @@ use crate::args::registry::{
     AnonymousArg, BucketArgs, DurabilityArg, RegistryArgs, RegistryCommand, ServeArgs, SparseArg,
 };
 use crate::commands::plain_path;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::progress::Look;
 use crate::{environment, signals};
 
@@ -134,12 +134,16 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
 }
 
 /// The bucket that the arguments name, if they name one.
-async fn open_bucket(args: &BucketArgs) -> Result<Option<Bucket>, Error> {
+/// A store that cannot be spoken to is a failure of the network here; behind a registry that serves, it is one of its storage.
+async fn open_bucket(args: &BucketArgs) -> Result<Option<Bucket>, Failure> {
     let Some(url) = &args.s3 else { return Ok(None) };
     let mut settings = Settings::parse(url)?;
     settings.endpoint.clone_from(&args.s3_endpoint);
     settings.region.clone_from(&args.s3_region);
-    Bucket::open(&settings).await.map(Some)
+    Bucket::open(&settings).await.map(Some).map_err(|error| match error.kind() {
+        ErrorKind::Server => Failure::Coded(error, Exit::Network.code()),
+        _ => error.into(),
+    })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
