@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 use airlock_oci::{BlobStream, Error, ErrorKind};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::{Frame, SizeHint};
 
 use crate::limits::{BODY_DRAIN_TIME, BODY_STALL_TIME, MAX_DRAINED_BYTES};
+use crate::lingering::Received;
 use crate::sendfile::Frames;
 
 /// The body of an answer.
@@ -87,8 +87,8 @@ fn sent(left: &mut u64, next: Option<Result<Bytes, Error>>) -> Poll<Option<Resul
 }
 
 /// What a client sends, as a stream that ends with an error when nothing comes for too long.
-pub(crate) fn received(body: Incoming) -> impl Stream<Item = Result<Bytes, Error>> + Unpin + Send {
-    let stream = futures_util::stream::unfold(Some(body.into_data_stream()), |state| async move {
+pub(crate) fn received(body: Received) -> impl Stream<Item = Result<Bytes, Error>> + Unpin + Send {
+    let stream = futures_util::stream::unfold(Some(body), |state| async move {
         let mut data = state?;
         let what = "receive a request's body";
         match tokio::time::timeout(BODY_STALL_TIME, data.next()).await {
@@ -105,7 +105,7 @@ pub(crate) fn received(body: Incoming) -> impl Stream<Item = Result<Bytes, Error
 }
 
 /// A whole small body; `None` when it has more than `most` bytes.
-pub(crate) async fn collect(body: Incoming, most: usize) -> Result<Option<Bytes>, Error> {
+pub(crate) async fn collect(body: Received, most: usize) -> Result<Option<Bytes>, Error> {
     let mut stream = received(body);
     let mut first = Bytes::new();
     let mut more = Vec::new();
@@ -127,9 +127,8 @@ pub(crate) async fn collect(body: Incoming, most: usize) -> Result<Option<Bytes>
     Ok(Some(if more.is_empty() { first } else { more.into() }))
 }
 
-/// Reads a bounded amount of a body that nobody wants, so that a small one does not cost the connection and the client
-/// of a large one reads the answer before it is cut off.
-pub(crate) async fn drain(body: Incoming) {
+/// Reads a bounded amount of a body that nobody wants, so that a small one does not cost the connection.
+pub(crate) async fn drain(body: Received) {
     discard(&mut received(body)).await;
 }
 

@@ -19,6 +19,7 @@ mod handlers;
 mod health;
 pub mod install;
 mod limits;
+mod lingering;
 mod metrics;
 pub mod page;
 mod patience;

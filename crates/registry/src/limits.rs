@@ -22,10 +22,12 @@ pub(crate) const BODY_STALL_TIME: Duration = Duration::from_secs(60);
 pub(crate) const WRITE_STALL_TIME: Duration = Duration::from_secs(60);
 /// How long requests under way may take to finish when the server is shut down.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(30);
-/// What is read of a body that is refused, so that the client hears the refusal instead of a broken connection.
+/// What is read of a body that is refused, so that the connection can be kept.
 pub(crate) const MAX_DRAINED_BYTES: usize = 256 * 1024;
 /// How long that may take.
 pub(crate) const BODY_DRAIN_TIME: Duration = Duration::from_secs(5);
+/// How long a connection that is closed while its client still sends stays half open, so that the client hears the answer instead of a reset.
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Tags that one manifest may be pushed with.
 pub(crate) const MAX_TAGS_PER_PUSH: usize = 64;
 /// How deep the JSON of a manifest may be nested; deeper is no manifest but an attack on whoever reads it.

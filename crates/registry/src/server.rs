@@ -24,6 +24,7 @@ use crate::limits::{
     DRAIN_TIME, FILES_PER_CONNECTION, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL, MAX_CONNECTIONS,
     MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
 };
+use crate::lingering::{Lingering, Unread};
 use crate::page::{Describe, Site};
 use crate::patience::Patient;
 use crate::sendfile::{Queue, Sending};
@@ -367,11 +368,13 @@ async fn requests<S>(
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .keep_alive_interval(Some(HEADER_TIME));
+    let unread = Unread::default();
+    let stream = Lingering::new(Patient::new(stream, WRITE_STALL_TIME), unread.clone());
     let service = service_fn(move |request| {
-        let (registry, queue) = (registry.clone(), queue.clone());
-        async move { Ok::<_, std::convert::Infallible>(registry.handle(request, peer, queue).await) }
+        let (registry, queue, unread) = (registry.clone(), queue.clone(), unread.clone());
+        async move { Ok::<_, std::convert::Infallible>(registry.handle(request, peer, queue, &unread).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, WRITE_STALL_TIME)), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut stop = *stopping.borrow();
     if stop {

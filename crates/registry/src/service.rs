@@ -16,6 +16,7 @@ use crate::body::{self, Body};
 use crate::handlers::{blobs, lists, manifests, token, uploads};
 use crate::health::Health;
 use crate::limits::{MAX_HEADER_BYTES, MAX_URL_BYTES};
+use crate::lingering::{Received, Unread};
 use crate::metrics::{self, Metrics};
 use crate::page::{self, Site};
 use crate::query::Query;
@@ -49,7 +50,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) permit: Permit,
     /// Where blobs may be sent straight from their files.
     pub(crate) queue: Option<Queue>,
-    body: &'a mut Option<Incoming>,
+    body: &'a mut Option<Received>,
 }
 
 pub(crate) type Answer = Result<Response<Body>, Refusal>;
@@ -66,7 +67,7 @@ impl Asked<'_> {
     }
 
     /// The body; what a handler does not take is read to a bounded extent and thrown away.
-    pub(crate) fn take_body(&mut self) -> Result<Incoming, Refusal> {
+    pub(crate) fn take_body(&mut self) -> Result<Received, Refusal> {
         self.body.take().ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, Code::SizeInvalid, "there is no body"))
     }
 }
@@ -112,12 +113,13 @@ impl Registry {
         request: Request<Incoming>,
         peer: SocketAddr,
         queue: Option<Queue>,
+        unread: &Unread,
     ) -> Response<Body> {
         let start = Instant::now();
         let (parts, body) = request.into_parts();
         // HTTP/2 mixes the bytes of several answers, and copies them.
         let queue = queue.filter(|_| parts.version <= Version::HTTP_11);
-        let mut body = Some(body);
+        let mut body = Some(unread.watch(body));
         let mut subject = Subject::Anonymous;
         let uri = parts.uri.path_and_query().map_or("/", |p| p.as_str());
         let mut kind = metrics::kind(None);
@@ -140,6 +142,10 @@ impl Registry {
             body::drain(body).await;
         }
         let headers = response.headers_mut();
+        // Else the client sends its next request into a connection that is closed already.
+        if unread.is_some() && parts.version <= Version::HTTP_11 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if parts.method == Method::HEAD {
@@ -174,7 +180,7 @@ impl Registry {
         uri: &str,
         authority: Option<&str>,
         headers: &HeaderMap,
-        body: &mut Option<Incoming>,
+        body: &mut Option<Received>,
         subject: &mut Subject,
         kind: &mut usize,
         queue: Option<Queue>,

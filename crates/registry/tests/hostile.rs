@@ -214,6 +214,42 @@ async fn a_large_body_that_is_refused_costs_little_and_the_refusal_is_heard() {
 }
 
 #[tokio::test]
+async fn whoever_still_sends_what_was_refused_hears_it_and_does_not_come_back_on_that_connection() {
+    let registry = Registry::start().await;
+    const LENGTH: usize = 64 * 1024 * 1024;
+    for (framing, path) in [
+        (format!("Content-Length: {LENGTH}"), "/v2/a/manifests/v1"),
+        ("Transfer-Encoding: chunked".into(), "/v2/A/manifests/v1"),
+    ] {
+        let stream = TcpStream::connect(registry.addr).await.unwrap();
+        let (mut from, mut to) = stream.into_split();
+        let sending = tokio::spawn(async move {
+            to.write_all(format!("PUT {path} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n").as_bytes()).await?;
+            // Read as one chunk where chunks are announced.
+            to.write_all(b"4000000\r\n").await?;
+            // As fast as it is taken, and some after the answer.
+            let piece = vec![b' '; 64 * 1024];
+            for _ in 0..LENGTH / piece.len() {
+                to.write_all(&piece).await?;
+            }
+            std::io::Result::Ok(())
+        });
+        // Nobody reads meanwhile; a reset would throw the answer away.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let mut answer = String::new();
+        from.read_to_string(&mut answer).await.expect("no reset");
+        let status = if path == "/v2/A/manifests/v1" { "400" } else { "413" };
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(answer.contains("\"errors\""), "{answer}");
+        let _ = sending.await.unwrap();
+    }
+    // What was read to its end costs nothing.
+    let response = registry.ask(Method::PUT, "/v2/A/manifests/v1").body(vec![0; 1000]).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().contains_key("connection")), (400, false));
+}
+
+#[tokio::test]
 async fn a_damaged_manifest_is_not_served_and_a_new_push_heals_it() {
     let registry = Registry::start().await;
     let (text, digest) = registry.push_image("a", "v1", "1").await;

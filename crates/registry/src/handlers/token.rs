@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::access::{Access, Grant, LIFETIME};
 use crate::body;
+use crate::lingering::Received;
 use crate::query::Query;
 use crate::refusal::{Code, Refusal};
 use crate::service::{Answer, document};
@@ -30,7 +31,7 @@ pub(crate) async fn issue(
     method: &Method,
     headers: &HeaderMap,
     query: &str,
-    body: &mut Option<hyper::body::Incoming>,
+    body: &mut Option<Received>,
 ) -> Answer {
     let Some(tokens) = &access.tokens else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "this registry issues no tokens"));
