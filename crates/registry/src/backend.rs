@@ -11,7 +11,7 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{Algorithm, BlobStream, Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
 use airlock_store::bucket::{self, Bucket};
 use airlock_store::distribution::{self, Expected, UploadId, UploadStatus};
-use airlock_store::{Region, Storage};
+use airlock_store::{Region, Storage, Verified};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Handle;
@@ -89,6 +89,10 @@ impl Storage for Shelf {
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         self.runtime.block_on(self.bucket.referrers(repository, subject))
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        self.runtime.block_on(self.bucket.verified()).ok().flatten()
     }
 }
 

@@ -1,11 +1,13 @@
-//! An S3-compatible object store in this process, which can be told to fail.
+//! An S3-compatible object store in this process, which can be told to fail; and moto, another one, in a process of its own.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use airlock_store::bucket::{AccessKey, Bucket, Settings};
 use bytes::Bytes;
@@ -71,11 +73,7 @@ impl Store {
     }
 
     pub(crate) fn settings(&self, prefix: &str) -> Settings {
-        let mut settings = Settings::parse(&format!("s3://mirror/{prefix}")).unwrap();
-        settings.endpoint = Some(format!("http://{}", self.addr));
-        settings.region = Some("us-east-1".into());
-        settings.key = Some(AccessKey::new(KEY.0, KEY.1));
-        settings
+        settings(format!("http://{}", self.addr), prefix)
     }
 
     pub(crate) async fn bucket(&self) -> Bucket {
@@ -114,6 +112,72 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+fn settings(endpoint: String, prefix: &str) -> Settings {
+    let mut settings = Settings::parse(&format!("s3://mirror/{prefix}")).unwrap();
+    settings.endpoint = Some(endpoint);
+    settings.region = Some("us-east-1".into());
+    settings.key = Some(AccessKey::new(KEY.0, KEY.1));
+    settings
+}
+
+/// The program that is moto.
+pub(crate) const MOTO: &str = "moto_server";
+/// How long it may take to listen: it is a large program for a machine that runs many tests at once.
+const MOTO_START: Duration = Duration::from_secs(60);
+
+/// moto with one bucket, `mirror`, in its memory. Unlike the store above it takes keys of every length that S3 takes.
+pub(crate) struct Moto {
+    pub(crate) endpoint: String,
+    process: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Moto {
+    /// `None`, and said so, where it is not installed.
+    pub(crate) async fn start() -> Option<Self> {
+        let program = super::tool(MOTO)?;
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("moto.log");
+        // It picks a port that nobody else has, and says which.
+        let process = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", "0"])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut moto = Self { endpoint: String::new(), process, _folder: folder };
+        let end = Instant::now() + MOTO_START;
+        while moto.endpoint.is_empty() {
+            let said = std::fs::read_to_string(&log).unwrap();
+            let is_there = moto.process.try_wait().unwrap().is_none() && Instant::now() < end;
+            assert!(is_there, "moto does not listen: {said}");
+            if let Some((addr, _)) = said.split_once("http://").and_then(|(_, rest)| rest.split_once('\n')) {
+                moto.endpoint = format!("http://{}", addr.trim());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let made = super::client().put(format!("{}/mirror", moto.endpoint)).send().await.unwrap();
+        assert!(made.status().is_success(), "{}", made.text().await.unwrap());
+        Some(moto)
+    }
+
+    pub(crate) fn settings(&self, prefix: &str) -> Settings {
+        settings(self.endpoint.clone(), prefix)
+    }
+
+    pub(crate) async fn bucket(&self) -> Bucket {
+        Bucket::open(&self.settings("place/in")).await.unwrap()
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

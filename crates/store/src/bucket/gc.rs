@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use airlock_oci::{Digest, Error, ErrorKind, Manifest, Repository};
+use airlock_oci::{Digest, Error, ErrorKind, Repository};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
@@ -16,8 +16,9 @@ use super::claims::{CONDEMNED_TIME, Condemned};
 use super::keys::{Link, digest_of};
 use super::lock::Held;
 use super::objects::Meta;
+use super::walk::Revision;
 use super::{Bucket, PARALLEL};
-use crate::distribution::{Collected, digests_in};
+use crate::distribution::Collected;
 
 /// Blobs that are condemned at once.
 const BATCH: usize = 256;
@@ -32,13 +33,6 @@ struct Marked {
     digests: HashSet<Digest>,
     manifests: u64,
     orphans: u64,
-}
-
-/// What one manifest needs.
-enum Needs {
-    Manifest(Box<Manifest>, Digest),
-    Foreign(Vec<Digest>, Digest),
-    Missing,
 }
 
 impl Bucket {
@@ -109,13 +103,19 @@ impl Bucket {
     async fn mark_all_of(&self, repository: &Repository, marked: &mut Marked) -> Result<(), Error> {
         let revisions = self.revisions(repository).await?;
         let known: HashSet<&Digest> = revisions.iter().collect();
-        let mut needs = futures_util::stream::iter(revisions.clone())
-            .map(|digest| async move { self.needs_of(repository, &digest).await }.boxed())
+        let mut looked = futures_util::stream::iter(revisions.clone())
+            .map(|digest| {
+                let looked = async move {
+                    let revision = self.look_behind(repository, &digest).await?;
+                    Ok::<_, Error>((digest, revision))
+                };
+                looked.boxed()
+            })
             .buffer_unordered(PARALLEL);
-        while let Some(needs) = needs.try_next().await? {
+        while let Some((digest, revision)) = looked.try_next().await? {
             marked.manifests += 1;
-            match needs {
-                Needs::Manifest(manifest, place) => {
+            match revision {
+                Revision::Whole(manifest, place) => {
                     marked.digests.insert(place);
                     for blob in manifest.blobs() {
                         let place = match blob.digest.algorithm() {
@@ -129,38 +129,22 @@ impl Bucket {
                         marked.orphans += 1;
                     }
                 }
-                Needs::Foreign(digests, place) => {
+                Revision::Foreign(digests, place) => {
                     marked.digests.insert(place);
                     marked.digests.extend(digests);
                 }
-                Needs::Missing => {}
+                Revision::Missing | Revision::Deleted => {}
+                Revision::Damaged => {
+                    return Err(Error::new(
+                        ErrorKind::Damaged,
+                        format!("collect garbage in `{}`", self.describe()),
+                        format!("the manifest `{repository}@{digest}` is damaged, so that nobody knows what it names"),
+                    )
+                    .hint("repair it (`airlock registry repair`), push the image again, or delete it"));
+                }
             }
         }
         Ok(())
-    }
-
-    async fn needs_of(&self, repository: &Repository, digest: &Digest) -> Result<Needs, Error> {
-        // Deleted since it was listed.
-        let Some(place) = self.linked(repository, Link::Revision, digest).await? else { return Ok(Needs::Missing) };
-        let damaged = || {
-            Error::new(
-                ErrorKind::Damaged,
-                format!("collect garbage in `{}`", self.describe()),
-                format!("the manifest `{repository}@{digest}` is damaged, so that nobody knows what it names"),
-            )
-            .hint("push the image again, or delete it")
-        };
-        let bytes = match self.manifest_bytes(&place).await? {
-            None => return Ok(Needs::Missing),
-            Some(Err(_)) => return Err(damaged()),
-            Some(Ok(bytes)) => bytes,
-        };
-        match Manifest::parse_expecting(bytes.clone(), None, digest) {
-            Ok(manifest) => Ok(Needs::Manifest(Box::new(manifest), place)),
-            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(Needs::Foreign(digests_in(&bytes), place)),
-            Err(e) if e.kind() == ErrorKind::Content => Err(damaged()),
-            Err(e) => Err(e),
-        }
     }
 
     /// Which repositories link to what may be removed.
@@ -200,24 +184,34 @@ impl Bucket {
             let count = removed.iter().filter_map(|digest| links.get(digest)).map(|of| of.len() as u64).sum();
             return Ok((removed, count));
         }
-        let list = serde_json::to_vec(&Condemned { digests: batch.to_vec() })
-            .map_err(|e| Error::new(ErrorKind::Invalid, "write down what is condemned", e))?;
-        self.objects().put(&self.keys().condemned(), Bytes::from(list)).await?;
-        let outcome = tokio::time::timeout(CONDEMNED_TIME, async {
+        self.condemned(batch, async {
             let removed = self.still_old(batch, now, age).await?;
             let data = removed.iter().map(|digest| self.keys().data(digest)).collect();
             self.objects().delete_all(data).await?;
             let count = self.remove_links(&removed, links).await?;
-            Ok::<_, Error>((removed, count))
+            Ok((removed, count))
         })
-        .await;
+        .await
+    }
+
+    /// Tells everybody that these blobs may go, does the work that removes them, and says that it is done. To be called by who
+    /// [holds the lock](Bucket::take_lock).
+    pub(super) async fn condemned<T>(
+        &self,
+        digests: &[Digest],
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let list = serde_json::to_vec(&Condemned { digests: digests.to_vec() })
+            .map_err(|e| Error::new(ErrorKind::Invalid, "write down what is condemned", e))?;
+        self.objects().put(&self.keys().condemned(), Bytes::from(list)).await?;
+        let outcome = tokio::time::timeout(CONDEMNED_TIME, work).await;
         if !matches!(outcome, Ok(Ok(_))) {
             // A removal may still be on its way: whoever waits for the verdict waits for that too.
             tokio::time::sleep(LATE_TIME).await;
         }
         self.objects().delete(&self.keys().condemned()).await?;
         outcome.unwrap_or_else(|_| {
-            let what = format!("collect garbage in `{}`", self.describe());
+            let what = format!("remove blobs from `{}`", self.describe());
             Err(Error::new(ErrorKind::Server, what, "the object store is too slow for it"))
         })
     }

@@ -9,6 +9,8 @@
 //! PREFIX/.airlock/leases/ALG-HEX              somebody relies on this old blob; counts from when it was written
 //! PREFIX/.airlock/gc/lock                     a garbage collection is under way
 //! PREFIX/.airlock/gc/condemned                the blobs that it is about to remove
+//! PREFIX/.airlock/quarantine/ALG-HEX          bytes that had this name and another digest
+//! PREFIX/.airlock/scrubbed.json               what the last scrub found
 //! PREFIX/.airlock/clock                       written to learn what time the store has
 //! ```
 
@@ -155,6 +157,14 @@ impl Keys {
 
     pub(super) fn condemned(&self) -> Path {
         self.at(".airlock/gc/condemned")
+    }
+
+    pub(super) fn quarantine(&self, digest: &Digest) -> Path {
+        self.at(&format!(".airlock/quarantine/{}-{}", digest.algorithm(), digest.hex()))
+    }
+
+    pub(super) fn scrubbed(&self) -> Path {
+        self.at(".airlock/scrubbed.json")
     }
 
     pub(super) fn clock(&self) -> Path {

@@ -9,6 +9,7 @@
 //!   or not there, so that a crash leaves nothing half-written and an acknowledged manifest is complete.
 //! * Overwriting does no harm, since what lies under a digest is always the same. Where two writers of a tag must not undo each other's
 //!   work, the store compares versions.
+//! * What is damaged is put aside by a scrub, in the way in which garbage goes, and brought back by a repair.
 //! * Garbage collection is told from the store what pushes rely on (`claims.rs`), and only one process collects at a time.
 //!
 //! What is read is judged with the same mistrust as on a disk: docker-registry may have written it.
@@ -23,9 +24,12 @@ mod names;
 mod objects;
 mod read;
 mod referrers;
+mod repair;
+mod scrub;
 mod session;
 mod settings;
 mod uploads;
+mod walk;
 mod write;
 
 use std::collections::HashMap;

@@ -50,6 +50,10 @@ impl Blob {
         self.meta.modified
     }
 
+    pub(super) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
     pub(super) fn place(&self) -> &Digest {
         &self.place
     }

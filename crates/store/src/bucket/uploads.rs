@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use airlock_oci::{Algorithm, Digest, Error, ErrorKind, Repository};
+use airlock_oci::{Algorithm, BlobStream, Digest, Error, ErrorKind, Repository};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -354,18 +354,29 @@ impl Bucket {
     }
 
     /// Brings an object to its place: the store copies it, or, where it is too large for that, it passes through this process in parts.
-    async fn move_to(&self, from: &Path, to: &Path, len: u64) -> Result<(), Error> {
+    pub(super) async fn move_to(&self, from: &Path, to: &Path, len: u64) -> Result<(), Error> {
         if len <= self.0.copied_bytes {
             return self.objects().copy(from, to).await;
         }
+        self.in_parts(to, len, |first, end| self.objects().stream(from, first, end, "move an upload to its place"))
+            .await
+    }
+
+    /// Writes an object in parts of what `read` gives from one byte up to, not including, another. Nothing is left when that fails.
+    pub(super) async fn in_parts(
+        &self,
+        to: &Path,
+        len: u64,
+        read: impl Fn(u64, u64) -> BlobStream + Sync,
+    ) -> Result<(), Error> {
         let id = self.objects().begin_parts(to).await?;
         let parts = len.div_ceil(PART_BYTES as u64);
-        let id = &id;
+        let (id, read) = (&id, &read);
         let moved = futures_util::stream::iter(0..parts).map(|index| {
             let moved = async move {
                 let (first, end) = (index * PART_BYTES as u64, len.min((index + 1) * PART_BYTES as u64));
                 let mut part = BytesMut::with_capacity((end - first) as usize);
-                let mut body = self.objects().stream(from, first, end, "move an upload to its place");
+                let mut body = read(first, end);
                 while let Some(bytes) = body.try_next().await? {
                     part.extend_from_slice(&bytes);
                 }
