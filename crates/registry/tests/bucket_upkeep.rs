@@ -124,7 +124,7 @@ async fn damage_is_named_put_aside_and_brought_back() {
         (large_digest.clone(), Fault::Altered, 1),
         (signed.clone(), Fault::Missing, 1),
     ];
-    expected.sort();
+    expected.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(faults(&scrubbed.damage), expected);
     let of_layer = scrubbed.damage.iter().find(|damage| damage.digest == layer).unwrap();
     assert_eq!(of_layer.images, [format!("other@{other}")]);
@@ -261,7 +261,9 @@ async fn what_is_pushed_while_its_damaged_copy_is_put_aside_stays() {
 const ENDPOINT: &str = "AIRLOCK_BUCKET_CRASH_TEST_ENDPOINT";
 const FOLDER: &str = "AIRLOCK_BUCKET_CRASH_TEST_FOLDER";
 /// How often it is killed, unless the environment says otherwise.
-const KILLS: u32 = 8;
+const KILLS: u32 = 9;
+/// Bytes of the blob that it is killed at: two parts and some.
+const LARGE: usize = 2 * PART_BYTES + 500_000;
 
 /// Not a test, but the server of the one below, in a process of its own.
 #[test]
@@ -379,9 +381,15 @@ async fn what_was_acknowledged_survives_a_kill_and_what_was_begun_goes_on_elsewh
     let other = replica(&store).await;
     let (mut acknowledged, mut outcomes, mut abandoned) = (Vec::new(), Vec::new(), 0);
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
+    // How long it takes on this machine.
+    let (server, addr) = start(&store, folder.path());
+    let begun = Instant::now();
+    push_in_chunks(&client(), &addr, &noise(999, LARGE)).await.ok().unwrap();
+    let whole = begun.elapsed();
+    drop(server);
     for kill in 0..kills {
         let (server, addr) = start(&store, folder.path());
-        let bytes = noise(1000 + kill, 2 * PART_BYTES + 500_000);
+        let bytes = noise(1000 + kill, LARGE);
         let chunks = tokio::spawn({
             let (addr, bytes) = (addr.clone(), bytes.clone());
             async move { push_in_chunks(&client(), &addr, &bytes).await }
@@ -406,8 +414,8 @@ async fn what_was_acknowledged_survives_a_kill_and_what_was_begun_goes_on_elsewh
             done
         });
         // From the first byte until a little after the last one, over all the kills.
-        let moment = 40 + (u64::from(kill) * 2_400 + u64::from(seed) % 2_400) / u64::from(kills);
-        tokio::time::sleep(Duration::from_millis(moment)).await;
+        let part = (f64::from(kill) + f64::from(seed % 1000) / 1000.0) / f64::from(kills);
+        tokio::time::sleep(whole.mul_f64(1.2 * part)).await;
         drop(server);
         acknowledged.extend(images.await.unwrap());
         match chunks.await.unwrap() {
@@ -417,7 +425,7 @@ async fn what_was_acknowledged_survives_a_kill_and_what_was_begun_goes_on_elsewh
                 outcomes.push("was acknowledged");
             }
             Err(None) => outcomes.push("was not begun"),
-            Err(Some(_)) if kill % 4 == 3 => {
+            Err(Some(_)) if kill % 3 == 2 => {
                 abandoned += 1;
                 outcomes.push("was abandoned");
             }

@@ -31,7 +31,7 @@ impl Bucket {
         let mut repaired = Repaired::default();
         // A manifest that is back may name more that is missing: again, until a round has brought nothing.
         loop {
-            let needs = self.needs().await?;
+            let needs = self.needs(&found).await?;
             let before = repaired.restored.len();
             for digest in needs.wanted(&found, &repaired.restored) {
                 if let Some(region) = find(&digest)

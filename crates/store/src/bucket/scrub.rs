@@ -56,11 +56,20 @@ struct Judged {
 }
 
 /// What lists tell, so that not every blob of every manifest must be asked for.
-struct Listed {
+struct Listed<'a> {
+    /// What reading every byte has found.
+    found: &'a BTreeMap<Digest, Fault>,
     /// The length of every blob.
     lengths: HashMap<Digest, u64>,
     /// The blobs that one repository links to.
     links: HashSet<Digest>,
+}
+
+impl Listed<'_> {
+    /// Whether the store has it and does not give it, which no list tells.
+    fn is_unreadable(&self, digest: &Digest) -> bool {
+        self.found.get(digest) == Some(&Fault::Unreadable)
+    }
 }
 
 impl Bucket {
@@ -89,7 +98,7 @@ impl Bucket {
             found.extend(blob.fault.map(|fault| (blob.digest, fault)));
         }
         drop(judged);
-        let needs = self.needs().await?;
+        let needs = self.needs(&found).await?;
         scrubbed.manifests = needs.manifests;
         scrubbed.damage = needs.damage(&found);
         self.note(recorded(&scrubbed)).await;
@@ -167,11 +176,11 @@ impl Bucket {
         removed
     }
 
-    /// Looks for everything that manifests name.
-    pub(super) async fn needs(&self) -> Result<Needs, Error> {
-        let mut listed = Listed { lengths: HashMap::new(), links: HashSet::new() };
-        let mut found = self.objects().list(&self.keys().blobs());
-        while let Some((key, meta)) = found.try_next().await? {
+    /// Looks for everything that manifests name. `found`: what reading every byte has found.
+    pub(super) async fn needs(&self, found: &BTreeMap<Digest, Fault>) -> Result<Needs, Error> {
+        let mut listed = Listed { found, lengths: HashMap::new(), links: HashSet::new() };
+        let mut blobs = self.objects().list(&self.keys().blobs());
+        while let Some((key, meta)) = blobs.try_next().await? {
             listed.lengths.extend(digest_of(&key).map(|digest| (digest, meta.len)));
         }
         let mut needs = Needs::default();
@@ -212,8 +221,11 @@ impl Bucket {
         &self,
         repository: &Repository,
         digest: &Digest,
-        listed: &Listed,
+        listed: &Listed<'_>,
     ) -> Result<Option<Vec<(Digest, Fault)>>, Error> {
+        if listed.is_unreadable(digest) {
+            return Ok(Some(vec![(digest.clone(), Fault::Unreadable)]));
+        }
         let mut faults = Vec::new();
         match self.look_behind(repository, digest).await? {
             Revision::Whole(manifest, _) => {
@@ -237,8 +249,11 @@ impl Bucket {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        listed: &Listed,
+        listed: &Listed<'_>,
     ) -> Result<Option<Fault>, Error> {
+        if listed.is_unreadable(&blob.digest) {
+            return Ok(Some(Fault::Unreadable));
+        }
         if listed.links.contains(&blob.digest) && listed.lengths.get(&blob.digest) == Some(&blob.size) {
             return Ok(None);
         }
