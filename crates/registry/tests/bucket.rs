@@ -421,6 +421,235 @@ async fn garbage_goes_and_what_was_claimed_stays() {
     assert_eq!(bucket.collect_garbage(false).await.unwrap_err().kind(), ErrorKind::Damaged);
 }
 
+/// A store with garbage in it: `bytes` as a blob of `r` that no manifest names, old enough to go; and a bucket that collects.
+async fn with_garbage(store: &Store, bytes: &[u8]) -> Bucket {
+    let mut settings = store.settings("place/in");
+    settings.collected_age = Duration::from_secs(3);
+    let bucket = Bucket::open(&settings).await.unwrap();
+    let registry = Registry::of_bucket(bucket.clone(), None, |b| b).await;
+    registry.push_blob("r", bytes).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    bucket
+}
+
+/// Another server of the bucket, and with what it takes for old.
+async fn server_of(store: &Store, seconds: u64) -> Registry {
+    let mut settings = store.settings("place/in");
+    settings.collected_age = Duration::from_secs(seconds);
+    Registry::of_bucket(Bucket::open(&settings).await.unwrap(), None, |b| b).await
+}
+
+fn collect(bucket: &Bucket) -> tokio::task::JoinHandle<airlock_store::distribution::Collected> {
+    let bucket = bucket.clone();
+    tokio::spawn(async move { bucket.collect_garbage(false).await.unwrap() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_during_which_a_whole_collection_passes_is_whole() {
+    let store = Store::start().await;
+    let small = b"garbage that comes back".to_vec();
+    let bucket = with_garbage(&store, &small).await;
+    let registry = replica(&store).await;
+    let digest = Digest::of(&small);
+    // The collector has judged; the bytes come again; they go; everything about the collection is over; only then comes the link.
+    let removal = store.hold("POST", "?delete");
+    let collecting = collect(&bucket);
+    removal.arrived().await;
+    let link = store.hold("PUT", "_layers");
+    let location = registry.begin("r").await;
+    let end = registry.ask(Method::PUT, &format!("{location}?digest={digest}")).body(small.clone()).send();
+    let pushing = tokio::spawn(end);
+    link.arrived().await;
+    removal.release();
+    assert_eq!(collecting.await.unwrap().removed_files, 1);
+    link.release();
+    let end = pushing.await.unwrap().unwrap();
+    assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
+    assert_eq!(registry.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap(), small);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_cannot_write_its_bytes_again_says_so() {
+    let store = Store::start().await;
+    let bytes = noise(11, PART_BYTES + 5);
+    let bucket = with_garbage(&store, &bytes).await;
+    let registry = replica(&store).await;
+    let digest = Digest::of(&bytes);
+    let removal = store.hold("POST", "?delete");
+    let collecting = collect(&bucket);
+    removal.arrived().await;
+    let link = store.hold("PUT", "_layers");
+    // Its parts go to their place at once, and are no more when they were joined.
+    let path = format!("/v2/r/blobs/uploads/?digest={digest}");
+    let pushing = tokio::spawn(registry.ask(Method::POST, &path).body(bytes.clone()).send());
+    link.arrived().await;
+    removal.release();
+    collecting.await.unwrap();
+    link.release();
+    assert_eq!(pushing.await.unwrap().unwrap().status(), 503);
+    assert_eq!(registry.head(&format!("/v2/r/blobs/{digest}")).await.status(), 404);
+    assert_eq!(registry.ask(Method::POST, &path).body(bytes.clone()).send().await.unwrap().status(), 201);
+    assert!(registry.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_counts_for_others_only_after_the_verdict() {
+    let store = Store::start().await;
+    let bucket = with_garbage(&store, b"old").await;
+    let registry = server_of(&store, 3).await;
+    registry.push_blob("r", b"{}").await;
+    let digest = Digest::of(b"old");
+    let removal = store.hold("POST", "?delete");
+    let collecting = collect(&bucket);
+    removal.arrived().await;
+    let asked = registry.ask(Method::HEAD, &format!("/v2/r/blobs/{digest}")).send();
+    let asked = tokio::spawn(asked);
+    let lease = store.folder().join(format!(".airlock/leases/sha256-{}", digest.hex()));
+    while !lease.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Somebody else relies on the same blob, at the same server.
+    let text = manifest(OCI_MANIFEST, b"{}", &[b"old"], "");
+    let request = registry.ask(Method::PUT, "/v2/r/manifests/v1").header("content-type", OCI_MANIFEST);
+    let pushing = tokio::spawn(request.body(text).send());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    removal.release();
+    assert_eq!(collecting.await.unwrap().removed_files, 1);
+    assert_eq!(asked.await.unwrap().unwrap().status(), 404);
+    let answer = pushing.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 400, "its layer is gone");
+    assert_eq!(codes(answer).await, ["MANIFEST_BLOB_UNKNOWN"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_died_is_told_by_the_clock_of_the_store() {
+    let store = Store::start().await;
+    let registry = server_of(&store, 3).await;
+    registry.push_blob("r", b"old").await;
+    let digest = Digest::of(b"old");
+    let list = store.folder().join(".airlock/gc/condemned");
+    std::fs::create_dir_all(list.parent().unwrap()).unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    std::fs::write(&list, format!(r#"{{"digests":["{digest}"]}}"#)).unwrap();
+    let age = |seconds| {
+        let modified = std::time::SystemTime::now() - Duration::from_secs(seconds);
+        std::fs::File::options().write(true).open(&list).unwrap().set_modified(modified).unwrap();
+    };
+    age(80);
+    let start = Instant::now();
+    assert_eq!(registry.head(&format!("/v2/r/blobs/{digest}")).await.status(), 200);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    // One whose time is not over, by a store's clock that is twenty minutes behind ours; it ends.
+    let path = format!("/v2/r/blobs/{}", registry.push_blob("r", b"older").await);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    std::fs::write(&list, format!(r#"{{"digests":["{}"]}}"#, Digest::of(b"older"))).unwrap();
+    store.turn_back(Duration::from_secs(20 * 60));
+    let asked = tokio::spawn(registry.ask(Method::HEAD, &path).send());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!asked.is_finished(), "it waits for the verdict");
+    std::fs::remove_file(&list).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_is_moved_while_its_manifest_is_deleted_stays() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let (_, first) = one.push_image("a", "latest", "1").await;
+    let (_, second) = one.push_image("a", "other", "2").await;
+    // The deletion has seen where the tag points.
+    let removal = store.hold("PUT", "_manifests/tags/latest/current");
+    let path = one.url(&format!("/v2/a/manifests/{first}"));
+    let deleting = tokio::spawn(client().delete(path).send());
+    removal.arrived().await;
+    let (_, moved) = two.push_image("a", "latest", "2").await;
+    assert_eq!(moved, second);
+    removal.release();
+    assert_eq!(deleting.await.unwrap().unwrap().status(), 202);
+    assert_pulls(&two, "a", "latest").await;
+    assert_eq!(one.get(&format!("/v2/a/manifests/{first}")).await.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_waits_for_its_removal_and_is_then_set() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let (_, first) = one.push_image("a", "latest", "1").await;
+    one.push_image("a", "other", "2").await;
+    // The tombstone is there; what it stands for counts as gone.
+    let removal = store.hold("POST", "?delete");
+    let deleting = tokio::spawn(client().delete(one.url(&format!("/v2/a/manifests/{first}"))).send());
+    removal.arrived().await;
+    assert_eq!(two.get("/v2/a/manifests/latest").await.status(), 404);
+    assert_eq!(json(two.get("/v2/a/tags/list").await).await["tags"], serde_json::json!(["other"]));
+    let text = manifest(OCI_MANIFEST, br#"{"seed":"2"}"#, &[b"layer 2"], "");
+    let request = two.ask(Method::PUT, "/v2/a/manifests/latest").header("content-type", OCI_MANIFEST);
+    let setting = tokio::spawn(request.body(text).send());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!setting.is_finished());
+    removal.release();
+    assert_eq!(deleting.await.unwrap().unwrap().status(), 202);
+    assert_eq!(setting.await.unwrap().unwrap().status(), 201);
+    assert_pulls(&one, "a", "latest").await;
+    // A remover that died is not waited for for ever.
+    let link = store.folder().join("docker/registry/v2/repositories/a/_manifests/tags/latest/current/link");
+    std::fs::write(link, "removed 00112233445566778899aabbccddeeff").unwrap();
+    assert_eq!(one.get("/v2/a/manifests/latest").await.status(), 404);
+    assert_eq!(one.delete("/v2/a/manifests/latest").await, 404);
+    let (_, second) = two.push_image("a", "latest", "2").await;
+    assert_pulls(&one, "a", "latest").await;
+    assert_eq!(one.delete(&format!("/v2/a/manifests/{second}")).await, 202);
+    assert_eq!(json(two.get("/v2/a/tags/list").await).await["tags"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_pushed_while_it_is_deleted_is_there_or_not() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let (text, digest) = one.push_image("a", "v1", "1").await;
+    // Its tags were looked for; another one is set; its link goes.
+    let removal = store.hold("DELETE", "revisions");
+    let deleting = tokio::spawn(client().delete(one.url(&format!("/v2/a/manifests/{digest}"))).send());
+    removal.arrived().await;
+    assert_eq!(two.put_manifest("a", "v2", OCI_MANIFEST, &text).await.status(), 201);
+    removal.release();
+    assert_eq!(deleting.await.unwrap().unwrap().status(), 202);
+    assert_eq!(json(one.get("/v2/a/tags/list").await).await["tags"], serde_json::json!([]));
+    // The same, and the tag comes when everything is over.
+    one.push_image("a", "v1", "1").await;
+    let setting = store.hold("PUT", "_manifests/tags/v3/current");
+    let request = two.ask(Method::PUT, "/v2/a/manifests/v3").header("content-type", OCI_MANIFEST);
+    let pushing = tokio::spawn(request.body(text).send());
+    setting.arrived().await;
+    assert_eq!(one.delete(&format!("/v2/a/manifests/{digest}")).await, 202);
+    setting.release();
+    assert_eq!(pushing.await.unwrap().unwrap().status(), 201);
+    assert_pulls(&one, "a", "v3").await;
+    assert_eq!(one.delete(&format!("/v2/a/manifests/{digest}")).await, 202);
+    assert_eq!(json(one.get("/v2/a/tags/list").await).await["tags"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_race_for_a_tag_leaves_no_trace_in_its_history() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    one.push_blob("a", b"{}").await;
+    let text = manifest(OCI_MANIFEST, b"{}", &[], "");
+    let setting = store.hold("PUT", "_manifests/tags/once/current");
+    let request = one.ask(Method::PUT, "/v2/a/manifests/once").header("content-type", OCI_MANIFEST);
+    let losing = tokio::spawn(request.header("if-none-match", "*").body(text.clone()).send());
+    setting.arrived().await;
+    two.push_image("a", "once", "2").await;
+    setting.release();
+    assert_eq!(losing.await.unwrap().unwrap().status(), 412);
+    let past = format!(
+        "docker/registry/v2/repositories/a/_manifests/tags/once/index/sha256/{}/link",
+        Digest::of(text.as_bytes()).hex()
+    );
+    assert!(!store.folder().join(past).exists());
+    assert_pulls(&one, "a", "once").await;
+}
+
 /// How long pushes and collections go on together (seconds).
 const TOGETHER: u64 = 45;
 

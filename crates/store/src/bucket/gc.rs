@@ -12,7 +12,7 @@ use airlock_oci::{Digest, Error, ErrorKind, Manifest, Repository};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-use super::claims::{CONDEMNED_TIME, Condemned};
+use super::claims::{CONDEMNED_TIME, Condemned, LATE_TIME};
 use super::keys::{Link, digest_of};
 use super::lock::Held;
 use super::objects::Meta;
@@ -23,8 +23,6 @@ use crate::distribution::{Collected, digests_in};
 const BATCH: usize = 256;
 /// How long a collection may take.
 const MOST_TIME: Duration = Duration::from_secs(6 * 60 * 60);
-/// How long a request that was given up may still reach the store.
-const LATE_TIME: Duration = Duration::from_secs(5);
 
 /// Everything that must stay.
 #[derive(Default)]
@@ -61,8 +59,7 @@ impl Bucket {
         let repositories = self.all_repositories().await?;
         let mut marked = Marked::default();
         for repository in &repositories {
-            held.renew().await?;
-            self.mark_all_of(repository, &mut marked).await?;
+            self.mark_all_of(repository, &mut marked, held).await?;
         }
         let mut collected = Collected {
             dry_run,
@@ -74,6 +71,7 @@ impl Bucket {
         let mut candidates: BTreeMap<Digest, u64> = BTreeMap::new();
         let mut found = self.objects().list(&self.keys().blobs());
         while let Some((key, meta)) = found.try_next().await? {
+            held.renew().await?;
             let Some(digest) = digest_of(&key) else { continue };
             collected.files += 1;
             collected.bytes += meta.len;
@@ -106,13 +104,15 @@ impl Bucket {
     }
 
     /// Marks what the manifests of one repository name.
-    async fn mark_all_of(&self, repository: &Repository, marked: &mut Marked) -> Result<(), Error> {
+    async fn mark_all_of(&self, repository: &Repository, marked: &mut Marked, held: &mut Held) -> Result<(), Error> {
+        held.renew().await?;
         let revisions = self.revisions(repository).await?;
         let known: HashSet<&Digest> = revisions.iter().collect();
         let mut needs = futures_util::stream::iter(revisions.clone())
             .map(|digest| async move { self.needs_of(repository, &digest).await }.boxed())
             .buffer_unordered(PARALLEL);
         while let Some(needs) = needs.try_next().await? {
+            held.renew().await?;
             marked.manifests += 1;
             match needs {
                 Needs::Manifest(manifest, place) => {
@@ -178,6 +178,7 @@ impl Bucket {
             held.renew().await?;
             let mut found = self.objects().list(&self.keys().links(repository, Link::Layer));
             while let Some((key, _)) = found.try_next().await? {
+                held.renew().await?;
                 if let Some(digest) = digest_of(&key).filter(|digest| candidates.contains_key(digest)) {
                     links.entry(digest).or_default().insert(repository.clone());
                 }
@@ -202,12 +203,26 @@ impl Bucket {
         }
         let list = serde_json::to_vec(&Condemned { digests: batch.to_vec() })
             .map_err(|e| Error::new(ErrorKind::Invalid, "write down what is condemned", e))?;
+        let slow = || {
+            let what = format!("collect garbage in `{}`", self.describe());
+            Error::new(ErrorKind::Server, what, "the object store is too slow for it")
+        };
+        // Counted from before the list can be seen; by two clocks, since one of them may stand still while the machine sleeps.
+        let (begun, by_the_wall) = (Instant::now(), SystemTime::now());
+        let in_time = || {
+            let elapsed = begun.elapsed().max(by_the_wall.elapsed().unwrap_or_default());
+            if elapsed < CONDEMNED_TIME { Ok(()) } else { Err(slow()) }
+        };
         self.objects().put(&self.keys().condemned(), Bytes::from(list)).await?;
-        let outcome = tokio::time::timeout(CONDEMNED_TIME, async {
+        let outcome = tokio::time::timeout(CONDEMNED_TIME.saturating_sub(begun.elapsed()), async {
             let removed = self.still_old(batch, now, age).await?;
+            // Links first: those to a blob that is gone would be found by no later collection. A process that was stopped in between
+            // must not go on where it was: nobody waits for it any more.
+            in_time()?;
+            let count = self.remove_links(&removed, links).await?;
+            in_time()?;
             let data = removed.iter().map(|digest| self.keys().data(digest)).collect();
             self.objects().delete_all(data).await?;
-            let count = self.remove_links(&removed, links).await?;
             Ok::<_, Error>((removed, count))
         })
         .await;
@@ -216,10 +231,7 @@ impl Bucket {
             tokio::time::sleep(LATE_TIME).await;
         }
         self.objects().delete(&self.keys().condemned()).await?;
-        outcome.unwrap_or_else(|_| {
-            let what = format!("collect garbage in `{}`", self.describe());
-            Err(Error::new(ErrorKind::Server, what, "the object store is too slow for it"))
-        })
+        outcome.unwrap_or_else(|_| Err(slow()))
     }
 
     /// Those that are neither young nor have a young lease.

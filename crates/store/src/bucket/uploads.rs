@@ -271,7 +271,7 @@ impl Upload {
                 check(Digest::of_with(digest.algorithm(), &rest), digest, len, &repository)?;
             }
             bucket
-                .publish(&repository, Link::Layer, digest, || async {
+                .publish(&repository, Link::Layer, digest, len, || async {
                     bucket.objects().put(&to, rest.clone()).await.map(|_| ())
                 })
                 .await?;
@@ -292,7 +292,7 @@ impl Upload {
             check(bucket.hash_again(&key, len, digest.algorithm()).await?, digest, len, &repository)?;
         }
         bucket
-            .publish(&repository, Link::Layer, digest, || async {
+            .publish(&repository, Link::Layer, digest, len, || async {
                 if key == to { Ok(()) } else { bucket.move_to(&key, &to, len).await }
             })
             .await?;
