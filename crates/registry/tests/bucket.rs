@@ -451,8 +451,9 @@ async fn a_push_during_which_a_whole_collection_passes_is_whole() {
     let bucket = with_garbage(&store, &small).await;
     let registry = replica(&store).await;
     let digest = Digest::of(&small);
+    // (The first thing that a collector removes is the list of one that died.)
     // The collector has judged; the bytes come again; they go; everything about the collection is over; only then comes the link.
-    let removal = store.hold("POST", "?delete");
+    let removal = store.hold_after(1, "POST", "?delete");
     let collecting = collect(&bucket);
     removal.arrived().await;
     let link = store.hold("PUT", "_layers");
@@ -475,7 +476,7 @@ async fn a_push_that_cannot_write_its_bytes_again_says_so() {
     let bucket = with_garbage(&store, &bytes).await;
     let registry = replica(&store).await;
     let digest = Digest::of(&bytes);
-    let removal = store.hold("POST", "?delete");
+    let removal = store.hold_after(1, "POST", "?delete");
     let collecting = collect(&bucket);
     removal.arrived().await;
     let link = store.hold("PUT", "_layers");
@@ -499,7 +500,7 @@ async fn a_claim_counts_for_others_only_after_the_verdict() {
     let registry = server_of(&store, 3).await;
     registry.push_blob("r", b"{}").await;
     let digest = Digest::of(b"old");
-    let removal = store.hold("POST", "?delete");
+    let removal = store.hold_after(1, "POST", "?delete");
     let collecting = collect(&bucket);
     removal.arrived().await;
     let asked = registry.ask(Method::HEAD, &format!("/v2/r/blobs/{digest}")).send();
@@ -608,7 +609,7 @@ async fn a_manifest_that_is_pushed_while_it_is_deleted_is_there_or_not() {
     let (one, two) = (replica(&store).await, replica(&store).await);
     let (text, digest) = one.push_image("a", "v1", "1").await;
     // Its tags were looked for; another one is set; its link goes.
-    let removal = store.hold("DELETE", "revisions");
+    let removal = store.hold_after(2, "POST", "?delete");
     let deleting = tokio::spawn(client().delete(one.url(&format!("/v2/a/manifests/{digest}"))).send());
     removal.arrived().await;
     assert_eq!(two.put_manifest("a", "v2", OCI_MANIFEST, &text).await.status(), 201);
@@ -648,6 +649,171 @@ async fn a_lost_race_for_a_tag_leaves_no_trace_in_its_history() {
     );
     assert!(!store.folder().join(past).exists());
     assert_pulls(&one, "a", "once").await;
+}
+
+/// Files of parts that belong to no object (yet).
+fn parts_left(store: &Store) -> usize {
+    let files = std::fs::read_dir(store.root.path()).unwrap().flatten();
+    files.filter(|file| file.file_name().to_string_lossy().contains("part-")).count()
+}
+
+async fn begin_and_put(registry: &Registry, bytes: &[u8]) -> reqwest::Response {
+    let path = format!("/v2/r/blobs/uploads/?digest={}", Digest::of(bytes));
+    registry.ask(Method::POST, &path).body(bytes.to_vec()).send().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_fails_leaves_no_parts_behind() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    let bytes = noise(12, 3 * PART_BYTES);
+    // A full store: what had been received goes, whether parts were saved with the session or not.
+    for part in ["partNumber=1", "partNumber=2"] {
+        store.fail("PUT", part, 20, Fault::Full);
+        let location = registry.begin("r").await;
+        assert_eq!(patch(&registry, &location, &bytes).await, 507);
+        assert_eq!(registry.get(&location).await.status(), 404);
+        assert_eq!(parts_left(&store), 0, "{part}");
+        assert_eq!(begin_and_put(&registry, &bytes).await.status(), 507);
+        assert_eq!(parts_left(&store), 0, "{part}, of a blob whose name is known");
+        store.heal();
+    }
+    // A store that fails: what was acknowledged stays and is gone on with, what was not goes.
+    for (part, kept, files) in [("partNumber=1", 0, 0), ("partNumber=2", PART_BYTES, 1)] {
+        store.fail("PUT", part, 20, Fault::Denied);
+        let location = registry.begin("r").await;
+        assert_eq!(patch(&registry, &location, &bytes).await, 503);
+        assert_eq!(parts_left(&store), files, "{part}");
+        assert_eq!(begin_and_put(&registry, &bytes).await.status(), 503);
+        assert_eq!(parts_left(&store), files, "{part}, of a blob whose name is known");
+        store.heal();
+        assert_eq!(offset(&registry, &location).await, kept);
+        assert_eq!(patch(&registry, &location, &bytes[kept..]).await, 202);
+        let path = format!("{location}?digest={}", Digest::of(&bytes));
+        assert_eq!(registry.ask(Method::PUT, &path).send().await.unwrap().status(), 201);
+        assert_eq!(parts_left(&store), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_wait_for_the_end_of_its_upload_finds_the_blob() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let bytes = noise(13, 2 * PART_BYTES + 100);
+    let digest = Digest::of(&bytes);
+    let location = one.begin("r").await;
+    let cut = 2 * PART_BYTES + 50;
+    assert_eq!(patch(&one, &location, &bytes[..cut]).await, 202);
+    let copy = store.hold("POST", "uploadId=");
+    let path = one.url(&format!("{location}?digest={digest}"));
+    let end = tokio::spawn(client().put(path).body(bytes[cut..].to_vec()).send());
+    copy.arrived().await;
+    end.abort();
+    assert!(end.await.unwrap_err().is_cancelled());
+    // The server notices that nobody waits any more.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    copy.release();
+    let blob = format!("/v2/r/blobs/{digest}");
+    let patience = Instant::now() + Duration::from_secs(20);
+    while two.head(&blob).await.status() != 200 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(two.get(&blob).await.bytes().await.unwrap() == bytes);
+    while one.get(&location).await.status() != 404 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // It sends the same once more.
+    let again = two.ask(Method::PUT, &format!("{location}?digest={digest}")).send().await.unwrap();
+    assert_eq!(again.status(), 201);
+    let other = two.ask(Method::PUT, &format!("{location}?digest={}", Digest::of(b"x"))).send().await.unwrap();
+    assert_eq!(codes(other).await, ["BLOB_UPLOAD_UNKNOWN"]);
+    assert_eq!(parts_left(&store), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_moves_while_others_expire_stays() {
+    let store = Store::start().await;
+    let bucket = store.bucket().await;
+    let registry = Registry::of_bucket(bucket.clone(), None, |b| b).await;
+    let location = registry.begin("r").await;
+    assert_eq!(patch(&registry, &location, b"some").await, 202);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // All uploads were listed; this one goes on; then it is judged.
+    let clock = store.hold("PUT", "clock");
+    let expiring = tokio::spawn(async move { bucket.expire_uploads(Duration::from_secs(3)).await.unwrap() });
+    clock.arrived().await;
+    assert_eq!(patch(&registry, &location, b" more").await, 202);
+    clock.release();
+    assert_eq!(expiring.await.unwrap(), 0);
+    assert_eq!(offset(&registry, &location).await, 9);
+    // Parts that were thrown away by somebody else: the client begins again.
+    let bucket = store.bucket().await;
+    let begun = registry.begin("r").await;
+    assert_eq!(patch(&registry, &begun, &noise(14, PART_BYTES + 5)).await, 202);
+    let session = store.folder().join(begun.replace("/v2/r/blobs/uploads", ".airlock/uploads")).join("session");
+    let saved = std::fs::read(&session).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(bucket.expire_uploads(Duration::ZERO).await.unwrap(), 2);
+    std::fs::write(&session, saved).unwrap();
+    let path = format!("{begun}?digest={}", Digest::of(b"x"));
+    let response = registry.ask(Method::PATCH, &begun).body(noise(15, 2 * PART_BYTES)).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), codes(response).await), (404, vec!["BLOB_UPLOAD_UNKNOWN".to_owned()]));
+    assert_eq!(registry.ask(Method::PUT, &path).send().await.unwrap().status(), 400, "and its digest is wrong");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_send_nothing_do_not_stop_the_others() {
+    let store = Store::start().await;
+    let mut settings = store.settings("place/in");
+    settings.receiving = 1;
+    let registry = Registry::of_bucket(Bucket::open(&settings).await.unwrap(), None, |b| b).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let location = registry.begin("r").await;
+        let (sender, body) = futures_channel(&[]);
+        silent.push((sender, tokio::spawn(registry.ask(Method::PATCH, &location).body(body).send())));
+    }
+    let slow = registry.begin("r").await;
+    let ended = registry.begin("r").await;
+    assert_eq!(patch(&registry, &ended, &noise(16, MIB)).await, 202);
+    // One that holds the only place.
+    let (sender, body) = futures_channel(&noise(17, MIB));
+    silent.push((sender, tokio::spawn(registry.ask(Method::PATCH, &slow).body(body).send())));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // The last request of another one needs none.
+    let path = format!("{ended}?digest={}", Digest::of(&noise(16, MIB)));
+    let end = tokio::time::timeout(Duration::from_secs(10), registry.ask(Method::PUT, &path).send()).await;
+    assert_eq!(end.unwrap().unwrap().status(), 201);
+    drop(silent.pop());
+    let pushed = tokio::time::timeout(Duration::from_secs(10), registry.push_blob("r", b"small")).await;
+    assert_eq!(pushed.unwrap(), Digest::of(b"small"));
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_a_bucket_is_said_first() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    let location = registry.begin("r").await;
+    let length = airlock_store::bucket::MAX_BLOB_BYTES + 1;
+    let text = format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let addr = registry.addr;
+    let answer = tokio::task::spawn_blocking(move || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (mut answer, mut piece) = (Vec::new(), [0; 1024]);
+        while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            let read = stream.read(&mut piece).unwrap();
+            assert!(read > 0);
+            answer.extend_from_slice(&piece[..read]);
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(offset(&registry, &location).await, 0, "the upload is still there");
 }
 
 /// How long pushes and collections go on together (seconds).

@@ -23,12 +23,16 @@ use tokio::sync::Semaphore;
 /// What happens to a request instead of what it asks for.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
+    /// Nothing.
+    None,
     /// 503 `SlowDown`.
     SlowDown,
     /// 500 `InternalError`.
     Internal,
     /// 403 `AccessDenied`.
     Denied,
+    /// 403 `QuotaExceeded`.
+    Full,
     /// The connection is closed without an answer, before anything is done.
     Cut,
     /// It is done, and then the connection is closed without an answer.
@@ -126,6 +130,12 @@ impl Store {
 
     /// Holds the next such request before it is done.
     pub(crate) fn hold(&self, method: &'static str, path: &'static str) -> Hold {
+        self.hold_after(0, method, path)
+    }
+
+    /// Lets so many such requests pass and holds the next one.
+    pub(crate) fn hold_after(&self, passing: usize, method: &'static str, path: &'static str) -> Hold {
+        self.fail(method, path, passing, Fault::None);
         let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
         self.fail(method, path, 1, Fault::Held(gate.clone()));
         Hold(gate)
@@ -281,12 +291,14 @@ async fn answer(
         Some(Fault::SlowDown) => return refuse(503, "SlowDown"),
         Some(Fault::Internal) => return refuse(500, "InternalError"),
         Some(Fault::Denied) => return refuse(403, "AccessDenied"),
+        Some(Fault::Full) => return refuse(403, "QuotaExceeded"),
         Some(Fault::Cut) => return Err(cut()),
         Some(Fault::Held(gate)) => {
             gate.arrived.add_permits(1);
             let _ = gate.open.acquire().await;
             None
         }
+        Some(Fault::None) => None,
         other => other,
     };
     let response = service.call(request.map(s3s::Body::from)).await.map_err(|_| cut())?;

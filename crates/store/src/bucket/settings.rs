@@ -11,6 +11,7 @@ use airlock_oci::{Error, ErrorKind};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
+use super::MAX_RECEIVING;
 use super::keys::Keys;
 
 /// How long connecting to the store may take.
@@ -45,6 +46,8 @@ pub struct Settings {
     /// How old a blob must be that garbage collection removes, by the store's clock. A push must not take longer than half of it, and all
     /// processes at one bucket must agree.
     pub collected_age: Duration,
+    /// Uploads whose bytes are received at once.
+    pub receiving: usize,
     /// A key and its secret, instead of those of the environment.
     pub key: Option<AccessKey>,
 }
@@ -91,6 +94,7 @@ impl Settings {
             region: None,
             copied_bytes: MAX_COPIED_BYTES,
             collected_age: COLLECTED_AGE,
+            receiving: MAX_RECEIVING,
             key: None,
         })
     }
