@@ -96,7 +96,8 @@ where
 {
     let stream = futures_util::stream::unfold(Some((body, Pace::default())), |state| async move {
         let (mut data, mut pace) = state?;
-        let failed = |cause: String| Some((Err(Error::new(ErrorKind::Network, "receive a request's body", cause)), None));
+        let failed =
+            |cause: String| Some((Err(Error::new(ErrorKind::Network, "receive a request's body", cause)), None));
         let waiting = Instant::now();
         match tokio::time::timeout(BODY_STALL_TIME, data.next()).await {
             Ok(Some(Ok(bytes))) if pace.is_enough(bytes.len() as u64, waiting.elapsed()) => {
@@ -179,7 +180,11 @@ mod tests {
     use super::*;
 
     /// A client that sends pieces of so many bytes, with so many seconds between them.
-    fn sent(pieces: usize, bytes: usize, seconds: u64) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Unpin + Send {
+    fn sent(
+        pieces: usize,
+        bytes: usize,
+        seconds: u64,
+    ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Unpin + Send {
         let next = move |left: usize| async move {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             (left > 0).then(|| (Ok(Bytes::from(vec![0; bytes])), left - 1))

@@ -731,7 +731,7 @@ async fn a_client_that_does_not_wait_for_the_end_of_its_upload_finds_the_blob() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_moves_while_others_expire_stays() {
+async fn an_upload_expires_only_when_it_rests_and_is_then_unknown() {
     let store = Store::start().await;
     let bucket = store.bucket().await;
     let registry = Registry::of_bucket(bucket.clone(), None, |b| b).await;
@@ -747,18 +747,26 @@ async fn an_upload_that_moves_while_others_expire_stays() {
     assert_eq!(expiring.await.unwrap(), 0);
     assert_eq!(offset(&registry, &location).await, 9);
     // Parts that were thrown away by somebody else: the client begins again.
-    let bucket = store.bucket().await;
-    let begun = registry.begin("r").await;
-    assert_eq!(patch(&registry, &begun, &noise(14, PART_BYTES + 5)).await, 202);
-    let session = store.folder().join(begun.replace("/v2/r/blobs/uploads", ".airlock/uploads")).join("session");
-    let saved = std::fs::read(&session).unwrap();
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(bucket.expire_uploads(Duration::ZERO).await.unwrap(), 2);
-    std::fs::write(&session, saved).unwrap();
-    let path = format!("{begun}?digest={}", Digest::of(b"x"));
-    let response = registry.ask(Method::PATCH, &begun).body(noise(15, 2 * PART_BYTES)).send().await.unwrap();
-    assert_eq!((response.status().as_u16(), codes(response).await), (404, vec!["BLOB_UPLOAD_UNKNOWN".to_owned()]));
-    assert_eq!(registry.ask(Method::PUT, &path).send().await.unwrap().status(), 400, "and its digest is wrong");
+    let bytes = noise(14, PART_BYTES + 5);
+    for method in [Method::PATCH, Method::PUT] {
+        let location = registry.begin("r").await;
+        assert_eq!(patch(&registry, &location, &bytes).await, 202);
+        store.fail("PUT", "partNumber=2", 20, Fault::Gone);
+        let body = if method == Method::PATCH { noise(15, 2 * PART_BYTES) } else { Vec::new() };
+        let path = format!("{location}?digest={}", Digest::of(&bytes));
+        let response = registry.ask(method.clone(), &path).body(body).send().await.unwrap();
+        assert_eq!((response.status().as_u16(), codes(response).await), (404, vec!["BLOB_UPLOAD_UNKNOWN".to_owned()]));
+        store.heal();
+    }
+    // One that is ended elsewhere while its bytes come.
+    let location = registry.begin("r").await;
+    let saving = store.hold("PUT", "/session");
+    let sending = tokio::spawn(registry.ask(Method::PATCH, &location).body("bytes").send());
+    saving.arrived().await;
+    let other = replica(&store).await;
+    assert_eq!(other.delete(&location).await, 204);
+    saving.release();
+    assert_eq!(codes(sending.await.unwrap().unwrap()).await, ["BLOB_UPLOAD_UNKNOWN"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

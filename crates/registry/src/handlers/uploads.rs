@@ -109,7 +109,14 @@ pub(crate) async fn chunk(writer: &Writer, mut asked: Asked<'_>, name: Repositor
     }
     appended?;
     let received = upload.offset() - before;
-    upload.save().await.map_err(failed)?;
+    match upload.save().await {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::Full => {
+            upload.cancel().await?;
+            return Err(full(writer.available().await, None));
+        }
+        Err(e) => return Err(failed(e)),
+    }
     check_length(announced, received)?;
     Ok(progress(StatusCode::ACCEPTED, &name, &id, upload.offset()))
 }
@@ -124,9 +131,7 @@ pub(crate) async fn finish(writer: &Writer, mut asked: Asked<'_>, name: Reposito
         .and_then(parse_digest)?;
     let mut upload = match writer.upload(&name, &id).await? {
         Some(upload) => upload,
-        None if asked.length() == Some(0) && writer.was_finished(&name, &digest).await? => {
-            return Ok(created(&name, &digest));
-        }
+        None if writer.was_finished(&name, &digest).await? => return Ok(created(&name, &digest)),
         None => return Err(unknown()),
     };
     let announced = check_order(&asked, &upload, &name)?;

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Internal,
     /// 403 `AccessDenied`.
     Denied,
+    /// 404 `NoSuchUpload`.
+    Gone,
     /// 403 `QuotaExceeded`.
     Full,
     /// The connection is closed without an answer, before anything is done.
@@ -291,6 +293,7 @@ async fn answer(
         Some(Fault::SlowDown) => return refuse(503, "SlowDown"),
         Some(Fault::Internal) => return refuse(500, "InternalError"),
         Some(Fault::Denied) => return refuse(403, "AccessDenied"),
+        Some(Fault::Gone) => return refuse(404, "NoSuchUpload"),
         Some(Fault::Full) => return refuse(403, "QuotaExceeded"),
         Some(Fault::Cut) => return Err(cut()),
         Some(Fault::Held(gate)) => {

@@ -335,7 +335,8 @@ impl Upload {
         let outcome = self.name_it(&digest).await;
         match &outcome {
             Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::Content => self.throw_away().await,
+            // On a full store nothing may stay that nobody asked for.
+            Err(e) if matches!(e.kind(), ErrorKind::Content | ErrorKind::Full) => self.throw_away().await,
             // What arrived can be finished by another request.
             Err(_) if self.name.is_none() => self.give_up().await,
             Err(_) => self.throw_away().await,
