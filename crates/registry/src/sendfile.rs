@@ -20,6 +20,7 @@ use airlock_store::Region;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use rustix::io::ReadWriteFlags;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -145,6 +146,23 @@ impl Sending {
     }
 }
 
+impl Sending {
+    /// Sends what a blob follows at once: the two travel together, where the head alone would wake the client for nothing.
+    fn poll_begin(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                let mut nothing_else = SendAncillaryBuffer::default();
+                Ok(sendmsg(&self.stream, bufs, &mut nothing_else, SendFlags::MORE | SendFlags::NOSIGNAL)?)
+            });
+            match sent {
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+}
+
 impl AsyncRead for Sending {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
@@ -168,10 +186,10 @@ impl AsyncWrite for Sending {
         let bufs = &bufs[first..];
         match bufs.first() {
             Some(buf) if is_placeholder(buf) => self.poll_send(cx, buf.len()),
-            _ => {
-                let real = bufs.iter().position(|buf| is_placeholder(buf)).unwrap_or(bufs.len());
-                Pin::new(&mut self.stream).poll_write_vectored(cx, &bufs[..real])
-            }
+            _ => match bufs.iter().position(|buf| is_placeholder(buf)) {
+                Some(real) => self.poll_begin(cx, &bufs[..real]),
+                None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+            },
         }
     }
 

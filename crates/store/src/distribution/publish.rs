@@ -172,27 +172,28 @@ impl Pending {
 
 fn write(batch: &[(Digest, Entry)], paths: &Paths) -> Result<(), Error> {
     let mut syncs = DirectorySyncs::default();
-    let mut staged = Vec::new();
-    for (digest, entry) in batch {
-        let Some(path) = &entry.staged else { continue };
-        match File::open(path) {
-            Ok(file) => {
-                file.sync_data().map_err(|e| disk::failed("sync", path, &e))?;
-                staged.push((path, digest));
-            }
-            // An earlier attempt moved it and failed later on.
-            Err(e) if disk::is_absent(&e) && paths.data(digest).exists() => syncs.changed(&paths.data(digest)),
-            Err(e) => return Err(disk::failed("open", path, &e)),
+    let staged: Vec<(&Path, &Digest)> = batch.iter().filter_map(|(d, e)| Some((e.staged.as_deref()?, d))).collect();
+    let synced = disk::side_by_side(&staged, |(path, digest)| match File::open(path) {
+        Ok(file) => file.sync_data().map(|()| true).map_err(|e| disk::failed("sync", path, &e)),
+        // An earlier attempt moved it and failed later on.
+        Err(e) if disk::is_absent(&e) && paths.data(digest).exists() => Ok(false),
+        Err(e) => Err(disk::failed("open", path, &e)),
+    })?;
+    for ((path, digest), waits) in staged.into_iter().zip(synced) {
+        if waits {
+            syncs.publish(path, &paths.data(digest))?;
+        } else {
+            syncs.changed(&paths.data(digest));
         }
     }
-    for (path, digest) in staged {
-        syncs.publish(path, &paths.data(digest))?;
-    }
-    for (digest, entry) in batch {
+    let noted = disk::side_by_side(batch, |(digest, entry)| {
+        let mut syncs = DirectorySyncs::default();
         for repository in &entry.repositories {
             write_link(&paths.link(repository, Link::Layer, digest), digest, paths, &mut syncs)?;
         }
-    }
+        Ok(syncs)
+    })?;
+    noted.into_iter().for_each(|noted| syncs.join(noted));
     syncs.sync()
 }
 
