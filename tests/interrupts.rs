@@ -75,7 +75,7 @@ fn a_run_to_disk_that_is_interrupted_goes_on_where_it_was() {
         signal(&started, name);
         let began = Instant::now();
         let outcome = started.wait(PATIENCE).expect_code(INTERRUPTED);
-        assert!(began.elapsed() < Duration::from_secs(10), "it took {:?} to stop", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(15), "it took {:?} to stop", began.elapsed());
         says(&outcome, &["stopping", "interrupted: 1 of 2 images", "next: run the same command again"]);
         assert_eq!(parts(&gap.archive()), Vec::<String>::new(), "something was sealed");
         assert!(leftovers(&gap.archive()).contains(&".airlock-journal".to_owned()), "there is no journal");
@@ -156,7 +156,7 @@ fn a_run_that_is_still_planning_ends_at_once() {
     signal(&started, "-INT");
     let began = Instant::now();
     let outcome = started.wait(PATIENCE).expect_code(INTERRUPTED);
-    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?} to stop", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "it took {:?} to stop", began.elapsed());
     says(
         &outcome,
         &["plan the image set: stopped on request", "hint: nothing has been moved yet; run the same command again"],
@@ -173,7 +173,7 @@ fn a_run_that_is_still_planning_ends_at_once() {
     signal(&started, "-INT");
     let began = Instant::now();
     started.wait(PATIENCE).expect_code(INTERRUPTED);
-    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?} to stop", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "it took {:?} to stop", began.elapsed());
     assert_eq!(pushes(&target), Vec::<String>::new());
 }
 

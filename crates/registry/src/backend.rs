@@ -256,6 +256,23 @@ impl Writer {
         blocking(move || writer.available()).await.ok()
     }
 
+    /// Bytes of a blob at most, where there is such a limit.
+    pub(crate) fn max_blob_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Disk(_) => None,
+            Self::Bucket(_) => Some(bucket::MAX_BLOB_BYTES),
+        }
+    }
+
+    /// Whether an upload that is not there any more may have been finished, by a request whose client did not wait for the answer.
+    pub(crate) async fn was_finished(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
+        match self {
+            // There a request ends with its client.
+            Self::Disk(_) => Ok(false),
+            Self::Bucket(bucket) => Ok(bucket.claim_blob(repository, digest).await?.is_some()),
+        }
+    }
+
     pub(crate) fn open_uploads(&self) -> usize {
         match self {
             Self::Disk(writer) => writer.open_uploads(),

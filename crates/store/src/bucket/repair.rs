@@ -83,7 +83,7 @@ impl Bucket {
         for (repository, is_manifest) in owners {
             let kind = if is_manifest { Link::Revision } else { Link::Layer };
             let again = async || if self.blob_at(digest).await?.is_some() { Ok(()) } else { write().await };
-            self.publish(&repository, kind, digest, again).await?;
+            self.publish(&repository, kind, digest, region.len, again).await?;
             if is_manifest {
                 self.mark(&repository).await?;
             }

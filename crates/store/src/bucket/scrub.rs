@@ -159,10 +159,12 @@ impl Bucket {
         let removed = async {
             // What a process that died has left.
             self.objects().delete(&self.keys().condemned()).await?;
-            self.condemned(std::slice::from_ref(digest), async {
-                let is_same = self.objects().head(&key).await?.as_ref() == Some(blob.meta());
+            let key = &key;
+            self.condemned(std::slice::from_ref(digest), |term| async move {
+                let is_same = self.objects().head(key).await?.as_ref() == Some(blob.meta());
                 if is_same {
-                    self.objects().delete(&key).await?;
+                    term.check()?;
+                    self.objects().delete(key).await?;
                 }
                 Ok(is_same)
             })

@@ -199,7 +199,7 @@ pub(super) fn take_lock(folder: &Path) -> Result<Option<File>, Error> {
     let file = File::options().create(true).write(true).truncate(false).custom_flags(no_link).open(&path);
     let file = file.map_err(|e| disk::failed("open", &path, &e))?;
     disk::give_to_owner_of(folder, &file).map_err(|e| disk::failed("change the owner of", &path, &e))?;
-    match file.try_lock() {
+    match disk::lock(&file) {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(disk::failed("lock", &path, &e)),

@@ -554,7 +554,7 @@ fn take_lock(path: &Path, root: &Path) -> Result<File, Error> {
         .map_err(|e| disk::failed("open", path, &e))?;
     let given = disk::give_to_owner_of(path.parent().unwrap_or(path), &file);
     given.map_err(|e| disk::failed("change the owner of", path, &e))?;
-    match file.try_lock() {
+    match disk::lock(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Locked,

@@ -47,7 +47,7 @@ impl Writer {
         fs::create_dir_all(root.join(VERSION)).map_err(|e| Error::io(what(), &e))?;
         // The directory itself is locked, so that nothing lies in it that is no part of a tree.
         let lock = File::open(root).map_err(|e| Error::io(what(), &e))?;
-        match lock.try_lock() {
+        match disk::lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::new(ErrorKind::Locked, what(), "another process is writing to it"));

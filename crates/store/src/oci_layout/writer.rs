@@ -46,7 +46,7 @@ impl Writer {
         std::fs::create_dir_all(root).map_err(|e| Error::io(what(), &e))?;
         // The directory itself is locked, so that nothing that is no part of a layout lies in it.
         let lock = File::open(root).map_err(|e| Error::io(what(), &e))?;
-        match lock.try_lock() {
+        match disk::lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::new(ErrorKind::Locked, what(), "another process is writing to it"));
