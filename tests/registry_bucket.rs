@@ -8,6 +8,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use airlock_testkit::binary::Binary;
+use airlock_testkit::fixture;
+use airlock_testkit::scripted::Registry;
+
+/// Something is missing or altered.
+const DAMAGED: i32 = 4;
+
 /// A program that is ended when this is dropped.
 struct Process(Child);
 
@@ -44,6 +51,10 @@ fn object_store(folder: &Path) -> Option<(Process, u16)> {
 
 /// One request without a body, as soon as somebody listens.
 fn ask(port: u16, line: &str) -> String {
+    send(port, line, b"")
+}
+
+fn send(port: u16, line: &str, body: &[u8]) -> String {
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     let end = Instant::now() + Duration::from_secs(60);
     let mut stream = loop {
@@ -53,7 +64,8 @@ fn ask(port: u16, line: &str) -> String {
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    write!(stream, "{line}\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "{line}\r\nHost: localhost\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len()).unwrap();
+    stream.write_all(body).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -95,6 +107,73 @@ fn the_commands_of_the_book_serve_a_bucket() {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("serving s3://mirror/registry at http://127.0.0.1:"), "{said}");
     assert!(said.contains("would be removed"), "{said}");
+    assert!(said.contains("read 0 files"), "{said}");
+}
+
+#[test]
+fn damage_in_a_bucket_is_named_and_brought_back_from_the_archive() {
+    let upstream = Registry::start();
+    upstream.put("demo/web", &fixture::image(1).layers(&[10_000, 2_000_000]).build(), Some("1.0"));
+    let mut binary = Binary::new(env!("CARGO_BIN_EXE_airlock"))
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "secret");
+    let folder = binary.folder();
+    let Some((_store, port)) = object_store(&folder) else { return };
+    let (conf, prefix) = (folder.join("registries.conf"), "registry.example.com");
+    let text = format!("[[registry]]\nprefix = \"{prefix}\"\nlocation = \"{}\"\ninsecure = true\n", upstream.address());
+    std::fs::write(&conf, text).unwrap();
+    binary = binary.env("CONTAINERS_REGISTRIES_CONF", conf.display().to_string());
+    let set = format!(
+        "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n  - name: {prefix}/demo/web:1.0\n"
+    );
+    std::fs::write(folder.join("isc.yaml"), set).unwrap();
+    binary.run(["mirror", "-c", "isc.yaml", "file://usb"]).expect_code(0);
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let place = ["--s3", "s3://mirror/registry", "--s3-endpoint", &endpoint];
+    let serve = ["registry", "serve", "--plain-http", "--anonymous", "push", "--listen", "127.0.0.1:0"];
+    let mut server = binary.start([&serve[..], &place].concat());
+    let addr = server.until(|stderr| {
+        let (_, rest) = stderr.split_once(" at http://")?;
+        rest.split_once('\n').map(|(addr, _)| addr.to_owned())
+    });
+    let target = format!("docker://{addr}/mirror");
+    binary.run(["mirror", "-c", "isc.yaml", "--from", "file://usb", &target, "--dest-tls-verify=false"]).expect_code(0);
+    let json = |verb: &str, more: &[&str], code: i32| -> serde_json::Value {
+        let outcome = binary.run([&["registry", verb, "-o", "json"][..], &place, more].concat()).expect_code(code);
+        serde_json::from_str(&outcome.stdout).unwrap()
+    };
+    let clean = json("scrub", &[], 0);
+    assert_eq!(clean["damage"], serde_json::json!([]));
+    assert!(clean["files"].as_u64() >= Some(4) && clean["bytes"].as_u64() > Some(2_000_000), "{clean}");
+    let image = format!("docker://{addr}/mirror/demo/web:1.0");
+    let outcome = binary.run(["image", "inspect", &image, "--raw", "--tls-verify=false"]).expect_code(0);
+    let manifest: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let largest = layers.iter().max_by_key(|layer| layer["size"].as_u64()).unwrap();
+    let digest = largest["digest"].as_str().unwrap();
+    let hex = digest.trim_start_matches("sha256:");
+    let key = format!("/mirror/registry/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    let written = send(port, &format!("PUT {key} HTTP/1.1"), &vec![7; largest["size"].as_u64().unwrap() as usize]);
+    assert!(written.starts_with("HTTP/1.1 200"), "{written}");
+    let scrubbed = json("scrub", &["--rate", "100"], DAMAGED);
+    let damage = &scrubbed["damage"];
+    assert_eq!(
+        (&damage[0]["digest"], &damage[0]["fault"], &damage[1]),
+        (&digest.into(), &"altered".into(), &().into())
+    );
+    assert!(damage[0]["images"][0].as_str().unwrap().contains("mirror/demo/web@sha256:"), "{scrubbed}");
+    let blob = format!("HEAD /v2/mirror/demo/web/blobs/{digest} HTTP/1.1");
+    let served = addr.rsplit_once(':').unwrap().1.parse().unwrap();
+    assert!(ask(served, &blob).starts_with("HTTP/1.1 404"), "what is damaged is served no more");
+    let outcome = binary.run([&["registry", "scrub"][..], &place].concat()).expect_code(DAMAGED);
+    assert!(outcome.stdout.contains("missing") && outcome.stderr.contains("airlock registry repair"), "{outcome:?}");
+    let repaired = json("repair", &["--from", "file://usb", "--quick"], 0);
+    assert_eq!(repaired, serde_json::json!({ "restored": [digest], "left": [] }));
+    assert!(ask(served, &blob).starts_with("HTTP/1.1 200"));
+    let outcome = binary.run([&["registry", "repair", "--from", "usb"][..], &place].concat()).expect_code(0);
+    assert!(outcome.stdout.contains("nothing is damaged or missing"), "{}", outcome.stdout);
+    binary.run([&["registry", "scrub", "--root", "x"][..], &place].concat()).expect_code(2);
+    binary.run(["registry", "repair", "--from", "usb"]).expect_code(2);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{Algorithm, BlobStream, Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
 use airlock_store::bucket::{self, Bucket};
 use airlock_store::distribution::{self, Expected, UploadId, UploadStatus};
-use airlock_store::{Region, Storage};
+use airlock_store::{Region, Storage, Verified};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Handle;
@@ -89,6 +89,10 @@ impl Storage for Shelf {
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         self.runtime.block_on(self.bucket.referrers(repository, subject))
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        self.runtime.block_on(self.bucket.verified()).ok().flatten()
     }
 }
 
@@ -250,6 +254,23 @@ impl Writer {
     pub(crate) async fn available(&self) -> Option<u64> {
         let writer = self.disk()?.clone();
         blocking(move || writer.available()).await.ok()
+    }
+
+    /// Bytes of a blob at most, where there is such a limit.
+    pub(crate) fn max_blob_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Disk(_) => None,
+            Self::Bucket(_) => Some(bucket::MAX_BLOB_BYTES),
+        }
+    }
+
+    /// Whether an upload that is not there any more may have been finished, by a request whose client did not wait for the answer.
+    pub(crate) async fn was_finished(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
+        match self {
+            // There a request ends with its client.
+            Self::Disk(_) => Ok(false),
+            Self::Bucket(bucket) => Ok(bucket.claim_blob(repository, digest).await?.is_some()),
+        }
     }
 
     pub(crate) fn open_uploads(&self) -> usize {

@@ -18,6 +18,9 @@ pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub(crate) const HEADER_TIME: Duration = Duration::from_secs(75);
 /// How long a client may send nothing in the middle of a body.
 pub(crate) const BODY_STALL_TIME: Duration = Duration::from_secs(60);
+/// How slowly a client may send a body: fewer bytes than this, in so long a time of waiting for them, end it.
+pub(crate) const SLOWEST_BODY_BYTES: u64 = 60 * 1024;
+pub(crate) const SLOWEST_BODY_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take nothing of an answer.
 pub(crate) const WRITE_STALL_TIME: Duration = Duration::from_secs(60);
 /// How long requests under way may take to finish when the server is shut down.

@@ -421,6 +421,409 @@ async fn garbage_goes_and_what_was_claimed_stays() {
     assert_eq!(bucket.collect_garbage(false).await.unwrap_err().kind(), ErrorKind::Damaged);
 }
 
+/// A store with garbage in it: `bytes` as a blob of `r` that no manifest names, old enough to go; and a bucket that collects.
+async fn with_garbage(store: &Store, bytes: &[u8]) -> Bucket {
+    let mut settings = store.settings("place/in");
+    settings.collected_age = Duration::from_secs(3);
+    let bucket = Bucket::open(&settings).await.unwrap();
+    let registry = Registry::of_bucket(bucket.clone(), None, |b| b).await;
+    registry.push_blob("r", bytes).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    bucket
+}
+
+/// Another server of the bucket, and with what it takes for old.
+async fn server_of(store: &Store, seconds: u64) -> Registry {
+    let mut settings = store.settings("place/in");
+    settings.collected_age = Duration::from_secs(seconds);
+    Registry::of_bucket(Bucket::open(&settings).await.unwrap(), None, |b| b).await
+}
+
+fn collect(bucket: &Bucket) -> tokio::task::JoinHandle<airlock_store::distribution::Collected> {
+    let bucket = bucket.clone();
+    tokio::spawn(async move { bucket.collect_garbage(false).await.unwrap() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_during_which_a_whole_collection_passes_is_whole() {
+    let store = Store::start().await;
+    let small = b"garbage that comes back".to_vec();
+    let bucket = with_garbage(&store, &small).await;
+    let registry = replica(&store).await;
+    let digest = Digest::of(&small);
+    // (The first thing that a collector removes is the list of one that died.)
+    // The collector has judged; the bytes come again; they go; everything about the collection is over; only then comes the link.
+    let removal = store.hold_after(1, "POST", "?delete");
+    let collecting = collect(&bucket);
+    removal.arrived().await;
+    let link = store.hold("PUT", "_layers");
+    let location = registry.begin("r").await;
+    let end = registry.ask(Method::PUT, &format!("{location}?digest={digest}")).body(small.clone()).send();
+    let pushing = tokio::spawn(end);
+    link.arrived().await;
+    removal.release();
+    assert_eq!(collecting.await.unwrap().removed_files, 1);
+    link.release();
+    let end = pushing.await.unwrap().unwrap();
+    assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
+    assert_eq!(registry.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap(), small);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_cannot_write_its_bytes_again_says_so() {
+    let store = Store::start().await;
+    let bytes = noise(11, PART_BYTES + 5);
+    let bucket = with_garbage(&store, &bytes).await;
+    let registry = replica(&store).await;
+    let digest = Digest::of(&bytes);
+    let removal = store.hold_after(1, "POST", "?delete");
+    let collecting = collect(&bucket);
+    removal.arrived().await;
+    let link = store.hold("PUT", "_layers");
+    // Its parts go to their place at once, and are no more when they were joined.
+    let path = format!("/v2/r/blobs/uploads/?digest={digest}");
+    let pushing = tokio::spawn(registry.ask(Method::POST, &path).body(bytes.clone()).send());
+    link.arrived().await;
+    removal.release();
+    collecting.await.unwrap();
+    link.release();
+    assert_eq!(pushing.await.unwrap().unwrap().status(), 503);
+    assert_eq!(registry.head(&format!("/v2/r/blobs/{digest}")).await.status(), 404);
+    assert_eq!(registry.ask(Method::POST, &path).body(bytes.clone()).send().await.unwrap().status(), 201);
+    assert!(registry.get(&format!("/v2/r/blobs/{digest}")).await.bytes().await.unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_counts_for_others_only_after_the_verdict() {
+    let store = Store::start().await;
+    let bucket = with_garbage(&store, b"old").await;
+    let registry = server_of(&store, 3).await;
+    registry.push_blob("r", b"{}").await;
+    let digest = Digest::of(b"old");
+    let removal = store.hold_after(1, "POST", "?delete");
+    let collecting = collect(&bucket);
+    removal.arrived().await;
+    let asked = registry.ask(Method::HEAD, &format!("/v2/r/blobs/{digest}")).send();
+    let asked = tokio::spawn(asked);
+    let lease = store.folder().join(format!(".airlock/leases/sha256-{}", digest.hex()));
+    while !lease.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Somebody else relies on the same blob, at the same server.
+    let text = manifest(OCI_MANIFEST, b"{}", &[b"old"], "");
+    let request = registry.ask(Method::PUT, "/v2/r/manifests/v1").header("content-type", OCI_MANIFEST);
+    let pushing = tokio::spawn(request.body(text).send());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    removal.release();
+    assert_eq!(collecting.await.unwrap().removed_files, 1);
+    assert_eq!(asked.await.unwrap().unwrap().status(), 404);
+    let answer = pushing.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 400, "its layer is gone");
+    assert_eq!(codes(answer).await, ["MANIFEST_BLOB_UNKNOWN"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_died_is_told_by_the_clock_of_the_store() {
+    let store = Store::start().await;
+    let registry = server_of(&store, 3).await;
+    registry.push_blob("r", b"old").await;
+    let digest = Digest::of(b"old");
+    let list = store.folder().join(".airlock/gc/condemned");
+    std::fs::create_dir_all(list.parent().unwrap()).unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    std::fs::write(&list, format!(r#"{{"digests":["{digest}"]}}"#)).unwrap();
+    let age = |seconds| {
+        let modified = std::time::SystemTime::now() - Duration::from_secs(seconds);
+        std::fs::File::options().write(true).open(&list).unwrap().set_modified(modified).unwrap();
+    };
+    age(80);
+    let start = Instant::now();
+    assert_eq!(registry.head(&format!("/v2/r/blobs/{digest}")).await.status(), 200);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    // One whose time is not over, by a store's clock that is twenty minutes behind ours; it ends.
+    let path = format!("/v2/r/blobs/{}", registry.push_blob("r", b"older").await);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    std::fs::write(&list, format!(r#"{{"digests":["{}"]}}"#, Digest::of(b"older"))).unwrap();
+    store.turn_back(Duration::from_secs(20 * 60));
+    let asked = tokio::spawn(registry.ask(Method::HEAD, &path).send());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!asked.is_finished(), "it waits for the verdict");
+    std::fs::remove_file(&list).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_is_moved_while_its_manifest_is_deleted_stays() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let (_, first) = one.push_image("a", "latest", "1").await;
+    let (_, second) = one.push_image("a", "other", "2").await;
+    // The deletion has seen where the tag points.
+    let removal = store.hold("PUT", "_manifests/tags/latest/current");
+    let path = one.url(&format!("/v2/a/manifests/{first}"));
+    let deleting = tokio::spawn(client().delete(path).send());
+    removal.arrived().await;
+    let (_, moved) = two.push_image("a", "latest", "2").await;
+    assert_eq!(moved, second);
+    removal.release();
+    assert_eq!(deleting.await.unwrap().unwrap().status(), 202);
+    assert_pulls(&two, "a", "latest").await;
+    assert_eq!(one.get(&format!("/v2/a/manifests/{first}")).await.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_waits_for_its_removal_and_is_then_set() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let (_, first) = one.push_image("a", "latest", "1").await;
+    one.push_image("a", "other", "2").await;
+    // The tombstone is there; what it stands for counts as gone.
+    let removal = store.hold("POST", "?delete");
+    let deleting = tokio::spawn(client().delete(one.url(&format!("/v2/a/manifests/{first}"))).send());
+    removal.arrived().await;
+    assert_eq!(two.get("/v2/a/manifests/latest").await.status(), 404);
+    assert_eq!(json(two.get("/v2/a/tags/list").await).await["tags"], serde_json::json!(["other"]));
+    let text = manifest(OCI_MANIFEST, br#"{"seed":"2"}"#, &[b"layer 2"], "");
+    let request = two.ask(Method::PUT, "/v2/a/manifests/latest").header("content-type", OCI_MANIFEST);
+    let setting = tokio::spawn(request.body(text).send());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!setting.is_finished());
+    removal.release();
+    assert_eq!(deleting.await.unwrap().unwrap().status(), 202);
+    assert_eq!(setting.await.unwrap().unwrap().status(), 201);
+    assert_pulls(&one, "a", "latest").await;
+    // A remover that died is not waited for for ever.
+    let link = store.folder().join("docker/registry/v2/repositories/a/_manifests/tags/latest/current/link");
+    std::fs::write(link, "removed 00112233445566778899aabbccddeeff").unwrap();
+    assert_eq!(one.get("/v2/a/manifests/latest").await.status(), 404);
+    assert_eq!(one.delete("/v2/a/manifests/latest").await, 404);
+    let (_, second) = two.push_image("a", "latest", "2").await;
+    assert_pulls(&one, "a", "latest").await;
+    assert_eq!(one.delete(&format!("/v2/a/manifests/{second}")).await, 202);
+    assert_eq!(json(two.get("/v2/a/tags/list").await).await["tags"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_pushed_while_it_is_deleted_is_there_or_not() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let (text, digest) = one.push_image("a", "v1", "1").await;
+    // Its tags were looked for; another one is set; its link goes.
+    let removal = store.hold_after(2, "POST", "?delete");
+    let deleting = tokio::spawn(client().delete(one.url(&format!("/v2/a/manifests/{digest}"))).send());
+    removal.arrived().await;
+    assert_eq!(two.put_manifest("a", "v2", OCI_MANIFEST, &text).await.status(), 201);
+    removal.release();
+    assert_eq!(deleting.await.unwrap().unwrap().status(), 202);
+    assert_eq!(json(one.get("/v2/a/tags/list").await).await["tags"], serde_json::json!([]));
+    // The same, and the tag comes when everything is over.
+    one.push_image("a", "v1", "1").await;
+    let setting = store.hold("PUT", "_manifests/tags/v3/current");
+    let request = two.ask(Method::PUT, "/v2/a/manifests/v3").header("content-type", OCI_MANIFEST);
+    let pushing = tokio::spawn(request.body(text).send());
+    setting.arrived().await;
+    assert_eq!(one.delete(&format!("/v2/a/manifests/{digest}")).await, 202);
+    setting.release();
+    assert_eq!(pushing.await.unwrap().unwrap().status(), 201);
+    assert_pulls(&one, "a", "v3").await;
+    assert_eq!(one.delete(&format!("/v2/a/manifests/{digest}")).await, 202);
+    assert_eq!(json(one.get("/v2/a/tags/list").await).await["tags"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_race_for_a_tag_leaves_no_trace_in_its_history() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    one.push_blob("a", b"{}").await;
+    let text = manifest(OCI_MANIFEST, b"{}", &[], "");
+    let setting = store.hold("PUT", "_manifests/tags/once/current");
+    let request = one.ask(Method::PUT, "/v2/a/manifests/once").header("content-type", OCI_MANIFEST);
+    let losing = tokio::spawn(request.header("if-none-match", "*").body(text.clone()).send());
+    setting.arrived().await;
+    two.push_image("a", "once", "2").await;
+    setting.release();
+    assert_eq!(losing.await.unwrap().unwrap().status(), 412);
+    let past = format!(
+        "docker/registry/v2/repositories/a/_manifests/tags/once/index/sha256/{}/link",
+        Digest::of(text.as_bytes()).hex()
+    );
+    assert!(!store.folder().join(past).exists());
+    assert_pulls(&one, "a", "once").await;
+}
+
+/// Files of parts that belong to no object (yet).
+fn parts_left(store: &Store) -> usize {
+    let files = std::fs::read_dir(store.root.path()).unwrap().flatten();
+    files.filter(|file| file.file_name().to_string_lossy().contains("part-")).count()
+}
+
+async fn begin_and_put(registry: &Registry, bytes: &[u8]) -> reqwest::Response {
+    let path = format!("/v2/r/blobs/uploads/?digest={}", Digest::of(bytes));
+    registry.ask(Method::POST, &path).body(bytes.to_vec()).send().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_fails_leaves_no_parts_behind() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    let bytes = noise(12, 3 * PART_BYTES);
+    // A full store: what had been received goes, whether parts were saved with the session or not.
+    for part in ["partNumber=1", "partNumber=2"] {
+        store.fail("PUT", part, 20, Fault::Full);
+        let location = registry.begin("r").await;
+        assert_eq!(patch(&registry, &location, &bytes).await, 507);
+        assert_eq!(registry.get(&location).await.status(), 404);
+        assert_eq!(parts_left(&store), 0, "{part}");
+        assert_eq!(begin_and_put(&registry, &bytes).await.status(), 507);
+        assert_eq!(parts_left(&store), 0, "{part}, of a blob whose name is known");
+        store.heal();
+    }
+    // A store that fails: what was acknowledged stays and is gone on with, what was not goes.
+    for (part, kept, files) in [("partNumber=1", 0, 0), ("partNumber=2", PART_BYTES, 1)] {
+        store.fail("PUT", part, 20, Fault::Denied);
+        let location = registry.begin("r").await;
+        assert_eq!(patch(&registry, &location, &bytes).await, 503);
+        assert_eq!(parts_left(&store), files, "{part}");
+        assert_eq!(begin_and_put(&registry, &bytes).await.status(), 503);
+        assert_eq!(parts_left(&store), files, "{part}, of a blob whose name is known");
+        store.heal();
+        assert_eq!(offset(&registry, &location).await, kept);
+        assert_eq!(patch(&registry, &location, &bytes[kept..]).await, 202);
+        let path = format!("{location}?digest={}", Digest::of(&bytes));
+        assert_eq!(registry.ask(Method::PUT, &path).send().await.unwrap().status(), 201);
+        assert_eq!(parts_left(&store), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_wait_for_the_end_of_its_upload_finds_the_blob() {
+    let store = Store::start().await;
+    let (one, two) = (replica(&store).await, replica(&store).await);
+    let bytes = noise(13, 2 * PART_BYTES + 100);
+    let digest = Digest::of(&bytes);
+    let location = one.begin("r").await;
+    let cut = 2 * PART_BYTES + 50;
+    assert_eq!(patch(&one, &location, &bytes[..cut]).await, 202);
+    let copy = store.hold("POST", "uploadId=");
+    let path = one.url(&format!("{location}?digest={digest}"));
+    let end = tokio::spawn(client().put(path).body(bytes[cut..].to_vec()).send());
+    copy.arrived().await;
+    end.abort();
+    assert!(end.await.unwrap_err().is_cancelled());
+    // The server notices that nobody waits any more.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    copy.release();
+    let blob = format!("/v2/r/blobs/{digest}");
+    let patience = Instant::now() + Duration::from_secs(20);
+    while two.head(&blob).await.status() != 200 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(two.get(&blob).await.bytes().await.unwrap() == bytes);
+    while one.get(&location).await.status() != 404 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // It sends the same once more.
+    let again = two.ask(Method::PUT, &format!("{location}?digest={digest}")).send().await.unwrap();
+    assert_eq!(again.status(), 201);
+    let other = two.ask(Method::PUT, &format!("{location}?digest={}", Digest::of(b"x"))).send().await.unwrap();
+    assert_eq!(codes(other).await, ["BLOB_UPLOAD_UNKNOWN"]);
+    assert_eq!(parts_left(&store), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_expires_only_when_it_rests_and_is_then_unknown() {
+    let store = Store::start().await;
+    let bucket = store.bucket().await;
+    let registry = Registry::of_bucket(bucket.clone(), None, |b| b).await;
+    let location = registry.begin("r").await;
+    assert_eq!(patch(&registry, &location, b"some").await, 202);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // All uploads were listed; this one goes on; then it is judged.
+    let clock = store.hold("PUT", "clock");
+    let expiring = tokio::spawn(async move { bucket.expire_uploads(Duration::from_secs(3)).await.unwrap() });
+    clock.arrived().await;
+    assert_eq!(patch(&registry, &location, b" more").await, 202);
+    clock.release();
+    assert_eq!(expiring.await.unwrap(), 0);
+    assert_eq!(offset(&registry, &location).await, 9);
+    // Parts that were thrown away by somebody else: the client begins again.
+    let bytes = noise(14, PART_BYTES + 5);
+    for method in [Method::PATCH, Method::PUT] {
+        let location = registry.begin("r").await;
+        assert_eq!(patch(&registry, &location, &bytes).await, 202);
+        store.fail("PUT", "partNumber=2", 20, Fault::Gone);
+        let body = if method == Method::PATCH { noise(15, 2 * PART_BYTES) } else { Vec::new() };
+        let path = format!("{location}?digest={}", Digest::of(&bytes));
+        let response = registry.ask(method.clone(), &path).body(body).send().await.unwrap();
+        assert_eq!((response.status().as_u16(), codes(response).await), (404, vec!["BLOB_UPLOAD_UNKNOWN".to_owned()]));
+        store.heal();
+    }
+    // One that is ended elsewhere while its bytes come.
+    let location = registry.begin("r").await;
+    let saving = store.hold("PUT", "/session");
+    let sending = tokio::spawn(registry.ask(Method::PATCH, &location).body("bytes").send());
+    saving.arrived().await;
+    let other = replica(&store).await;
+    assert_eq!(other.delete(&location).await, 204);
+    saving.release();
+    assert_eq!(codes(sending.await.unwrap().unwrap()).await, ["BLOB_UPLOAD_UNKNOWN"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_send_nothing_do_not_stop_the_others() {
+    let store = Store::start().await;
+    let mut settings = store.settings("place/in");
+    settings.receiving = 1;
+    let registry = Registry::of_bucket(Bucket::open(&settings).await.unwrap(), None, |b| b).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let location = registry.begin("r").await;
+        let (sender, body) = futures_channel(&[]);
+        silent.push((sender, tokio::spawn(registry.ask(Method::PATCH, &location).body(body).send())));
+    }
+    let slow = registry.begin("r").await;
+    let ended = registry.begin("r").await;
+    assert_eq!(patch(&registry, &ended, &noise(16, MIB)).await, 202);
+    // One that holds the only place.
+    let (sender, body) = futures_channel(&noise(17, MIB));
+    silent.push((sender, tokio::spawn(registry.ask(Method::PATCH, &slow).body(body).send())));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // The last request of another one needs none.
+    let path = format!("{ended}?digest={}", Digest::of(&noise(16, MIB)));
+    let end = tokio::time::timeout(Duration::from_secs(10), registry.ask(Method::PUT, &path).send()).await;
+    assert_eq!(end.unwrap().unwrap().status(), 201);
+    drop(silent.pop());
+    let pushed = tokio::time::timeout(Duration::from_secs(10), registry.push_blob("r", b"small")).await;
+    assert_eq!(pushed.unwrap(), Digest::of(b"small"));
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_a_bucket_is_said_first() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    let location = registry.begin("r").await;
+    let length = airlock_store::bucket::MAX_BLOB_BYTES + 1;
+    let text = format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let addr = registry.addr;
+    let answer = tokio::task::spawn_blocking(move || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (mut answer, mut piece) = (Vec::new(), [0; 1024]);
+        while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            let read = stream.read(&mut piece).unwrap();
+            assert!(read > 0);
+            answer.extend_from_slice(&piece[..read]);
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(offset(&registry, &location).await, 0, "the upload is still there");
+}
+
 /// How long pushes and collections go on together (seconds).
 const TOGETHER: u64 = 45;
 

@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use airlock_oci::Digest;
-use airlock_store::bucket::{AccessKey, Bucket, PART_BYTES, Settings};
+use airlock_store::bucket::{Bucket, PART_BYTES, Settings};
 use reqwest::Method;
-use support::s3::{KEY, Store};
+use support::s3::{KEY, Moto, Store};
 use support::*;
 
 /// An image as an OCI layout, of one layer so large that it comes in parts; the manifest's bytes.
@@ -155,30 +155,15 @@ async fn docker_registry_pushes(endpoint: &str, settings: &Settings, registry: &
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_says_the_same() {
-    let Some(moto) = tool("moto_server") else { return };
-    let (work, port) = (tempfile::tempdir().unwrap(), free_port());
-    let child = Command::new(moto)
-        .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-        .current_dir(work.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut process = Process(child);
-    let endpoint = format!("http://127.0.0.1:{port}");
-    listens(&mut process, ([127, 0, 0, 1], port).into(), work.path()).await;
-    let made = client().put(format!("{endpoint}/mirror")).send().await.unwrap();
-    assert!(made.status().is_success(), "{}", made.text().await.unwrap());
-    let mut settings = Settings::parse("s3://mirror/place/in").unwrap();
-    settings.endpoint = Some(endpoint.clone());
-    settings.region = Some("us-east-1".into());
-    settings.key = Some(AccessKey::new(KEY.0, KEY.1));
+    let Some(moto) = Moto::start().await else { return };
+    let work = tempfile::tempdir().unwrap();
+    let mut settings = moto.settings("place/in");
     settings.collected_age = Duration::from_secs(2);
     let bucket = Bucket::open(&settings).await.unwrap();
     let one = Registry::of_bucket(bucket.clone(), None, |b| b).await;
     let two = Registry::of_bucket(Bucket::open(&settings).await.unwrap(), None, |b| b).await;
     skopeo_and_crane(&one, work.path()).await;
-    docker_registry_pushes(&endpoint, &settings, &one, work.path()).await;
+    docker_registry_pushes(&moto.endpoint, &settings, &one, work.path()).await;
     let bytes: Vec<u8> = (0..2 * PART_BYTES + 5).map(|i| (i * 13 % 241) as u8).collect();
     let (digest, location) = (Digest::of(&bytes), one.begin("r").await);
     let cut = PART_BYTES + 77;

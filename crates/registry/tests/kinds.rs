@@ -24,7 +24,7 @@ const THERE: &str = "kinds/two";
 /// Of a blob that is pushed in three chunks.
 const LARGE: usize = 3 * 1024 - 5;
 
-on_every_face!(
+on_every_face_and_long_storage!(
     blobs_of_each_algorithm_in_every_way,
     ranges_of_blobs_of_each_algorithm,
     wrong_digests_in_every_way,
@@ -420,6 +420,10 @@ async fn blobs_of_each_algorithm_in_every_way(face: Face) {
             let path = format!("/v2/{HERE}/blobs/uploads/?mount={digest}{from}");
             registry.ask(Method::POST, &path).header("content-length", 0).send().await.unwrap()
         };
+        let other = |algorithm| {
+            let bytes = bytes(512, 201);
+            (bytes.clone(), Digest::of_with(algorithm, &bytes))
+        };
         for from in [format!("&from={THERE}"), String::new()] {
             let bytes = bytes(512, 200);
             let digest = of(&bytes);
@@ -427,6 +431,10 @@ async fn blobs_of_each_algorithm_in_every_way(face: Face) {
             is_created(&registry, &mount(&digest, &from).await, &digest, &bytes).await;
             delete(HERE, &digest).await;
             delete(THERE, &digest).await;
+            // In a bucket what no repository has any more is still found by its digest, until garbage is collected; as on a disk once an image
+            // has needed it. Then it must be something that nobody has ever pushed.
+            let is_found = face == Face::BucketAtMoto && from.is_empty();
+            let (bytes, digest) = if is_found { other(algorithm) } else { (bytes, digest) };
             let missing = mount(&digest, &from).await;
             assert_eq!(missing.status(), 202);
             let finish = format!("{}?digest={digest}", header(&missing, "location"));

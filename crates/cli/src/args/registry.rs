@@ -209,11 +209,15 @@ pub(crate) struct GenerationsArgs {
 
 /// `registry scrub`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).args(["root", "s3"]))]
 pub(crate) struct ScrubArgs {
     /// The directory that the registry serves.
     #[arg(long, value_name = "DIR")]
-    pub root: PathBuf,
-    /// Read at most so many MiB a second, to leave the disk to those who pull.
+    pub root: Option<PathBuf>,
+    /// The bucket that registries serve.
+    #[command(flatten)]
+    pub bucket: BucketArgs,
+    /// Read at most so many MiB a second, to leave the disk or the network to those who pull.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
     /// Form of the output.
@@ -223,10 +227,14 @@ pub(crate) struct ScrubArgs {
 
 /// `registry repair`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).args(["root", "s3"]))]
 pub(crate) struct RepairArgs {
     /// The directory that the registry serves.
     #[arg(long, value_name = "DIR")]
-    pub root: PathBuf,
+    pub root: Option<PathBuf>,
+    /// The bucket that registries serve.
+    #[command(flatten)]
+    pub bucket: BucketArgs,
     /// An archive's directory (file:// is accepted; repeatable, asked in this order).
     #[arg(long, value_name = "ARCHIVE", required = true)]
     pub from: Vec<PathBuf>,

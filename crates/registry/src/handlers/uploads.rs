@@ -75,7 +75,7 @@ pub(crate) async fn begin(writer: &Writer, mut asked: Asked<'_>, name: Repositor
         // Without a body this only announces what will come, except for the blob that has no bytes.
         let empty_blob = Digest::of_with(digest.algorithm(), b"") == digest;
         if asked.length() != Some(0) || empty_blob {
-            check_space(writer, &asked).await?;
+            check_space(writer, &asked, 0).await?;
             let mut upload = writer.named_upload(&name, &digest)?;
             append(writer, &mut upload, body::received(asked.take_body()?)).await?;
             return publish(upload, &name, &digest).await;
@@ -95,7 +95,7 @@ pub(crate) async fn begin(writer: &Writer, mut asked: Asked<'_>, name: Repositor
 pub(crate) async fn chunk(writer: &Writer, mut asked: Asked<'_>, name: Repository, id: UploadId) -> Answer {
     let mut upload = writer.upload(&name, &id).await?.ok_or_else(unknown)?;
     let announced = check_order(&asked, &upload, &name)?;
-    check_space(writer, &asked).await?;
+    check_space(writer, &asked, upload.offset()).await?;
     let before = upload.offset();
     let appended = append(writer, &mut upload, body::received(asked.take_body()?)).await;
     if is_full(&appended) {
@@ -109,7 +109,14 @@ pub(crate) async fn chunk(writer: &Writer, mut asked: Asked<'_>, name: Repositor
     }
     appended?;
     let received = upload.offset() - before;
-    upload.save().await?;
+    match upload.save().await {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::Full => {
+            upload.cancel().await?;
+            return Err(full(writer.available().await, None));
+        }
+        Err(e) => return Err(failed(e)),
+    }
     check_length(announced, received)?;
     Ok(progress(StatusCode::ACCEPTED, &name, &id, upload.offset()))
 }
@@ -122,9 +129,13 @@ pub(crate) async fn finish(writer: &Writer, mut asked: Asked<'_>, name: Reposito
         .get("digest")
         .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, Code::DigestInvalid, text))
         .and_then(parse_digest)?;
-    let mut upload = writer.upload(&name, &id).await?.ok_or_else(unknown)?;
+    let mut upload = match writer.upload(&name, &id).await? {
+        Some(upload) => upload,
+        None if writer.was_finished(&name, &digest).await? => return Ok(created(&name, &digest)),
+        None => return Err(unknown()),
+    };
     let announced = check_order(&asked, &upload, &name)?;
-    check_space(writer, &asked).await?;
+    check_space(writer, &asked, upload.offset()).await?;
     let before = upload.offset();
     let appended = append(writer, &mut upload, body::received(asked.take_body()?)).await;
     if is_full(&appended) {
@@ -155,7 +166,18 @@ async fn publish(upload: Upload, name: &Repository, digest: &Digest) -> Answer {
         Err(e) if e.kind() == ErrorKind::Content => {
             Err(Refusal::new(StatusCode::BAD_REQUEST, Code::DigestInvalid, e.cause().to_owned()))
         }
-        Err(e) => Err(e.into()),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// An upload failed: it may have ended meanwhile, or be too large.
+fn failed(error: Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::NotFound => unknown(),
+        ErrorKind::Unsupported => {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, error.cause().to_owned())
+        }
+        _ => error.into(),
     }
 }
 
@@ -199,7 +221,7 @@ async fn append(
     match upload.append(body).await {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == ErrorKind::Full => Err(full(writer.available().await, None)),
-        Err(e) => Err(e.into()),
+        Err(e) => Err(failed(e)),
     }
 }
 
@@ -207,9 +229,13 @@ fn is_full(appended: &Result<(), Refusal>) -> bool {
     appended.as_ref().is_err_and(|refusal| refusal.status() == StatusCode::INSUFFICIENT_STORAGE)
 }
 
-/// Refuses at once what cannot fit, before the client has sent gigabytes.
-async fn check_space(writer: &Writer, asked: &Asked<'_>) -> Result<(), Refusal> {
+/// Refuses at once what cannot fit, before the client has sent gigabytes. `offset`: the bytes that are already there.
+async fn check_space(writer: &Writer, asked: &Asked<'_>, offset: u64) -> Result<(), Refusal> {
     let Some(length) = asked.length().filter(|length| *length >= CHECKED_UPLOAD_BYTES) else { return Ok(()) };
+    if let Some(most) = writer.max_blob_bytes().filter(|most| offset.saturating_add(length) > *most) {
+        let text = format!("a blob in this registry's storage has at most {} GiB", most >> 30);
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, text));
+    }
     match writer.available().await {
         Some(free) if length.saturating_add(RESERVED_DISK_BYTES) > free => Err(full(Some(free), Some(length))),
         _ => Ok(()),

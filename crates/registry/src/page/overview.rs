@@ -152,6 +152,7 @@ fn damage(verified: &Verified) -> Markup {
             Fault::Altered => "its bytes have changed; it is in quarantine",
             Fault::Missing => "it is not there",
             Fault::Length => "it has another length than its image says",
+            Fault::Unreadable => "the object store does not give it",
         };
         let images = html! {
             @for image in one.images.iter().take(3) { a href={ "/r/" (image) } { (image) } br; }

@@ -1,11 +1,13 @@
-//! An S3-compatible object store in this process, which can be told to fail.
+//! An S3-compatible object store in this process, which can be told to fail; and moto, another one, in a process of its own.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use airlock_store::bucket::{AccessKey, Bucket, Settings};
 use bytes::Bytes;
@@ -17,22 +19,58 @@ use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// What happens to a request instead of what it asks for.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
+    /// Nothing.
+    None,
     /// 503 `SlowDown`.
     SlowDown,
     /// 500 `InternalError`.
     Internal,
     /// 403 `AccessDenied`.
     Denied,
+    /// 404 `NoSuchUpload`.
+    Gone,
+    /// 403 `QuotaExceeded`.
+    Full,
     /// The connection is closed without an answer, before anything is done.
     Cut,
     /// It is done, and then the connection is closed without an answer.
     Unanswered,
     /// The answer ends after so many bytes.
     Short(usize),
+    /// It waits until it is told to go on, and is then done.
+    Held(Arc<Gate>),
+}
+
+/// Where a request waits.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+/// The hold of a request. Dropped, it lets it go.
+pub(crate) struct Hold(Arc<Gate>);
+
+impl Hold {
+    /// Waits for the request.
+    pub(crate) async fn arrived(&self) {
+        let arrived = tokio::time::timeout(Duration::from_secs(30), self.0.arrived.acquire()).await;
+        arrived.expect("the request that is to be held never came").unwrap().forget();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(self) {}
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.open.close();
+    }
 }
 
 /// A fault for the next so many requests of a method whose path and query contain a text.
@@ -50,6 +88,8 @@ pub(crate) struct Store {
     pub(crate) root: tempfile::TempDir,
     rules: Arc<Mutex<Vec<Rule>>>,
     requests: Arc<AtomicUsize>,
+    /// Seconds by which its clock is behind.
+    behind: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -65,17 +105,13 @@ impl Store {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (rules, requests) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let folder = root.path().join("mirror");
-        let task = tokio::spawn(serve(listener, service, folder, rules.clone(), requests.clone()));
-        Self { addr, root, rules, requests, task }
+        let (folder, behind) = (root.path().join("mirror"), Arc::new(AtomicUsize::new(0)));
+        let task = tokio::spawn(serve(listener, service, folder, rules.clone(), requests.clone(), behind.clone()));
+        Self { addr, root, rules, requests, behind, task }
     }
 
     pub(crate) fn settings(&self, prefix: &str) -> Settings {
-        let mut settings = Settings::parse(&format!("s3://mirror/{prefix}")).unwrap();
-        settings.endpoint = Some(format!("http://{}", self.addr));
-        settings.region = Some("us-east-1".into());
-        settings.key = Some(AccessKey::new(KEY.0, KEY.1));
-        settings
+        settings(format!("http://{}", self.addr), prefix)
     }
 
     pub(crate) async fn bucket(&self) -> Bucket {
@@ -89,6 +125,19 @@ impl Store {
 
     pub(crate) fn fail(&self, method: &'static str, path: &'static str, times: usize, fault: Fault) {
         self.rules.lock().unwrap().push(Rule { method, path, times, fault });
+    }
+
+    /// Holds the next such request before it is done.
+    pub(crate) fn hold(&self, method: &'static str, path: &'static str) -> Hold {
+        self.hold_after(0, method, path)
+    }
+
+    /// Lets so many such requests pass and holds the next one.
+    pub(crate) fn hold_after(&self, passing: usize, method: &'static str, path: &'static str) -> Hold {
+        self.fail(method, path, passing, Fault::None);
+        let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
+        self.fail(method, path, 1, Fault::Held(gate.clone()));
+        Hold(gate)
     }
 
     /// Faults that have not happened yet.
@@ -105,6 +154,11 @@ impl Store {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// From now on its clock is behind, also in what it says of objects that it has.
+    pub(crate) fn turn_back(&self, time: Duration) {
+        self.behind.store(usize::try_from(time.as_secs()).unwrap(), Ordering::Relaxed);
+    }
+
     /// Nobody listens any more.
     pub(crate) fn stop(&self) {
         self.task.abort();
@@ -117,12 +171,79 @@ impl Drop for Store {
     }
 }
 
+fn settings(endpoint: String, prefix: &str) -> Settings {
+    let mut settings = Settings::parse(&format!("s3://mirror/{prefix}")).unwrap();
+    settings.endpoint = Some(endpoint);
+    settings.region = Some("us-east-1".into());
+    settings.key = Some(AccessKey::new(KEY.0, KEY.1));
+    settings
+}
+
+/// The program that is moto.
+pub(crate) const MOTO: &str = "moto_server";
+/// How long it may take to listen: it is a large program for a machine that runs many tests at once.
+const MOTO_START: Duration = Duration::from_secs(60);
+
+/// moto with one bucket, `mirror`, in its memory. Unlike the store above it takes keys of every length that S3 takes.
+pub(crate) struct Moto {
+    pub(crate) endpoint: String,
+    process: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Moto {
+    /// `None`, and said so, where it is not installed.
+    pub(crate) async fn start() -> Option<Self> {
+        let program = super::tool(MOTO)?;
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("moto.log");
+        // It picks a port that nobody else has, and says which.
+        let process = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", "0"])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut moto = Self { endpoint: String::new(), process, _folder: folder };
+        let end = Instant::now() + MOTO_START;
+        while moto.endpoint.is_empty() {
+            let said = std::fs::read_to_string(&log).unwrap();
+            let is_there = moto.process.try_wait().unwrap().is_none() && Instant::now() < end;
+            assert!(is_there, "moto does not listen: {said}");
+            if let Some((addr, _)) = said.split_once("http://").and_then(|(_, rest)| rest.split_once('\n')) {
+                moto.endpoint = format!("http://{}", addr.trim());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let made = super::client().put(format!("{}/mirror", moto.endpoint)).send().await.unwrap();
+        assert!(made.status().is_success(), "{}", made.text().await.unwrap());
+        Some(moto)
+    }
+
+    pub(crate) fn settings(&self, prefix: &str) -> Settings {
+        settings(self.endpoint.clone(), prefix)
+    }
+
+    pub(crate) async fn bucket(&self) -> Bucket {
+        Bucket::open(&self.settings("place/in")).await.unwrap()
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 async fn serve(
     listener: TcpListener,
     service: S3Service,
     folder: PathBuf,
     rules: Arc<Mutex<Vec<Rule>>>,
     requests: Arc<AtomicUsize>,
+    behind: Arc<AtomicUsize>,
 ) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -131,17 +252,23 @@ async fn serve(
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
                 let (service, rules, requests) = (service.clone(), rules.clone(), requests.clone());
-                let folder = folder.clone();
+                let (folder, behind) = (folder.clone(), behind.clone());
                 connections.spawn(async move {
                     let service = service_fn(move |request| {
                         requests.fetch_add(1, Ordering::Relaxed);
                         let (service, fault) = (service.clone(), fault_of(&rules, &request));
                         let tags = listed_tags(&folder, &request).filter(|_| fault.is_none());
+                        let behind = Duration::from_secs(behind.load(Ordering::Relaxed) as u64);
                         async move {
-                            match tags {
-                                Some(text) => Ok(document(200, text)),
-                                None => answer(&service, request, fault).await,
+                            let mut answer = match tags {
+                                Some(text) => return Ok(document(200, text)),
+                                None => answer(&service, request, fault).await?,
+                            };
+                            if let Some(date) = answer.headers_mut().get_mut("last-modified") {
+                                let date_here = httpdate::parse_http_date(date.to_str().unwrap()).unwrap();
+                                *date = httpdate::fmt_http_date(date_here - behind).parse().unwrap();
                             }
+                            Ok::<_, std::io::Error>(answer)
                         }
                     });
                     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -229,7 +356,15 @@ async fn answer(
         Some(Fault::SlowDown) => return refuse(503, "SlowDown"),
         Some(Fault::Internal) => return refuse(500, "InternalError"),
         Some(Fault::Denied) => return refuse(403, "AccessDenied"),
+        Some(Fault::Gone) => return refuse(404, "NoSuchUpload"),
+        Some(Fault::Full) => return refuse(403, "QuotaExceeded"),
         Some(Fault::Cut) => return Err(cut()),
+        Some(Fault::Held(gate)) => {
+            gate.arrived.add_permits(1);
+            let _ = gate.open.acquire().await;
+            None
+        }
+        Some(Fault::None) => None,
         other => other,
     };
     let response = service.call(request.map(s3s::Body::from)).await.map_err(|_| cut())?;

@@ -7,6 +7,7 @@ use airlock_oci::Error;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 
+use super::objects::Meta;
 use super::{Bucket, lock};
 use crate::distribution::UploadId;
 
@@ -46,7 +47,16 @@ impl Bucket {
         let now = self.store_time().await?;
         let mut removed = 0;
         for (name, (last, keys)) in uploads {
-            if now.duration_since(last).unwrap_or_default() < idle {
+            let is_idle = |last| now.duration_since(last).unwrap_or_default() >= idle;
+            if !is_idle(last) {
+                continue;
+            }
+            // The list may be old by now: it is looked at again.
+            let below: Vec<(Path, Meta)> = match name.parse::<UploadId>() {
+                Ok(id) => self.objects().list(&self.keys().upload(&id)).try_collect().await?,
+                Err(_) => Vec::new(),
+            };
+            if below.iter().any(|(_, meta)| !is_idle(meta.modified)) {
                 continue;
             }
             if let Ok(id) = name.parse::<UploadId>()

@@ -8,23 +8,51 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use airlock_oci::{Digest, Error, ErrorKind, Manifest, Repository};
+use airlock_oci::{Digest, Error, ErrorKind, Repository};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-use super::claims::{CONDEMNED_TIME, Condemned};
+use super::claims::{CONDEMNED_TIME, Condemned, LATE_TIME};
 use super::keys::{Link, digest_of};
 use super::lock::Held;
 use super::objects::Meta;
+use super::walk::Revision;
 use super::{Bucket, PARALLEL};
-use crate::distribution::{Collected, digests_in};
+use crate::distribution::Collected;
 
 /// Blobs that are condemned at once.
 const BATCH: usize = 256;
 /// How long a collection may take.
 const MOST_TIME: Duration = Duration::from_secs(6 * 60 * 60);
-/// How long a request that was given up may still reach the store.
-const LATE_TIME: Duration = Duration::from_secs(5);
+
+/// The time in which who has condemned blobs may remove them. By two clocks, since one of them may stand still while the machine sleeps: a
+/// process that was stopped must not go on where it was, since nobody waits for it any more.
+#[derive(Clone)]
+pub(super) struct Term {
+    place: String,
+    begun: Instant,
+    by_the_wall: SystemTime,
+}
+
+impl Term {
+    fn begin(place: String) -> Self {
+        Self { place, begun: Instant::now(), by_the_wall: SystemTime::now() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed().max(self.by_the_wall.elapsed().unwrap_or_default())
+    }
+
+    fn too_slow(&self) -> Error {
+        let what = format!("remove blobs from `{}`", self.place);
+        Error::new(ErrorKind::Server, what, "the object store is too slow for it")
+    }
+
+    /// Whether there is time left.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.elapsed() < CONDEMNED_TIME { Ok(()) } else { Err(self.too_slow()) }
+    }
+}
 
 /// Everything that must stay.
 #[derive(Default)]
@@ -32,13 +60,6 @@ struct Marked {
     digests: HashSet<Digest>,
     manifests: u64,
     orphans: u64,
-}
-
-/// What one manifest needs.
-enum Needs {
-    Manifest(Box<Manifest>, Digest),
-    Foreign(Vec<Digest>, Digest),
-    Missing,
 }
 
 impl Bucket {
@@ -61,8 +82,7 @@ impl Bucket {
         let repositories = self.all_repositories().await?;
         let mut marked = Marked::default();
         for repository in &repositories {
-            held.renew().await?;
-            self.mark_all_of(repository, &mut marked).await?;
+            self.mark_all_of(repository, &mut marked, held).await?;
         }
         let mut collected = Collected {
             dry_run,
@@ -74,6 +94,7 @@ impl Bucket {
         let mut candidates: BTreeMap<Digest, u64> = BTreeMap::new();
         let mut found = self.objects().list(&self.keys().blobs());
         while let Some((key, meta)) = found.try_next().await? {
+            held.renew().await?;
             let Some(digest) = digest_of(&key) else { continue };
             collected.files += 1;
             collected.bytes += meta.len;
@@ -106,16 +127,24 @@ impl Bucket {
     }
 
     /// Marks what the manifests of one repository name.
-    async fn mark_all_of(&self, repository: &Repository, marked: &mut Marked) -> Result<(), Error> {
+    async fn mark_all_of(&self, repository: &Repository, marked: &mut Marked, held: &mut Held) -> Result<(), Error> {
+        held.renew().await?;
         let revisions = self.revisions(repository).await?;
         let known: HashSet<&Digest> = revisions.iter().collect();
-        let mut needs = futures_util::stream::iter(revisions.clone())
-            .map(|digest| async move { self.needs_of(repository, &digest).await }.boxed())
+        let mut looked = futures_util::stream::iter(revisions.clone())
+            .map(|digest| {
+                let looked = async move {
+                    let revision = self.look_behind(repository, &digest).await?;
+                    Ok::<_, Error>((digest, revision))
+                };
+                looked.boxed()
+            })
             .buffer_unordered(PARALLEL);
-        while let Some(needs) = needs.try_next().await? {
+        while let Some((digest, revision)) = looked.try_next().await? {
+            held.renew().await?;
             marked.manifests += 1;
-            match needs {
-                Needs::Manifest(manifest, place) => {
+            match revision {
+                Revision::Whole(manifest, place) => {
                     marked.digests.insert(place);
                     for blob in manifest.blobs() {
                         let place = match blob.digest.algorithm() {
@@ -129,38 +158,22 @@ impl Bucket {
                         marked.orphans += 1;
                     }
                 }
-                Needs::Foreign(digests, place) => {
+                Revision::Foreign(digests, place) => {
                     marked.digests.insert(place);
                     marked.digests.extend(digests);
                 }
-                Needs::Missing => {}
+                Revision::Missing | Revision::Deleted => {}
+                Revision::Damaged => {
+                    return Err(Error::new(
+                        ErrorKind::Damaged,
+                        format!("collect garbage in `{}`", self.describe()),
+                        format!("the manifest `{repository}@{digest}` is damaged, so that nobody knows what it names"),
+                    )
+                    .hint("repair it (`airlock registry repair`), push the image again, or delete it"));
+                }
             }
         }
         Ok(())
-    }
-
-    async fn needs_of(&self, repository: &Repository, digest: &Digest) -> Result<Needs, Error> {
-        // Deleted since it was listed.
-        let Some(place) = self.linked(repository, Link::Revision, digest).await? else { return Ok(Needs::Missing) };
-        let damaged = || {
-            Error::new(
-                ErrorKind::Damaged,
-                format!("collect garbage in `{}`", self.describe()),
-                format!("the manifest `{repository}@{digest}` is damaged, so that nobody knows what it names"),
-            )
-            .hint("push the image again, or delete it")
-        };
-        let bytes = match self.manifest_bytes(&place).await? {
-            None => return Ok(Needs::Missing),
-            Some(Err(_)) => return Err(damaged()),
-            Some(Ok(bytes)) => bytes,
-        };
-        match Manifest::parse_expecting(bytes.clone(), None, digest) {
-            Ok(manifest) => Ok(Needs::Manifest(Box::new(manifest), place)),
-            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(Needs::Foreign(digests_in(&bytes), place)),
-            Err(e) if e.kind() == ErrorKind::Content => Err(damaged()),
-            Err(e) => Err(e),
-        }
     }
 
     /// Which repositories link to what may be removed.
@@ -178,6 +191,7 @@ impl Bucket {
             held.renew().await?;
             let mut found = self.objects().list(&self.keys().links(repository, Link::Layer));
             while let Some((key, _)) = found.try_next().await? {
+                held.renew().await?;
                 if let Some(digest) = digest_of(&key).filter(|digest| candidates.contains_key(digest)) {
                     links.entry(digest).or_default().insert(repository.clone());
                 }
@@ -200,26 +214,37 @@ impl Bucket {
             let count = removed.iter().filter_map(|digest| links.get(digest)).map(|of| of.len() as u64).sum();
             return Ok((removed, count));
         }
-        let list = serde_json::to_vec(&Condemned { digests: batch.to_vec() })
-            .map_err(|e| Error::new(ErrorKind::Invalid, "write down what is condemned", e))?;
-        self.objects().put(&self.keys().condemned(), Bytes::from(list)).await?;
-        let outcome = tokio::time::timeout(CONDEMNED_TIME, async {
+        self.condemned(batch, |term| async move {
             let removed = self.still_old(batch, now, age).await?;
+            // Links first: those to a blob that is gone would be found by no later collection.
+            term.check()?;
+            let count = self.remove_links(&removed, links).await?;
+            term.check()?;
             let data = removed.iter().map(|digest| self.keys().data(digest)).collect();
             self.objects().delete_all(data).await?;
-            let count = self.remove_links(&removed, links).await?;
-            Ok::<_, Error>((removed, count))
+            Ok((removed, count))
         })
-        .await;
+        .await
+    }
+
+    /// Tells everybody that these blobs may go, does the work that removes them, and says that it is done. To be called by who
+    /// [holds the lock](Bucket::take_lock). The work asks before each removal whether there is time left.
+    pub(super) async fn condemned<T, F>(&self, digests: &[Digest], work: impl FnOnce(Term) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let list = serde_json::to_vec(&Condemned { digests: digests.to_vec() })
+            .map_err(|e| Error::new(ErrorKind::Invalid, "write down what is condemned", e))?;
+        // From before the list can be seen.
+        let term = Term::begin(self.describe());
+        self.objects().put(&self.keys().condemned(), Bytes::from(list)).await?;
+        let outcome = tokio::time::timeout(CONDEMNED_TIME.saturating_sub(term.elapsed()), work(term.clone())).await;
         if !matches!(outcome, Ok(Ok(_))) {
             // A removal may still be on its way: whoever waits for the verdict waits for that too.
             tokio::time::sleep(LATE_TIME).await;
         }
         self.objects().delete(&self.keys().condemned()).await?;
-        outcome.unwrap_or_else(|_| {
-            let what = format!("collect garbage in `{}`", self.describe());
-            Err(Error::new(ErrorKind::Server, what, "the object store is too slow for it"))
-        })
+        outcome.unwrap_or_else(|_| Err(term.too_slow()))
     }
 
     /// Those that are neither young nor have a young lease.

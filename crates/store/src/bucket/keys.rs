@@ -4,11 +4,14 @@
 //! PREFIX/docker/registry/v2/...               docker-distribution's layout, as on a disk (see `distribution::paths`)
 //! PREFIX/.airlock/uploads/ID/session          how far an upload is, and its bytes that fill no part yet
 //! PREFIX/.airlock/uploads/ID/data             its bytes, while they are on their way to their name
+//! PREFIX/.airlock/uploads/ID/held             a long request is at it; counts from when it was written
 //! PREFIX/.airlock/repositories/NAME           there is a manifest in this repository (`/` is spelt `.`, see `marker`)
 //! PREFIX/.airlock/emptied/NAME                there were manifests in this repository, and they were deleted
 //! PREFIX/.airlock/leases/ALG-HEX              somebody relies on this old blob; counts from when it was written
 //! PREFIX/.airlock/gc/lock                     a garbage collection is under way
 //! PREFIX/.airlock/gc/condemned                the blobs that it is about to remove
+//! PREFIX/.airlock/quarantine/ALG-HEX          bytes that had this name and another digest
+//! PREFIX/.airlock/scrubbed.json               what the last scrub found
 //! PREFIX/.airlock/clock                       written to learn what time the store has
 //! ```
 
@@ -97,6 +100,14 @@ impl Keys {
         self.at(".airlock/uploads")
     }
 
+    pub(super) fn upload(&self, id: &UploadId) -> Path {
+        self.at(&format!(".airlock/uploads/{id}"))
+    }
+
+    pub(super) fn held(&self, id: &UploadId) -> Path {
+        self.at(&format!(".airlock/uploads/{id}/held"))
+    }
+
     pub(super) fn session(&self, id: &UploadId) -> Path {
         self.at(&format!(".airlock/uploads/{id}/session"))
     }
@@ -155,6 +166,14 @@ impl Keys {
 
     pub(super) fn condemned(&self) -> Path {
         self.at(".airlock/gc/condemned")
+    }
+
+    pub(super) fn quarantine(&self, digest: &Digest) -> Path {
+        self.at(&format!(".airlock/quarantine/{}-{}", digest.algorithm(), digest.hex()))
+    }
+
+    pub(super) fn scrubbed(&self) -> Path {
+        self.at(".airlock/scrubbed.json")
     }
 
     pub(super) fn clock(&self) -> Path {

@@ -9,6 +9,7 @@
 //!   or not there, so that a crash leaves nothing half-written and an acknowledged manifest is complete.
 //! * Overwriting does no harm, since what lies under a digest is always the same. Where two writers of a tag must not undo each other's
 //!   work, the store compares versions.
+//! * What is damaged is put aside by a scrub, in the way in which garbage goes, and brought back by a repair.
 //! * Garbage collection is told from the store what pushes rely on (`claims.rs`), and only one process collects at a time.
 //!
 //! What is read is judged with the same mistrust as on a disk: docker-registry may have written it.
@@ -23,9 +24,12 @@ mod names;
 mod objects;
 mod read;
 mod referrers;
+mod repair;
+mod scrub;
 mod session;
 mod settings;
 mod uploads;
+mod walk;
 mod write;
 
 use std::collections::HashMap;
@@ -42,10 +46,13 @@ use objects::Objects;
 
 pub use read::Blob;
 pub use settings::{AccessKey, COLLECTED_AGE, MAX_COPIED_BYTES, Settings};
-pub use uploads::{PART_BYTES, Upload};
+pub use uploads::{MAX_BLOB_BYTES, PART_BYTES, Upload};
 
-/// Uploads whose bytes are received at once; further ones wait. Each holds at most two parts in memory.
+/// Uploads whose bytes are received at once; further ones wait. Each holds at most three parts in memory: one on its way, one that is
+/// filled, and at the end of a request the latter once more while it is saved.
 const MAX_RECEIVING: usize = 24;
+/// Uploads without further bytes whose last part is read at once, to be put in its place. No client can make these wait.
+const MAX_ENDING: usize = 8;
 /// Requests to the store that one piece of work has under way at once.
 const PARALLEL: usize = 16;
 /// How long opening a bucket may take before it counts as out of reach.
@@ -71,6 +78,7 @@ struct Inner {
     /// Uploads that a request of this process is at.
     held: Mutex<HashMap<UploadId, Arc<tokio::sync::Mutex<()>>>>,
     receiving: Arc<Semaphore>,
+    ending: Arc<Semaphore>,
     expired: Mutex<Option<Instant>>,
 }
 
@@ -91,7 +99,8 @@ impl Bucket {
             names: names::Names::default(),
             claims: claims::Claims::default(),
             held: Mutex::default(),
-            receiving: Arc::new(Semaphore::new(MAX_RECEIVING)),
+            receiving: Arc::new(Semaphore::new(settings.receiving)),
+            ending: Arc::new(Semaphore::new(MAX_ENDING)),
             expired: Mutex::default(),
         }));
         let what = || format!("open the bucket `{}`", bucket.describe());

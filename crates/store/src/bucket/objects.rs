@@ -115,6 +115,29 @@ impl Objects {
         }
     }
 
+    /// The beginning of an object, at most so many bytes of it; or what comes behind: the bytes from `first` up to, not including, `end`.
+    /// There must be a byte at `first`.
+    pub(super) async fn get_range(&self, key: &Path, first: u64, end: u64) -> Result<Option<(Bytes, Meta)>, Error> {
+        let options = GetOptions { range: Some(GetRange::Bounded(first..end)), ..GetOptions::default() };
+        let found = match self.store.get_opts(key, options).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(self.failed("read", key, e)),
+        };
+        let (meta, range) = (Meta::from(&found.meta), found.range.clone());
+        match found.bytes().await {
+            Ok(bytes) if range.start == first && bytes.len() as u64 == end.min(meta.len) - first => {
+                Ok(Some((bytes, meta)))
+            }
+            Ok(_) => {
+                let what = format!("read `{key}` in `{}`", self.place);
+                Err(Error::new(ErrorKind::Server, what, "the object store sent another range"))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.failed("read", key, e)),
+        }
+    }
+
     /// Writes an object whole; its version.
     pub(super) async fn put(&self, key: &Path, bytes: Bytes) -> Result<Option<String>, Error> {
         let written = self.store.put(key, PutPayload::from_bytes(bytes)).await;
@@ -212,10 +235,21 @@ impl Objects {
         self.store.create_multipart(key).await.map_err(|e| self.failed("begin", key, e))
     }
 
-    /// Writes a part; its version.
+    /// What failed at the parts of an object. [`ErrorKind::NotFound`] means the parts, never the bucket.
+    fn failed_at_parts(&self, verb: &str, key: &Path, error: object_store::Error) -> Error {
+        let are_gone =
+            matches!(error, object_store::Error::NotFound { .. }) && !error.to_string().contains("NoSuchBucket");
+        let error = self.failed(verb, key, error);
+        match error.kind() {
+            ErrorKind::NotFound if !are_gone => error.with_kind(ErrorKind::Server),
+            _ => error,
+        }
+    }
+
+    /// Writes a part; its version. [`ErrorKind::NotFound`] when its object was finished or given up.
     pub(super) async fn put_part(&self, key: &Path, id: &str, index: usize, bytes: Bytes) -> Result<String, Error> {
         let written = self.store.put_part(key, &id.to_owned(), index, PutPayload::from_bytes(bytes)).await;
-        written.map(|part| part.content_id).map_err(|e| self.failed("write a part of", key, e))
+        written.map(|part| part.content_id).map_err(|e| self.failed_at_parts("write a part of", key, e))
     }
 
     /// Makes an object of its parts.
@@ -224,7 +258,7 @@ impl Objects {
         let id = id.to_owned();
         let error = match tokio::time::timeout(MOVE_TIME, self.carrier.complete_multipart(key, &id, parts)).await {
             Ok(Ok(_)) => return Ok(()),
-            Ok(Err(e)) => self.failed("join the parts of", key, e),
+            Ok(Err(e)) => self.failed_at_parts("join the parts of", key, e),
             Err(_) => self.stalled("join the parts of", key),
         };
         // The answer to an earlier attempt may have been lost, and then the parts are gone because they were joined.

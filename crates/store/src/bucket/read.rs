@@ -5,11 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{BlobStream, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 
 use super::keys::{Link, digest_of};
-use super::objects::{Meta, Objects};
+use super::objects::{Condition, Meta, Objects};
 use super::{Bucket, lock};
 
 /// Most bytes that a link may have: a sha512 digest, and the newline that an editor may have added.
@@ -50,6 +51,10 @@ impl Blob {
         self.meta.modified
     }
 
+    pub(super) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
     pub(super) fn place(&self) -> &Digest {
         &self.place
     }
@@ -60,16 +65,26 @@ impl Blob {
     }
 }
 
+/// What a tag's link is at the moment.
+#[derive(Debug)]
+pub(super) struct Current {
+    /// What it points at; `None` when there is none, or it is being removed, or it is damaged beyond doubt.
+    pub(super) digest: Option<Digest>,
+    /// That it has not been changed since.
+    pub(super) condition: Condition,
+    /// It is being removed: what its remover wrote in its place.
+    pub(super) tombstone: Option<Bytes>,
+}
+
+/// What a tombstone begins with; what follows tells one from another. Shorter than any digest.
+pub(super) const TOMBSTONE: &str = "removed ";
+
 impl Bucket {
-    /// A link's digest: outer `None` when there is no link, inner `None` when it is damaged. And its version.
-    pub(super) async fn link(&self, key: &Path) -> Result<Option<(Option<Digest>, Option<String>)>, Error> {
+    /// A link's digest: outer `None` when there is no link, inner `None` when it is damaged.
+    pub(super) async fn link(&self, key: &Path) -> Result<Option<Option<Digest>>, Error> {
         match self.objects().get(key, MAX_LINK_BYTES).await {
-            Ok(Some((bytes, meta))) => {
-                let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
-                Ok(Some((digest, meta.version)))
-            }
-            Ok(None) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::Invalid => Ok(Some((None, None))),
+            Ok(found) => Ok(found.map(|(bytes, _)| digest_in(&bytes))),
+            Err(e) if e.kind() == ErrorKind::Invalid => Ok(Some(None)),
             Err(e) => Err(e),
         }
     }
@@ -89,7 +104,7 @@ impl Bucket {
             Some(meta) if meta.len == own_length => return Ok(Some(digest.clone())),
             Some(_) => {}
         }
-        Ok(self.link(&key).await?.map(|(target, _)| match target {
+        Ok(self.link(&key).await?.map(|target| match target {
             Some(target) if target.algorithm() != digest.algorithm() => target,
             _ => digest.clone(),
         }))
@@ -117,8 +132,8 @@ impl Bucket {
     pub async fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
         let digest = match at {
             ManifestName::Digest(digest) => digest.clone(),
-            ManifestName::Tag(tag) => match self.current(repository, tag).await? {
-                Some((digest, _)) => digest,
+            ManifestName::Tag(tag) => match self.current(repository, tag).await?.digest {
+                Some(digest) => digest,
                 None => return Ok(None),
             },
         };
@@ -153,7 +168,7 @@ impl Bucket {
     }
 
     /// The bytes under a digest, where they can be a manifest's; inner error: they cannot.
-    pub(super) async fn manifest_bytes(&self, place: &Digest) -> Result<Option<Result<bytes::Bytes, String>>, Error> {
+    pub(super) async fn manifest_bytes(&self, place: &Digest) -> Result<Option<Result<Bytes, String>>, Error> {
         match self.objects().get(&self.keys().data(place), MAX_MANIFEST_BYTES as u64).await {
             Ok(found) => Ok(found.map(|(bytes, _)| Ok(bytes))),
             Err(e) if e.kind() == ErrorKind::Invalid => Ok(Some(Err(e.cause().to_owned()))),
@@ -169,24 +184,31 @@ impl Bucket {
         }
     }
 
-    /// What a tag points at, and the version of its link. A damaged link is made good from the tag's history where that leaves no doubt.
-    pub(super) async fn current(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<Option<(Digest, Option<String>)>, Error> {
-        match self.link(&self.keys().current(repository, tag)).await? {
-            None => Ok(None),
-            Some((Some(digest), version)) => Ok(Some((digest, version))),
-            Some((None, version)) => {
-                let past: Vec<(Path, Meta)> =
-                    self.objects().list(&self.keys().history(repository, tag)).try_collect().await?;
-                match past.as_slice() {
-                    [(key, _)] => Ok(digest_of(key).map(|digest| (digest, version))),
-                    _ => Ok(None),
-                }
+    /// What a tag points at. A damaged link is made good from the tag's history where that leaves no doubt.
+    pub(super) async fn current(&self, repository: &Repository, tag: &Tag) -> Result<Current, Error> {
+        let key = self.keys().current(repository, tag);
+        let (bytes, version) = match self.objects().get(&key, MAX_LINK_BYTES).await {
+            Ok(Some((bytes, meta))) => (bytes, meta.version),
+            Ok(None) => return Ok(Current { digest: None, condition: Condition::Absent, tombstone: None }),
+            // Too long to be a link.
+            Err(e) if e.kind() == ErrorKind::Invalid => {
+                (Bytes::new(), self.objects().head(&key).await?.and_then(|meta| meta.version))
+            }
+            Err(e) => return Err(e),
+        };
+        let condition = Condition::Version(version);
+        if bytes.starts_with(TOMBSTONE.as_bytes()) {
+            return Ok(Current { digest: None, condition, tombstone: Some(bytes) });
+        }
+        let mut digest = digest_in(&bytes);
+        if digest.is_none() {
+            let past: Vec<(Path, Meta)> =
+                self.objects().list(&self.keys().history(repository, tag)).try_collect().await?;
+            if let [(key, _)] = past.as_slice() {
+                digest = digest_of(key);
             }
         }
+        Ok(Current { digest, condition, tombstone: None })
     }
 
     /// At most so many tags of a repository that come after `after`, sorted; `None` when there is no such repository. A first page is
@@ -221,7 +243,7 @@ impl Bucket {
                 continue;
             };
             let Ok(tag) = Tag::new(name) else { continue };
-            if meta.len >= MIN_LINK_BYTES || self.current(repository, &tag).await?.is_some() {
+            if meta.len >= MIN_LINK_BYTES || self.current(repository, &tag).await?.digest.is_some() {
                 tags.push(tag);
             }
         }
@@ -246,4 +268,8 @@ impl Bucket {
         Ok(self.objects().has_any(&self.keys().links(repository, Link::Revision)).await?
             || self.objects().head(&self.keys().emptied(repository)).await?.is_some())
     }
+}
+
+fn digest_in(link: &[u8]) -> Option<Digest> {
+    std::str::from_utf8(link).ok()?.trim().parse().ok()
 }

@@ -16,7 +16,11 @@ use super::uploads::PART_BYTES;
 use crate::distribution::UploadId;
 
 /// Bytes of a session at most: a part, and the versions of ten thousand of them.
-const MAX_SESSION_BYTES: u64 = PART_BYTES as u64 + 4 * 1024 * 1024;
+const MAX_SESSION_BYTES: u64 = PART_BYTES as u64 + MAX_RECORD_BYTES;
+/// Bytes of its first line at most.
+const MAX_RECORD_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes that are read first: nearly always the whole line, and whatever little is behind it.
+const HEAD_BYTES: u64 = 16 * 1024;
 
 /// How often a session is written whose writing failed.
 const SAVES: u32 = 3;
@@ -34,6 +38,8 @@ pub(super) struct Session {
     pub(super) joins: Option<String>,
     /// The bytes after the last part.
     pub(super) rest: BytesMut,
+    /// Where in the object the bytes lie that belong into `rest`, and where it ends, while they have not been read.
+    pub(super) unread: Option<(u64, u64)>,
     /// The version of the object that this was read from.
     pub(super) version: Option<String>,
 }
@@ -62,6 +68,7 @@ impl Session {
             parts: Vec::new(),
             joins: None,
             rest: BytesMut::new(),
+            unread: None,
             version: None,
         }
     }
@@ -77,26 +84,31 @@ impl Session {
             parts: self.parts.clone(),
             joins: self.joins.clone(),
         };
-        let mut bytes =
+        let record =
             serde_json::to_vec(&record).map_err(|e| Error::new(ErrorKind::Invalid, "write down an upload", e))?;
+        let mut bytes = Vec::with_capacity(record.len() + 1 + self.rest.len());
+        bytes.extend_from_slice(&record);
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.rest);
         Ok(bytes.into())
     }
 
-    fn from_bytes(bytes: &Bytes, version: Option<String>) -> Option<Self> {
+    /// Of the beginning of an object that has `len` bytes; there must be a whole line in it.
+    fn from_bytes(bytes: &Bytes, len: u64, version: Option<String>) -> Option<Self> {
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
         let record: Record = serde_json::from_slice(&bytes[..end]).ok()?;
-        let rest = &bytes[end + 1..];
+        let rest_at = end as u64 + 1;
         let in_parts = (record.parts.len() as u64).checked_mul(PART_BYTES as u64)?;
-        (record.offset == in_parts + rest.len() as u64).then_some(())?;
+        (record.offset == in_parts + len.checked_sub(rest_at)?).then_some(())?;
+        let is_whole = bytes.len() as u64 == len;
         Some(Self {
             repository: record.repository,
             offset: record.offset,
             hash: Running::take_up(record.algorithm.parse().ok()?, &record.hash)?,
             parts: record.parts,
             joins: record.joins,
-            rest: BytesMut::from(rest),
+            rest: if is_whole { BytesMut::from(&bytes[end + 1..]) } else { BytesMut::new() },
+            unread: (!is_whole).then_some((rest_at, len)),
             version,
         })
     }
@@ -108,7 +120,7 @@ impl Bucket {
         self.objects().put(&self.keys().session(id), session.to_bytes()?).await.map(|_| ())
     }
 
-    /// Replaces a session; [`ErrorKind::Locked`] when another process moved it on meanwhile, or ended it.
+    /// Replaces a session; [`ErrorKind::Locked`] when another process moved it on meanwhile, [`ErrorKind::NotFound`] when it was ended.
     pub(super) async fn save_session(&self, id: &UploadId, session: &mut Session) -> Result<(), Error> {
         let (key, bytes) = (self.keys().session(id), session.to_bytes()?);
         let mut attempts = 0;
@@ -130,29 +142,58 @@ impl Bucket {
                     return Ok(());
                 }
                 Some((_, meta)) if meta.version == session.version && attempts < SAVES => {}
-                _ => {
+                None => return Err(gone()),
+                Some(_) => {
                     written?;
-                    return Err(Error::new(
-                        ErrorKind::Locked,
-                        format!("continue an upload to `{}`", session.repository),
-                        "another request is sending it, or has ended it",
-                    ));
+                    return Err(moved_on(&session.repository));
                 }
             }
         }
     }
 
-    /// The session of this name; `None` when there is none.
+    /// The session of this name, without its bytes if there are many; `None` when there is none.
     pub(super) async fn load_session(&self, id: &UploadId) -> Result<Option<Session>, Error> {
-        let found = self.objects().get(&self.keys().session(id), MAX_SESSION_BYTES).await?;
-        let Some((bytes, meta)) = found else { return Ok(None) };
-        let session = Session::from_bytes(&bytes, meta.version);
+        let key = self.keys().session(id);
+        let Some((mut bytes, mut meta)) = self.objects().get_range(&key, 0, HEAD_BYTES).await? else {
+            return Ok(None);
+        };
+        if !bytes.contains(&b'\n') && meta.len > HEAD_BYTES {
+            // Thousands of parts.
+            match self.objects().get_range(&key, 0, MAX_RECORD_BYTES).await? {
+                Some(found) => (bytes, meta) = found,
+                None => return Ok(None),
+            }
+        }
+        let session = Session::from_bytes(&bytes, meta.len, meta.version);
         if session.is_none() {
             // By another version of this program; whoever sends it begins again.
             tracing::warn!(%id, "an upload's session cannot be read");
         }
         Ok(session)
     }
+
+    /// Reads the bytes that belong to a session, at most a part of them. [`ErrorKind::Locked`] when it was moved on meanwhile.
+    pub(super) async fn read_rest(&self, id: &UploadId, session: &mut Session) -> Result<(), Error> {
+        let Some((first, end)) = session.unread else { return Ok(()) };
+        match self.objects().get_range(&self.keys().session(id), first, end).await? {
+            Some((bytes, meta)) if meta.version == session.version && meta.len == end => {
+                session.rest = BytesMut::from(bytes);
+                session.unread = None;
+                Ok(())
+            }
+            Some(_) => Err(moved_on(&session.repository)),
+            None => Err(gone()),
+        }
+    }
+}
+
+/// The session has ended.
+pub(super) fn gone() -> Error {
+    Error::new(ErrorKind::NotFound, "continue an upload", "it was finished or cancelled")
+}
+
+fn moved_on(repository: &Repository) -> Error {
+    Error::new(ErrorKind::Locked, format!("continue an upload to `{repository}`"), "another request is sending it")
 }
 
 #[cfg(test)]
@@ -168,11 +209,15 @@ mod tests {
         session.parts = vec!["\"etag\"".into()];
         session.joins = Some("id".into());
         let bytes = session.to_bytes().unwrap();
-        let read = Session::from_bytes(&bytes, Some("v".into())).unwrap();
+        let len = bytes.len() as u64;
+        let read = Session::from_bytes(&bytes, len, Some("v".into())).unwrap();
         assert_eq!((read.offset, &read.rest[..], &read.parts), (session.offset, &b"\n bytes"[..], &session.parts));
         assert_eq!((read.version.as_deref(), read.joins.as_deref()), (Some("v"), Some("id")));
         assert_eq!(read.hash.put_down(), session.hash.put_down());
-        assert!(Session::from_bytes(&bytes.slice(..bytes.len() - 1), None).is_none(), "bytes are missing");
-        assert!(Session::from_bytes(&Bytes::from_static(b"{}\n"), None).is_none());
+        assert!(Session::from_bytes(&bytes.slice(..bytes.len() - 1), len - 1, None).is_none(), "bytes are missing");
+        assert!(Session::from_bytes(&Bytes::from_static(b"{}\n"), 3, None).is_none());
+        // Its beginning tells where the rest is.
+        let begun = Session::from_bytes(&bytes.slice(..bytes.len() - 2), len, None).unwrap();
+        assert_eq!((begun.offset, begun.rest.len(), begun.unread), (session.offset, 0, Some((len - 7, len))));
     }
 }

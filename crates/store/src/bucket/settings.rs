@@ -1,16 +1,18 @@
 //! Which bucket, where, and with whose credentials.
 //!
-//! Credentials are looked for as the AWS tools do: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and `AWS_SESSION_TOKEN`), then a
-//! profile of the shared file (`~/.aws/credentials`), then a web identity or a container's address in the environment, and at last the
+//! Credentials are looked for as the AWS tools do: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and `AWS_SESSION_TOKEN`), then the
+//! profile of the shared file (`~/.aws/credentials`) that `AWS_PROFILE` names, then a web identity or a container's address in the environment, and at last the
 //! instance metadata of a cloud machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_oci::{Error, ErrorKind};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialProvider};
 
+use super::MAX_RECEIVING;
 use super::keys::Keys;
 
 /// How long connecting to the store may take.
@@ -45,6 +47,8 @@ pub struct Settings {
     /// How old a blob must be that garbage collection removes, by the store's clock. A push must not take longer than half of it, and all
     /// processes at one bucket must agree.
     pub collected_age: Duration,
+    /// Uploads whose bytes are received at once.
+    pub receiving: usize,
     /// A key and its secret, instead of those of the environment.
     pub key: Option<AccessKey>,
 }
@@ -91,6 +95,7 @@ impl Settings {
             region: None,
             copied_bytes: MAX_COPIED_BYTES,
             collected_age: COLLECTED_AGE,
+            receiving: MAX_RECEIVING,
             key: None,
         })
     }
@@ -121,13 +126,12 @@ impl Settings {
         }
         let key = match &self.key {
             Some(key) => Some(key.clone()),
-            None => shared_key()?,
+            None => shared_key(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?,
         };
-        if let Some(key) = key {
-            builder = builder.with_access_key_id(key.id).with_secret_access_key(key.secret);
-            if let Some(token) = key.token {
-                builder = builder.with_token(token);
-            }
+        if let Some(AccessKey { id, secret, token }) = key {
+            // As a whole: a token of the environment belongs to another key.
+            let credential = AwsCredential { key_id: id, secret_key: secret, token };
+            builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
         }
         builder.with_client_options(options).build().map_err(|e| {
             Error::new(ErrorKind::Invalid, format!("open the bucket `{}`", self.place()), e)
@@ -136,17 +140,15 @@ impl Settings {
     }
 }
 
-/// The key of the profile in the shared file, unless the environment says something else.
-fn shared_key() -> Result<Option<AccessKey>, Error> {
-    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let others = [
-        "AWS_ACCESS_KEY_ID",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    ];
+/// The key of the profile in the shared file, unless the environment says something else. `given`: what the environment says.
+fn shared_key(given: impl Fn(&str) -> Option<String>) -> Result<Option<AccessKey>, Error> {
+    let others =
+        ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
     let profile = given("AWS_PROFILE");
-    if profile.is_none() && others.into_iter().any(|name| given(name).is_some()) {
+    // A key in the environment comes before a profile that is named there, a profile before everything else.
+    let is_other = given("AWS_ACCESS_KEY_ID").is_some()
+        || (profile.is_none() && others.into_iter().any(|name| given(name).is_some()));
+    if is_other {
         return Ok(None);
     }
     let file = given("AWS_SHARED_CREDENTIALS_FILE")
@@ -207,6 +209,28 @@ mod tests {
         for url in ["b/p", "s3://", "s3:///p", "s3://b c", "s3://b/x//y", "https://s3.example/b"] {
             assert!(Settings::parse(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_key_of_the_environment_comes_before_a_profile_and_a_profile_before_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("credentials");
+        std::fs::write(&file, "[default]\naws_access_key_id=D\naws_secret_access_key=s\n[p]\naws_access_key_id=P\naws_secret_access_key=s\n")
+            .unwrap();
+        let key = |names: &[&str]| {
+            let given = |name: &str| match name {
+                "AWS_SHARED_CREDENTIALS_FILE" => Some(file.display().to_string()),
+                "AWS_PROFILE" if names.contains(&name) => Some("p".into()),
+                _ => names.contains(&name).then(|| "x".into()),
+            };
+            shared_key(given).unwrap().map(|key| (key.id, key.token))
+        };
+        assert_eq!(key(&[]), Some(("D".into(), None)));
+        // The token belongs to no key of the file.
+        assert_eq!(key(&["AWS_PROFILE", "AWS_SESSION_TOKEN"]), Some(("P".into(), None)));
+        assert_eq!(key(&["AWS_PROFILE", "AWS_ACCESS_KEY_ID"]), None);
+        assert_eq!(key(&["AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"]), Some(("P".into(), None)));
+        assert_eq!(key(&["AWS_WEB_IDENTITY_TOKEN_FILE"]), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod cache;
 mod catalog;
+mod damage;
 mod gc;
 pub mod generations;
 mod intake;
@@ -35,12 +36,14 @@ use airlock_oci::{Algorithm, Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_
 use bytes::Bytes;
 
 pub(crate) use cache::Kept;
+pub(crate) use damage::Needs;
+pub use damage::{Damage, Fault, Repaired, Scrubbed};
 pub use gc::Collected;
 pub use generations::{Generation, Members};
 pub use intake::Intake;
 pub use keeper::{Change, Changed, Keeper};
 pub use publish::Durability;
-pub use scrub::{Damage, Fault, Repaired, Scrubbed};
+pub(crate) use record::{MAX_RECORD_BYTES, recorded, recorded_repair, verified};
 pub use uploads::{Upload, UploadId, UploadStatus};
 pub(crate) use walk::digests_in;
 pub use writer::{Expected, Writer};

@@ -7,15 +7,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::damage::{Damage, Scrubbed};
 use super::paths::Paths;
-use super::scrub::{Damage, Scrubbed};
 use crate::disk;
 use crate::storage::Verified;
 
 /// Damaged files that are recorded at most; who has more looks at what the scrub printed.
 const MAX_DAMAGE: usize = 1000;
 /// The largest record that is read (bytes): a thousand files with twenty images each, and some air.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -26,41 +26,62 @@ struct Record {
     damage: Vec<Damage>,
 }
 
-/// Notes what a scrub found, now.
-pub(super) fn write(paths: &Paths, scrubbed: &Scrubbed) {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let damage = scrubbed.damage.iter().take(MAX_DAMAGE).cloned().collect();
-    store(paths, &Record { at, files: scrubbed.files, bytes: scrubbed.bytes, damage });
+impl Record {
+    fn of(scrubbed: &Scrubbed) -> Self {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let damage = scrubbed.damage.iter().take(MAX_DAMAGE).cloned().collect();
+        Self { at, files: scrubbed.files, bytes: scrubbed.bytes, damage }
+    }
+
+    fn verified(self) -> Option<Verified> {
+        let at = UNIX_EPOCH.checked_add(Duration::from_secs(self.at))?;
+        Some(Verified { at, files: self.files, bytes: self.bytes, damage: self.damage })
+    }
 }
 
-/// Notes what a repair left; when everything was last read stays as it was.
+/// The record of what a scrub found, now.
+pub(crate) fn recorded(scrubbed: &Scrubbed) -> Option<Vec<u8>> {
+    serde_json::to_vec(&Record::of(scrubbed)).ok()
+}
+
+/// The record after a repair has left only this; when everything was last read stays as it was.
+pub(crate) fn recorded_repair(record: &[u8], left: &[Damage]) -> Option<Vec<u8>> {
+    let mut record: Record = serde_json::from_slice(record).ok()?;
+    record.damage = left.iter().take(MAX_DAMAGE).cloned().collect();
+    serde_json::to_vec(&record).ok()
+}
+
+/// What a record says.
+pub(crate) fn verified(record: &[u8]) -> Option<Verified> {
+    serde_json::from_slice::<Record>(record).ok()?.verified()
+}
+
+/// Notes what a scrub found, now.
+pub(super) fn write(paths: &Paths, scrubbed: &Scrubbed) {
+    store(paths, recorded(scrubbed));
+}
+
+/// Notes what a repair left.
 pub(super) fn repaired(paths: &Paths, left: &[Damage]) {
-    if let Some(mut record) = load(paths) {
-        record.damage = left.iter().take(MAX_DAMAGE).cloned().collect();
-        store(paths, &record);
+    if let Some(record) = load(paths) {
+        store(paths, recorded_repair(&record, left));
     }
 }
 
 /// The record, if there is one.
 pub(super) fn read(paths: &Paths) -> Option<Verified> {
-    let record = load(paths)?;
-    let at = UNIX_EPOCH.checked_add(Duration::from_secs(record.at))?;
-    Some(Verified { at, files: record.files, bytes: record.bytes, damage: record.damage })
+    verified(&load(paths)?)
 }
 
-fn load(paths: &Paths) -> Option<Record> {
-    let bytes = disk::read_small(&paths.scrubbed(), MAX_BYTES).ok()??;
-    serde_json::from_slice(&bytes).ok()
+fn load(paths: &Paths) -> Option<Vec<u8>> {
+    disk::read_small(&paths.scrubbed(), MAX_RECORD_BYTES).ok()?
 }
 
-fn store(paths: &Paths, record: &Record) {
+fn store(paths: &Paths, record: Option<Vec<u8>>) {
+    let Some(record) = record else { return };
     let path = paths.scrubbed();
     let beside = path.with_extension("json.new");
-    let written = serde_json::to_vec(record)
-        .map_err(std::io::Error::other)
-        .and_then(|bytes| fs::write(&beside, bytes))
-        .and_then(|()| fs::rename(&beside, &path));
-    if let Err(e) = written {
+    if let Err(e) = fs::write(&beside, record).and_then(|()| fs::rename(&beside, &path)) {
         tracing::warn!(error = %e, "what the scrub found cannot be noted for the registry's page");
     }
 }
@@ -69,7 +90,7 @@ fn store(paths: &Paths, record: &Record) {
 mod tests {
     use airlock_oci::Digest;
 
-    use super::super::scrub::Fault;
+    use super::super::damage::Fault;
     use super::*;
 
     #[test]

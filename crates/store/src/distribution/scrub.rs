@@ -4,16 +4,16 @@
 //! A file whose bytes do not have its digest is moved to `.airlock/quarantine`: it is then absent, clients hear so, and a push or a
 //! repair brings it back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use airlock_oci::{Digest, Error, ErrorKind, Hasher, Repository};
+use airlock_oci::{Digest, Error, Hasher, Repository};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
+use super::damage::{Fault, Needs, Repaired, Scrubbed};
 use super::paths::Link;
 use super::publish::write_link;
 use super::uploads::UploadId;
@@ -25,63 +25,6 @@ use crate::storage::Region;
 
 /// Bytes read at once.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Images named for one damaged file at most.
-const MAX_NAMED: usize = 20;
-
-/// What is wrong with content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fault {
-    /// The bytes have another digest; the file is in quarantine now.
-    Altered,
-    /// A manifest names it, and it is not there.
-    Missing,
-    /// A manifest gives it another length.
-    Length,
-}
-
-/// One damaged or missing file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Damage {
-    /// Its name.
-    pub digest: Digest,
-    /// What is wrong.
-    pub fault: Fault,
-    /// Images that need it (`repository@digest`), the first twenty.
-    pub images: Vec<String>,
-    /// How many there are.
-    pub affected: usize,
-}
-
-/// What a scrub found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scrubbed {
-    /// Files that were read.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Manifests whose content was looked for.
-    pub manifests: u64,
-    /// What is damaged or missing, by digest.
-    pub damage: Vec<Damage>,
-}
-
-/// What a repair did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Repaired {
-    /// What was damaged or missing and is whole again.
-    pub restored: Vec<Digest>,
-    /// What nobody could give.
-    pub left: Vec<Damage>,
-}
-
-/// Who needs what.
-#[derive(Default)]
-struct Needs {
-    manifests: u64,
-    /// Content that is not there as it should be: the fault, and the images, each with its repository.
-    faults: BTreeMap<Digest, (Fault, BTreeSet<(Repository, Digest)>)>,
-}
 
 /// Keeps reading below a rate, so that scrubbing does not take the disk from those who pull.
 struct Pace {
@@ -104,13 +47,13 @@ impl Writer {
     /// Reads everything. At most so many bytes a second; blocks on the disk.
     pub fn scrub(&self, bytes_per_second: Option<u64>) -> Result<Scrubbed, Error> {
         let mut pace = Pace { bytes_per_second, start: Instant::now(), bytes: 0 };
-        let mut altered = BTreeSet::new();
+        let mut altered = BTreeMap::new();
         let mut scrubbed = Scrubbed::default();
         self.directory().visit_blobs(&mut |blob| {
             scrubbed.files += 1;
             scrubbed.bytes += blob.len;
             if self.quarantine_if_altered(&blob.digest, &mut pace)? {
-                altered.insert(blob.digest);
+                altered.insert(blob.digest, Fault::Altered);
             }
             Ok(())
         })?;
@@ -148,19 +91,21 @@ impl Writer {
     /// Brings back what is damaged or missing: `find` gives the bytes, which are verified. With `quick` only what is missing is looked
     /// for; otherwise everything is read first.
     pub fn repair(&self, quick: bool, find: &dyn Fn(&Digest) -> Option<Region>) -> Result<Repaired, Error> {
-        let mut altered = BTreeSet::new();
+        let mut altered = BTreeMap::new();
         if !quick {
-            altered.extend(self.scrub(None)?.damage.into_iter().map(|damage| damage.digest));
+            // What is missing shows again below.
+            let damage = self.scrub(None)?.damage.into_iter().filter(|damage| damage.fault == Fault::Altered);
+            altered.extend(damage.map(|damage| (damage.digest, damage.fault)));
         }
         let mut repaired = Repaired::default();
         // A manifest that is back may name more that is missing: again, until a round has brought nothing.
         loop {
             let needs = self.directory().needs()?;
-            let wanted: BTreeSet<Digest> = needs.faults.keys().chain(&altered).cloned().collect();
+            let wanted = needs.wanted(&altered, &repaired.restored);
             let before = repaired.restored.len();
             for digest in wanted {
                 if let Some(region) = find(&digest)
-                    && self.restore(&digest, &region, &needs.links(&digest))?
+                    && self.restore(&digest, &region, &links(&needs, &digest))?
                 {
                     altered.remove(&digest);
                     repaired.restored.push(digest);
@@ -204,6 +149,12 @@ impl Writer {
         syncs.sync()?;
         Ok(true)
     }
+}
+
+/// The repositories that must link to the digest, and how.
+fn links(needs: &Needs, digest: &Digest) -> Vec<(Repository, Link)> {
+    let kind = |is_manifest| if is_manifest { Link::Revision } else { Link::Layer };
+    needs.owners(digest).into_iter().map(|(repository, is_manifest)| (repository, kind(is_manifest))).collect()
 }
 
 fn digest_of(file: &File, len: u64, named: &Digest, path: &Path, pace: &mut Pace) -> Result<Digest, Error> {
@@ -258,51 +209,5 @@ impl Directory {
             }
         }
         Ok(needs)
-    }
-}
-
-impl Needs {
-    fn add(&mut self, digest: Digest, fault: Fault, image: (Repository, Digest)) {
-        self.faults.entry(digest).or_insert_with(|| (fault, BTreeSet::new())).1.insert(image);
-    }
-
-    /// The repositories that must link to the digest, and how.
-    fn links(&self, digest: &Digest) -> Vec<(Repository, Link)> {
-        let Some((_, images)) = self.faults.get(digest) else { return Vec::new() };
-        images
-            .iter()
-            .map(|(repository, image)| (repository.clone(), if image == digest { Link::Revision } else { Link::Layer }))
-            .collect()
-    }
-
-    /// For people; `altered` are files that are in quarantine since a moment ago.
-    fn damage(self, altered: &BTreeSet<Digest>) -> Vec<Damage> {
-        let mut damage: BTreeMap<Digest, Damage> = altered
-            .iter()
-            .map(|digest| {
-                let damage = Damage { digest: digest.clone(), fault: Fault::Altered, images: Vec::new(), affected: 0 };
-                (digest.clone(), damage)
-            })
-            .collect();
-        for (digest, (fault, images)) in self.faults {
-            let named =
-                images.iter().take(MAX_NAMED).map(|(repository, image)| format!("{repository}@{image}")).collect();
-            let fault = if altered.contains(&digest) { Fault::Altered } else { fault };
-            damage.insert(digest.clone(), Damage { digest, fault, images: named, affected: images.len() });
-        }
-        damage.into_values().collect()
-    }
-}
-
-/// Whether anything is wrong, as an error for those who only want to know that.
-impl Scrubbed {
-    /// [`ErrorKind::Damaged`] when something is damaged or missing.
-    pub fn verdict(&self, place: &str) -> Result<(), Error> {
-        if self.damage.is_empty() {
-            return Ok(());
-        }
-        let cause = format!("damaged or missing files: {}", self.damage.len());
-        Err(Error::new(ErrorKind::Damaged, format!("scrub `{place}`"), cause)
-            .hint("bring them back with `airlock registry repair --from ARCHIVE`, or push or mirror the images again"))
     }
 }

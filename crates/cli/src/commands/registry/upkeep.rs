@@ -1,9 +1,10 @@
-//! `airlock registry gc|generations|scrub|repair`: through the registry that serves the storage where one does, otherwise directly.
+//! `airlock registry gc|generations|scrub|repair`: through the registry that serves the storage where one does, otherwise
+//! directly, as always in a bucket.
 
 use std::path::{Path, PathBuf};
 
 use airlock_oci::{Error, ErrorKind};
-use airlock_registry::admin::{Work, ask};
+use airlock_registry::admin::{Sources, Work, ask};
 use airlock_store::distribution::generations::State;
 use airlock_store::distribution::{Collected, Directory, Durability, Generation, Repaired, Scrubbed, Writer};
 use serde::Serialize;
@@ -138,10 +139,15 @@ fn line(generation: &Generation) -> Line {
 
 /// `registry scrub`.
 pub(crate) async fn scrub(args: ScrubArgs) -> Result<u8, Failure> {
-    let root = root_of(&args.root)?;
-    let place = root.display().to_string();
-    let work = Work::Scrub { bytes_per_second: args.rate.map(|mib| mib * 1024 * 1024) };
-    let scrubbed: Scrubbed = done(root, work).await?;
+    let bytes_per_second = args.rate.map(|mib| mib * 1024 * 1024);
+    let (scrubbed, place): (Scrubbed, _) = match (open_bucket(&args.bucket).await?, &args.root) {
+        (Some(bucket), _) => (bucket.scrub(bytes_per_second).await?, bucket.describe()),
+        (None, root) => {
+            let root = root_of(root.as_deref().unwrap_or(Path::new(".")))?;
+            let place = root.display().to_string();
+            (done(root, Work::Scrub { bytes_per_second }).await?, place)
+        }
+    };
     if !output::value(args.output, &scrubbed)? {
         let rows: Vec<Vec<String>> = scrubbed.damage.iter().map(row).collect();
         let read = format!("read {} files ({})\n", scrubbed.files, output::size(scrubbed.bytes));
@@ -154,10 +160,18 @@ pub(crate) async fn scrub(args: ScrubArgs) -> Result<u8, Failure> {
 
 /// `registry repair`.
 pub(crate) async fn repair(args: RepairArgs) -> Result<u8, Failure> {
-    let root = root_of(&args.root)?;
-    let place = root.display().to_string();
-    let from = args.from.iter().map(|path| root_of(path)).collect::<Result<_, _>>()?;
-    let repaired: Repaired = done(root, Work::Repair { from, quick: args.quick }).await?;
+    let from: Vec<PathBuf> = args.from.iter().map(|path| root_of(path)).collect::<Result<_, _>>()?;
+    let (repaired, place): (Repaired, _) = match (open_bucket(&args.bucket).await?, &args.root) {
+        (Some(bucket), _) => {
+            let sources = blocking(move || Sources::open(&from)).await?;
+            (bucket.repair(args.quick, &|digest| sources.find(digest)).await?, bucket.describe())
+        }
+        (None, root) => {
+            let root = root_of(root.as_deref().unwrap_or(Path::new(".")))?;
+            let place = root.display().to_string();
+            (done(root, Work::Repair { from, quick: args.quick }).await?, place)
+        }
+    };
     if !output::value(args.output, &repaired)? {
         let mut rows: Vec<Vec<String>> =
             repaired.restored.iter().map(|digest| vec![digest.to_string(), "restored".into(), String::new()]).collect();
