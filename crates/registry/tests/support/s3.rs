@@ -64,7 +64,9 @@ impl Hold {
     }
 
     /// Lets it go on.
-    pub(crate) fn release(self) {}
+    pub(crate) fn release(self) {
+        drop(self);
+    }
 }
 
 impl Drop for Hold {

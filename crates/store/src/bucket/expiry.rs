@@ -54,7 +54,7 @@ impl Bucket {
             // The list may be old by now: it is looked at again.
             let below: Vec<(Path, Meta)> = match name.parse::<UploadId>() {
                 Ok(id) => self.objects().list(&self.keys().upload(&id)).try_collect().await?,
-                Err(_) => Vec::new(),
+                Err(()) => Vec::new(),
             };
             if below.iter().any(|(_, meta)| !is_idle(meta.modified)) {
                 continue;

@@ -536,10 +536,8 @@ impl Drop for Upload {
         runtime.spawn(async move {
             if upload.name.is_some() {
                 upload.throw_away().await;
-            } else {
-                if let Err(e) = upload.save().await {
-                    tracing::debug!(error = %e, "an upload that was broken off is not kept to its last byte");
-                }
+            } else if let Err(e) = upload.save().await {
+                tracing::debug!(error = %e, "an upload that was broken off is not kept to its last byte");
             }
         });
     }
