@@ -132,8 +132,10 @@ impl Registry {
             Err(refusal) => {
                 if refusal.is_of_disk() && !reads {
                     self.health.failed();
+                    refusal.for_a_while().into_response()
+                } else {
+                    refusal.into_response()
                 }
-                refusal.into_response()
             }
         };
         if let Some(body) = body
@@ -272,9 +274,7 @@ impl Registry {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, text).header(ALLOW, "GET, HEAD")
         })?;
         if self.health.is_failed() {
-            let text = "the registry's disk failed; until it works again, only reading is possible";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text)
-                .header(header::RETRY_AFTER, "30"));
+            return Err(Refusal::read_only());
         }
         Ok(writer)
     }

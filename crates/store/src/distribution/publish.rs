@@ -5,6 +5,8 @@
 //! files, renames them into place, writes the links of the repositories that own them, and syncs the directories. With
 //! [`Durability::Each`] that happens before a blob is acknowledged; with [`Durability::Image`] before the manifest is that
 //! names them, once for all of an image's blobs, since a client relies on nothing before that.
+//!
+//! A blob whose sync fails is gone, also if it was acknowledged: its manifest is refused, which makes the client send it again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -154,10 +156,11 @@ impl Pending {
                     continue;
                 }
             }
-            let outcome = write(&batch, paths);
+            let mut lost = Vec::new();
+            let outcome = write(&batch, paths, &mut lost);
             let mut entries = self.lock();
             for (digest, _) in &batch {
-                if outcome.is_ok() {
+                if outcome.is_ok() || lost.contains(digest) {
                     entries.remove(digest);
                 } else if let Some(entry) = entries.get_mut(digest) {
                     entry.publishing = false;
@@ -170,18 +173,24 @@ impl Pending {
     }
 }
 
-fn write(batch: &[(Digest, Entry)], paths: &Paths) -> Result<(), Error> {
+/// Notes in `lost` what cannot be published any more.
+fn write(batch: &[(Digest, Entry)], paths: &Paths, lost: &mut Vec<Digest>) -> Result<(), Error> {
     let mut syncs = DirectorySyncs::default();
     let mut staged = Vec::new();
     for (digest, entry) in batch {
         let Some(path) = &entry.staged else { continue };
         match File::open(path) {
             Ok(file) => {
-                file.sync_data().map_err(|e| disk::failed("sync", path, &e))?;
+                if let Err(e) = file.sync_data() {
+                    // The kernel has given up what it could not write, and the next sync would succeed without it: only a new upload helps.
+                    lost.push(digest.clone());
+                    let _ = std::fs::remove_file(path);
+                    return Err(disk::failed("sync", path, &e));
+                }
                 staged.push((path, digest));
             }
             // An earlier attempt moved it and failed later on.
-            Err(e) if disk::is_absent(&e) && paths.data(digest).exists() => syncs.changed(&paths.data(digest)),
+            Err(e) if disk::is_absent(&e) && disk::is_file(&paths.data(digest))? => syncs.changed(&paths.data(digest)),
             Err(e) => return Err(disk::failed("open", path, &e)),
         }
     }
