@@ -93,7 +93,9 @@ fn what_is_printed_is_all_that_clients_need() {
         let files = ["registry-ca.yaml", "image-config.yaml", "install-config.yaml"].map(file);
         site.run("python3", &[&["-c", script][..], &files.each_ref().map(String::as_str)].concat()).expect(0);
     } else {
-        airlock_testkit::tools::absent("Python's module `yaml` is not installed, so that nobody else reads the snippets");
+        airlock_testkit::tools::absent(
+            "Python's module `yaml` is not installed, so that nobody else reads the snippets",
+        );
     }
     let (map, pem) = (printed["configMap"].as_str().unwrap(), std::fs::read_to_string(&ca).unwrap());
     assert!(map.contains("kind: ConfigMap") && map.contains(&format!("  localhost..{}: |", site.port.number())));

@@ -161,8 +161,7 @@ impl From<Error> for Refusal {
             // An object store, behind this registry; its errors' causes are written for anybody.
             ErrorKind::Server | ErrorKind::Unauthorized | ErrorKind::Denied => {
                 let text = format!("the registry's storage does not work at the moment: {}", error.cause());
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text)
-                    .header(RETRY_AFTER, "5")
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text).header(RETRY_AFTER, "5")
             }
             _ => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -191,7 +191,13 @@ fn write(batch: &[(Digest, Entry)], paths: &Paths, lost: &mut Vec<Digest>) -> Re
             }
             // An earlier attempt moved it and failed later on.
             Err(e) if disk::is_absent(&e) && disk::is_file(&paths.data(digest))? => syncs.changed(&paths.data(digest)),
-            Err(e) => return Err(disk::failed("open", path, &e)),
+            Err(e) => {
+                if disk::is_absent(&e) {
+                    // Nobody can publish it any more; the others must not wait for it for ever.
+                    lost.push(digest.clone());
+                }
+                return Err(disk::failed("open", path, &e));
+            }
         }
     }
     for (path, digest) in staged {

@@ -160,7 +160,7 @@ impl Writer {
             let before = repaired.restored.len();
             for digest in wanted {
                 if let Some(region) = find(&digest)
-                    && self.change(|| self.restore(&digest, &region, &needs.links(&digest)))?
+                    && self.durably(|| self.restore(&digest, &region, &needs.links(&digest)))?
                 {
                     altered.remove(&digest);
                     repaired.restored.push(digest);

@@ -185,11 +185,11 @@ impl Writer {
         if digests.is_empty() {
             return Ok(());
         }
-        self.change(|| self.0.pending.publish(digests, &self.0.directory.paths))
+        self.durably(|| self.0.pending.publish(digests, &self.0.directory.paths))
     }
 
     /// Does something that may rely on what is in place being durable.
-    pub(super) fn change<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn durably<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.0.doubt.change(work)
     }
 
@@ -326,7 +326,7 @@ impl Writer {
         tags: &[Tag],
         expected: &Expected,
     ) -> Result<bool, Error> {
-        self.change(|| self.put(repository, manifest, tags, expected, true))
+        self.durably(|| self.put(repository, manifest, tags, expected, true))
     }
 
     /// The same for an import: what it brings belongs to its generation and to nobody else.
@@ -336,7 +336,7 @@ impl Writer {
         manifest: &Manifest,
         tags: &[Tag],
     ) -> Result<(), Error> {
-        self.change(|| self.put(repository, manifest, tags, &Expected::Anything, false)).map(|_| ())
+        self.durably(|| self.put(repository, manifest, tags, &Expected::Anything, false)).map(|_| ())
     }
 
     fn put(
@@ -411,7 +411,7 @@ impl Writer {
 
     /// Removes a tag and leaves its manifest. `false` when there was none.
     pub fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, Error> {
-        self.change(|| {
+        self.durably(|| {
             let _names = self.lock_repository(repository);
             let mut syncs = DirectorySyncs::default();
             let there = self.remove_tag(repository, tag, &mut syncs)?;
@@ -438,7 +438,7 @@ impl Writer {
 
     /// Removes a manifest from a repository, with every tag that points at it. Its blobs stay. `false` when there was none.
     pub fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
-        self.change(|| self.take_manifest_away(repository, digest))
+        self.durably(|| self.take_manifest_away(repository, digest))
     }
 
     fn take_manifest_away(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
@@ -465,7 +465,7 @@ impl Writer {
 
     /// Removes a blob from a repository; its bytes stay in the storage. `false` when it was not there.
     pub fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
-        self.change(|| self.take_blob_away(repository, digest))
+        self.durably(|| self.take_blob_away(repository, digest))
     }
 
     fn take_blob_away(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
