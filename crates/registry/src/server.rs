@@ -318,7 +318,7 @@ fn maintain(registry: &Registry) {
             Err(e) => {
                 tracing::error!(error = %e, "what has to be done now and then cannot be done");
                 if e.kind() == ErrorKind::Io {
-                    health.failed();
+                    health.failed(&writer);
                 }
             }
         }

@@ -130,11 +130,14 @@ impl Registry {
         let mut response = match answer {
             Ok(response) => response,
             Err(refusal) => {
-                if refusal.is_of_disk() && !reads {
-                    self.health.failed();
-                    refusal.for_a_while().into_response()
-                } else {
-                    refusal.into_response()
+                let writer =
+                    self.writer.as_ref().filter(|writer| !reads && refusal.is_of_disk() && writer.disk().is_some());
+                match writer {
+                    Some(writer) => {
+                        self.health.failed(writer);
+                        refusal.for_a_while().into_response()
+                    }
+                    None => refusal.into_response(),
                 }
             }
         };

@@ -60,6 +60,11 @@ impl Doubt {
     /// Makes a change, which may rely on what it finds.
     pub(super) fn change<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.settle()?;
+        self.removal(work)
+    }
+
+    /// Takes something away, which relies on nothing that is found and must be possible where nothing can be written.
+    pub(super) fn removal<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let outcome = work();
         if outcome.is_err() {
             self.failures.fetch_add(1, Ordering::AcqRel);

@@ -94,7 +94,7 @@ impl Writer {
             None => Retired::default(),
         };
         if !dry_run {
-            retired = self.durably(|| self.retire(retired))?;
+            retired = self.removal(|| self.retire(retired))?;
         }
         let marked = self.mark(&retired)?;
         let mut collected = self.sweep(&marked, dry_run)?;

@@ -193,6 +193,11 @@ impl Writer {
         self.0.doubt.change(work)
     }
 
+    /// Takes something away, also while nothing can be written.
+    pub(super) fn removal<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.0.doubt.removal(work)
+    }
+
     pub(super) fn leases(&self) -> &Leases {
         &self.0.leases
     }
@@ -411,7 +416,7 @@ impl Writer {
 
     /// Removes a tag and leaves its manifest. `false` when there was none.
     pub fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, Error> {
-        self.durably(|| {
+        self.removal(|| {
             let _names = self.lock_repository(repository);
             let mut syncs = DirectorySyncs::default();
             let there = self.remove_tag(repository, tag, &mut syncs)?;
@@ -438,7 +443,7 @@ impl Writer {
 
     /// Removes a manifest from a repository, with every tag that points at it. Its blobs stay. `false` when there was none.
     pub fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
-        self.durably(|| self.take_manifest_away(repository, digest))
+        self.removal(|| self.take_manifest_away(repository, digest))
     }
 
     fn take_manifest_away(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
@@ -465,7 +470,7 @@ impl Writer {
 
     /// Removes a blob from a repository; its bytes stay in the storage. `false` when it was not there.
     pub fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
-        self.durably(|| self.take_blob_away(repository, digest))
+        self.removal(|| self.take_blob_away(repository, digest))
     }
 
     fn take_blob_away(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
