@@ -91,10 +91,10 @@ impl Served {
     fn has(&self, repository: &str, tag: &str, image: &Built) {
         let what = format!("{repository}:{tag} {}", image.digest());
         let (status, body) = self.get(&format!("/v2/{repository}/manifests/{tag}"));
-        assert_eq!((status, &body[..]), (200, &image.manifest.bytes()[..]), "{what}");
+        assert_eq!((status, body == *image.manifest.bytes()), (200, true), "{what}");
         for manifest in image.all() {
             let (status, body) = self.get(&format!("/v2/{repository}/manifests/{}", manifest.digest()));
-            assert_eq!((status, &body[..]), (200, &manifest.manifest.bytes()[..]), "{what}: {}", manifest.digest());
+            assert_eq!((status, body == *manifest.manifest.bytes()), (200, true), "{what}: {}", manifest.digest());
         }
         for blob in image.all_blobs() {
             let (status, body) = self.get(&format!("/v2/{repository}/blobs/{}", blob.descriptor.digest));
@@ -141,7 +141,7 @@ fn old_generations_go_while_others_come_and_images_are_pushed() {
                 let from = format!("{url}/demo/p{product}:{}", TAGS[tag]);
                 // Below a name of its own, and below the name that imports have: there it may find everything.
                 let (name, mine) = match n % 3 {
-                    0 => (format!("own/p{product}"), format!("n{}", n % 20)),
+                    0 => (format!("own/p{product}"), format!("own-{}", TAGS[tag])),
                     _ => (format!("demo/p{product}"), format!("mine-{}", TAGS[tag])),
                 };
                 let to = format!("docker://{}/{name}:{mine}", served.addr);
