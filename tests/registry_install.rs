@@ -87,11 +87,16 @@ fn what_is_printed_is_all_that_clients_need() {
         serde_json::from_str(&std::fs::read_to_string(site.root().join("pull-secret.json")).unwrap()).unwrap();
     assert_eq!(secret, printed["pullSecret"]);
     assert!(secret["auths"][site.host()]["auth"].is_string());
-    let script = "import sys, json\ntry:\n import yaml\nexcept ImportError:\n sys.exit(0)\n\
-                  for f in sys.argv[1:]: yaml.safe_load(open(f))\n";
-    let file = |name: &str| site.root().join("cluster").join(name).display().to_string();
-    let files = ["registry-ca.yaml", "image-config.yaml", "install-config.yaml"].map(file);
-    site.run("python3", &[&["-c", script][..], &files.each_ref().map(String::as_str)].concat()).expect(0);
+    if site.run("python3", &["-c", "import yaml"]).code == 0 {
+        let script = "import sys, yaml\nfor f in sys.argv[1:]: yaml.safe_load(open(f))\n";
+        let file = |name: &str| site.root().join("cluster").join(name).display().to_string();
+        let files = ["registry-ca.yaml", "image-config.yaml", "install-config.yaml"].map(file);
+        site.run("python3", &[&["-c", script][..], &files.each_ref().map(String::as_str)].concat()).expect(0);
+    } else {
+        airlock_testkit::tools::absent(
+            "Python's module `yaml` is not installed, so that nobody else reads the snippets",
+        );
+    }
     let (map, pem) = (printed["configMap"].as_str().unwrap(), std::fs::read_to_string(&ca).unwrap());
     assert!(map.contains("kind: ConfigMap") && map.contains(&format!("  localhost..{}: |", site.port.number())));
     for line in pem.lines() {

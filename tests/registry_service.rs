@@ -397,6 +397,19 @@ fn a_registry_is_never_taken_for_another() {
     assert!(unit(&own).is_some_and(|text| text.contains(site.root().to_str().unwrap())));
     assert_eq!(site.curl(&site.ca(), None, "/v2/"), 401);
     let first_root = site.root().display().to_string();
+    // A unit that somebody else has put in the place of its own is not overwritten.
+    let (path, before) = (Path::new(&etc).join("systemd/system").join(&own), unit(&own).unwrap());
+    let theirs = "[Service]\nExecStart=/usr/bin/somebody-elses --tls-folder /srv/other/tls --users x\n";
+    std::fs::write(&path, theirs).unwrap();
+    let settings = std::fs::read_to_string(site.root().join("registry.json")).unwrap();
+    let refused = site.airlock(&["registry", "upgrade", "--root", &first_root]).expect(9);
+    assert!(refused.stderr.contains("is not the unit of this registry"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("airlock registry install"), "{}", refused.stderr);
+    assert_eq!(unit(&own).as_deref(), Some(theirs));
+    assert_eq!(std::fs::read_to_string(site.root().join("registry.json")).unwrap(), settings);
+    std::fs::remove_file(&path).unwrap();
+    site.airlock(&["registry", "upgrade", "--root", &first_root]).expect(0);
+    assert_eq!(unit(&own).as_ref(), Some(&before), "one that is missing is written again");
     site.airlock(&["registry", "uninstall", "--yes", "--root", &first_root]).expect(0);
     assert_eq!(unit(&own), None);
     // One that was installed before it remembered the other's names.

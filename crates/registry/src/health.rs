@@ -10,9 +10,9 @@ use crate::backend::{self, Writer};
 pub(crate) struct Health(AtomicBool);
 
 impl Health {
-    /// Notes that a write failed.
-    pub(crate) fn failed(&self) {
-        if !self.0.swap(true, Ordering::AcqRel) {
+    /// Notes that a write failed. A bucket says for each request what fails, and never counts as failed: nobody would try it again.
+    pub(crate) fn failed(&self, writer: &Writer) {
+        if writer.disk().is_some() && !self.0.swap(true, Ordering::AcqRel) {
             tracing::error!("the storage failed; pushes are refused until it takes a file again");
         }
     }
@@ -22,7 +22,7 @@ impl Health {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Tries to write where that failed. A bucket says for each request what fails, and never counts as failed.
+    /// Tries to write where that failed.
     pub(crate) async fn try_again(&self, writer: &Writer) {
         if self.is_failed()
             && let Some(disk) = writer.disk().cloned()

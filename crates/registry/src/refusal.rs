@@ -2,7 +2,7 @@
 
 use airlock_oci::{Error, ErrorKind};
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -63,6 +63,17 @@ impl Refusal {
     pub(crate) fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
         let items = vec![Item { code, message: message.into(), detail: None }];
         Self { status, items, headers: Vec::new(), log: None, disk: false }
+    }
+
+    /// The disk does not take anything; pulls go on.
+    pub(crate) fn read_only() -> Self {
+        let text = "the registry's disk failed; until it works again, only reading is possible";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text).header(RETRY_AFTER, "30")
+    }
+
+    /// What a write that the disk has failed is answered with: the same as the writes after it, so that the client tries it again.
+    pub(crate) fn for_a_while(self) -> Self {
+        Self { log: self.log, disk: self.disk, ..Self::read_only() }
     }
 
     /// Adds to the first item what exactly is meant.
@@ -139,7 +150,7 @@ impl From<Error> for Refusal {
                 Code::TooManyRequests,
                 "too many uploads are under way; try again later",
             )
-            .header(hyper::header::RETRY_AFTER, "10"),
+            .header(RETRY_AFTER, "10"),
             ErrorKind::Locked => {
                 Self::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, "another request is sending the same upload")
             }
@@ -150,8 +161,7 @@ impl From<Error> for Refusal {
             // An object store, behind this registry; its errors' causes are written for anybody.
             ErrorKind::Server | ErrorKind::Unauthorized | ErrorKind::Denied => {
                 let text = format!("the registry's storage does not work at the moment: {}", error.cause());
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text)
-                    .header(hyper::header::RETRY_AFTER, "5")
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text).header(RETRY_AFTER, "5")
             }
             _ => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -315,7 +315,12 @@ fn maintain(registry: &Registry) {
         match writer.maintain().await {
             Ok(0) => {}
             Ok(expired) => tracing::info!(expired, "abandoned uploads were removed"),
-            Err(e) => tracing::error!(error = %e, "what has to be done now and then cannot be done"),
+            Err(e) => {
+                tracing::error!(error = %e, "what has to be done now and then cannot be done");
+                if e.kind() == ErrorKind::Io {
+                    health.failed(&writer);
+                }
+            }
         }
         if let Err(e) = writer.search_repositories().await {
             tracing::error!(error = %e, "the repositories cannot be listed");

@@ -130,10 +130,15 @@ impl Registry {
         let mut response = match answer {
             Ok(response) => response,
             Err(refusal) => {
-                if refusal.is_of_disk() && !reads {
-                    self.health.failed();
+                let writer =
+                    self.writer.as_ref().filter(|writer| !reads && refusal.is_of_disk() && writer.disk().is_some());
+                match writer {
+                    Some(writer) => {
+                        self.health.failed(writer);
+                        refusal.for_a_while().into_response()
+                    }
+                    None => refusal.into_response(),
                 }
-                refusal.into_response()
             }
         };
         if let Some(body) = body
@@ -272,9 +277,7 @@ impl Registry {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, text).header(ALLOW, "GET, HEAD")
         })?;
         if self.health.is_failed() {
-            let text = "the registry's disk failed; until it works again, only reading is possible";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text)
-                .header(header::RETRY_AFTER, "30"));
+            return Err(Refusal::read_only());
         }
         Ok(writer)
     }

@@ -21,6 +21,31 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// Whether there is a regular file. A disk that fails to tell has not said that there is none.
+pub(crate) fn is_file(path: &Path) -> Result<bool, Error> {
+    metadata(path).map(|found| found.is_some_and(|m| m.is_file()))
+}
+
+/// Whether there is a directory; see [`is_file`].
+pub(crate) fn is_directory(path: &Path) -> Result<bool, Error> {
+    metadata(path).map(|found| found.is_some_and(|m| m.is_dir()))
+}
+
+/// What the file system says of a path; `None` when there is nothing.
+pub(crate) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Error> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(e) if is_absent(&e) => Ok(None),
+        Err(e) => Err(failed("look at", path, &e)),
+    }
+}
+
+/// Writes everything to the disk that the file system of a directory has in memory, and waits for it.
+pub(crate) fn sync_all(directory: &Path) -> Result<(), Error> {
+    let synced = File::open(directory).and_then(|d| Ok(rustix::fs::syncfs(d)?));
+    synced.map_err(|e| failed("sync the file system of", directory, &e))
+}
+
 /// Bytes that may still be written to a path's file system.
 pub(crate) fn available(path: &Path) -> io::Result<u64> {
     let space = rustix::fs::statvfs(path)?;

@@ -94,7 +94,7 @@ impl Writer {
             None => Retired::default(),
         };
         if !dry_run {
-            retired = self.retire(retired)?;
+            retired = self.removal(|| self.retire(retired))?;
         }
         let marked = self.mark(&retired)?;
         let mut collected = self.sweep(&marked, dry_run)?;
@@ -204,7 +204,7 @@ impl Writer {
                 if dry_run {
                     return Ok(true);
                 }
-                Ok::<_, Error>(!paths.data(&digest).exists() && disk::remove_file(&link)?)
+                Ok::<_, Error>(!disk::is_file(&paths.data(&digest))? && disk::remove_file(&link)?)
             });
             if gone.transpose()? == Some(true) {
                 count += 1;

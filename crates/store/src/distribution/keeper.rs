@@ -99,7 +99,7 @@ impl Keeper for Writer {
             }
             Change::Adopt { repository, digest } => {
                 let path = self.directory().paths.imported(digest);
-                if !path.is_file() {
+                if !disk::is_file(&path)? {
                     let what = format!("take blob `{digest}` into `{repository}`");
                     return Err(Error::new(ErrorKind::NotFound, what, "the import has not left it"));
                 }

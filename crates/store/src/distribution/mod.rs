@@ -10,6 +10,7 @@
 mod cache;
 mod catalog;
 mod damage;
+mod doubt;
 mod gc;
 pub mod generations;
 mod intake;
@@ -104,6 +105,7 @@ impl Directory {
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() && metadata.len() == own_length => return Ok(Some(digest.clone())),
             Err(e) if disk::is_absent(&e) => return Ok(None),
+            // Read, a link of another length says what it means, and a disk that failed says so.
             _ => {}
         }
         let Some(text) = read_link(&path)? else { return Ok(None) };
@@ -166,7 +168,7 @@ impl Directory {
 
     /// All tags, sorted, from memory where the folder has not changed.
     fn tag_list(&self, repository: &Repository) -> Result<Option<Arc<Vec<Tag>>>, Error> {
-        if !self.paths.repository(repository).join("_manifests").is_dir() {
+        if !disk::is_directory(&self.paths.repository(repository).join("_manifests"))? {
             return Ok(None);
         }
         let folder = self.paths.tags(repository);
@@ -178,8 +180,8 @@ impl Directory {
         for name in disk::names(&folder)? {
             let Ok(tag) = Tag::new(&name) else { continue };
             // The length alone tells a whole link from an empty or short one, so that thousands of tags need no reading.
-            let whole = std::fs::metadata(self.paths.current(repository, &tag))
-                .is_ok_and(|m| m.is_file() && m.len() >= MIN_LINK_BYTES);
+            let whole = disk::metadata(&self.paths.current(repository, &tag))?
+                .is_some_and(|m| m.is_file() && m.len() >= MIN_LINK_BYTES);
             if whole || self.current(repository, &tag)?.is_some() {
                 tags.push(tag);
             }
@@ -331,7 +333,7 @@ fn visit_digests_below(path: &Path, visit: &mut dyn FnMut(Digest) -> bool) -> Re
         let folder = path.join(&algorithm);
         for hex in disk::names(&folder)? {
             if let Ok(digest) = format!("{algorithm}:{hex}").parse()
-                && folder.join(&hex).join("link").is_file()
+                && disk::is_file(&folder.join(&hex).join("link"))?
                 && !visit(digest)
             {
                 return Ok(());

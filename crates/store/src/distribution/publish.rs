@@ -5,6 +5,8 @@
 //! files, renames them into place, writes the links of the repositories that own them, and syncs the directories. With
 //! [`Durability::Each`] that happens before a blob is acknowledged; with [`Durability::Image`] before the manifest is that
 //! names them, once for all of an image's blobs, since a client relies on nothing before that.
+//!
+//! A blob whose sync fails is gone, also if it was acknowledged: its manifest is refused, which makes the client send it again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -154,10 +156,11 @@ impl Pending {
                     continue;
                 }
             }
-            let outcome = write(&batch, paths);
+            let mut lost = Vec::new();
+            let outcome = write(&batch, paths, &mut lost);
             let mut entries = self.lock();
             for (digest, _) in &batch {
-                if outcome.is_ok() {
+                if outcome.is_ok() || lost.contains(digest) {
                     entries.remove(digest);
                 } else if let Some(entry) = entries.get_mut(digest) {
                     entry.publishing = false;
@@ -170,21 +173,30 @@ impl Pending {
     }
 }
 
-fn write(batch: &[(Digest, Entry)], paths: &Paths) -> Result<(), Error> {
+/// Notes in `lost` what cannot be published any more.
+fn write(batch: &[(Digest, Entry)], paths: &Paths, lost: &mut Vec<Digest>) -> Result<(), Error> {
     let mut syncs = DirectorySyncs::default();
     let staged: Vec<(&Path, &Digest)> = batch.iter().filter_map(|(d, e)| Some((e.staged.as_deref()?, d))).collect();
-    let synced = disk::side_by_side(&staged, |(path, digest)| match File::open(path) {
-        Ok(file) => file.sync_data().map(|()| true).map_err(|e| disk::failed("sync", path, &e)),
-        // An earlier attempt moved it and failed later on.
-        Err(e) if disk::is_absent(&e) && paths.data(digest).exists() => Ok(false),
-        Err(e) => Err(disk::failed("open", path, &e)),
-    })?;
-    for ((path, digest), waits) in staged.into_iter().zip(synced) {
-        if waits {
-            syncs.publish(path, &paths.data(digest))?;
-        } else {
-            syncs.changed(&paths.data(digest));
+    let synced = disk::side_by_side(&staged, |(path, digest)| Ok(sync_staged(path, &paths.data(digest))))?;
+    let mut moved = Vec::new();
+    let mut failed = None;
+    for ((path, digest), synced) in staged.into_iter().zip(synced) {
+        match synced {
+            Ok(true) => moved.push((path, digest)),
+            Ok(false) => syncs.changed(&paths.data(digest)),
+            Err(Unsynced { error, is_lost }) => {
+                if is_lost {
+                    lost.push(digest.clone());
+                }
+                failed.get_or_insert(error);
+            }
         }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    for (path, digest) in moved {
+        syncs.publish(path, &paths.data(digest))?;
     }
     let noted = disk::side_by_side(batch, |(digest, entry)| {
         let mut syncs = DirectorySyncs::default();
@@ -195,6 +207,34 @@ fn write(batch: &[(Digest, Entry)], paths: &Paths) -> Result<(), Error> {
     })?;
     noted.into_iter().for_each(|noted| syncs.join(noted));
     syncs.sync()
+}
+
+/// Why a blob could not be synced, and whether it is gone by that.
+struct Unsynced {
+    error: Error,
+    is_lost: bool,
+}
+
+/// Syncs a blob that waits; `false` when it is in its place already.
+fn sync_staged(path: &Path, data: &Path) -> Result<bool, Unsynced> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if disk::is_absent(&e) => {
+            return match disk::is_file(data) {
+                // An earlier attempt moved it and failed later on.
+                Ok(true) => Ok(false),
+                // Nobody can publish it any more; the others must not wait for it for ever.
+                Ok(false) => Err(Unsynced { error: disk::failed("open", path, &e), is_lost: true }),
+                Err(error) => Err(Unsynced { error, is_lost: false }),
+            };
+        }
+        Err(e) => return Err(Unsynced { error: disk::failed("open", path, &e), is_lost: false }),
+    };
+    file.sync_data().map(|()| true).map_err(|e| {
+        // The kernel has given up what it could not write, and the next sync would succeed without it: only a new upload helps.
+        let _ = std::fs::remove_file(path);
+        Unsynced { error: disk::failed("sync", path, &e), is_lost: true }
+    })
 }
 
 /// Writes a link unless it is there and right.

@@ -105,7 +105,7 @@ impl Writer {
             let before = repaired.restored.len();
             for digest in wanted {
                 if let Some(region) = find(&digest)
-                    && self.restore(&digest, &region, &links(&needs, &digest))?
+                    && self.durably(|| self.restore(&digest, &region, &links(&needs, &digest)))?
                 {
                     altered.remove(&digest);
                     repaired.restored.push(digest);

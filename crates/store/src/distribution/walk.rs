@@ -1,6 +1,5 @@
 //! Everything that lies in the storage, and what refers to it: the ground of garbage collection and of scrubbing.
 
-use std::fs;
 use std::path::Path;
 
 use airlock_oci::sink::ManifestName;
@@ -41,7 +40,7 @@ impl Directory {
                 let folder = blobs.join(&algorithm).join(&start);
                 for hex in disk::names(&folder)? {
                     let Ok(digest) = format!("{algorithm}:{hex}").parse::<Digest>() else { continue };
-                    if let Ok(metadata) = fs::metadata(folder.join(&hex).join("data"))
+                    if let Some(metadata) = disk::metadata(&folder.join(&hex).join("data"))?
                         && metadata.is_file()
                     {
                         visit(StoredBlob { digest, len: metadata.len() })?;

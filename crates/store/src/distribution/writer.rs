@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File, TryLockError};
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -15,6 +16,7 @@ use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 
 use super::catalog::Catalog;
+use super::doubt::Doubt;
 use super::generations::Generations;
 use super::leases::Leases;
 use super::paths::Link;
@@ -61,7 +63,8 @@ struct Inner {
     locks: Vec<Mutex<()>>,
     /// Files that were sent lately, open, each with the state in which it was opened.
     open: Mutex<HashMap<Digest, (Stamp, Region)>>,
-    /// Held for as long as the writer lives.
+    doubt: Doubt,
+    /// Held for as long as the writer lives. Open for reading only, so that the file system can be made read-only under a running server.
     _lock: File,
 }
 
@@ -85,6 +88,7 @@ impl Writer {
         let mut syncs = DirectorySyncs::default();
         syncs.create(&paths.own())?;
         let lock = take_lock(&paths.lock(), root)?;
+        let doubt = Doubt::begin(root, &paths.lock())?;
         Self::give_back_taken(paths)?;
         disk::remove_tree(&paths.uploads())?;
         syncs.create(&paths.uploads())?;
@@ -102,6 +106,7 @@ impl Writer {
             sessions: Sessions::default(),
             locks,
             open: Mutex::default(),
+            doubt,
             _lock: lock,
         })))
     }
@@ -173,7 +178,24 @@ impl Writer {
     }
 
     fn publish_older_than(&self, age: std::time::Duration) -> Result<(), Error> {
-        self.0.pending.publish(&self.0.pending.older_than(age), &self.0.directory.paths)
+        self.publish(&self.0.pending.older_than(age))
+    }
+
+    fn publish(&self, digests: &[Digest]) -> Result<(), Error> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        self.durably(|| self.0.pending.publish(digests, &self.0.directory.paths))
+    }
+
+    /// Does something that may rely on what is in place being durable.
+    pub(super) fn durably<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.0.doubt.change(work)
+    }
+
+    /// Takes something away, also while nothing can be written.
+    pub(super) fn removal<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.0.doubt.removal(work)
     }
 
     pub(super) fn leases(&self) -> &Leases {
@@ -267,7 +289,7 @@ impl Writer {
 
     fn settle(&self, digest: &Digest, many: bool) -> Result<(), Error> {
         match self.0.durability {
-            Durability::Each => self.0.pending.publish(std::slice::from_ref(digest), &self.0.directory.paths),
+            Durability::Each => self.publish(std::slice::from_ref(digest)),
             Durability::Image if many => self.flush(),
             Durability::Image => Ok(()),
         }
@@ -309,7 +331,7 @@ impl Writer {
         tags: &[Tag],
         expected: &Expected,
     ) -> Result<bool, Error> {
-        self.put(repository, manifest, tags, expected, true)
+        self.durably(|| self.put(repository, manifest, tags, expected, true))
     }
 
     /// The same for an import: what it brings belongs to its generation and to nobody else.
@@ -319,7 +341,7 @@ impl Writer {
         manifest: &Manifest,
         tags: &[Tag],
     ) -> Result<(), Error> {
-        self.put(repository, manifest, tags, &Expected::Anything, false).map(|_| ())
+        self.durably(|| self.put(repository, manifest, tags, &Expected::Anything, false)).map(|_| ())
     }
 
     fn put(
@@ -394,11 +416,13 @@ impl Writer {
 
     /// Removes a tag and leaves its manifest. `false` when there was none.
     pub fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, Error> {
-        let _names = self.lock_repository(repository);
-        let mut syncs = DirectorySyncs::default();
-        let there = self.remove_tag(repository, tag, &mut syncs)?;
-        syncs.sync()?;
-        Ok(there)
+        self.removal(|| {
+            let _names = self.lock_repository(repository);
+            let mut syncs = DirectorySyncs::default();
+            let there = self.remove_tag(repository, tag, &mut syncs)?;
+            syncs.sync()?;
+            Ok(there)
+        })
     }
 
     pub(super) fn remove_tag(
@@ -419,6 +443,10 @@ impl Writer {
 
     /// Removes a manifest from a repository, with every tag that points at it. Its blobs stay. `false` when there was none.
     pub fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
+        self.removal(|| self.take_manifest_away(repository, digest))
+    }
+
+    fn take_manifest_away(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
         let _names = self.lock_repository(repository);
         let directory = &self.0.directory;
         let mut syncs = DirectorySyncs::default();
@@ -442,6 +470,10 @@ impl Writer {
 
     /// Removes a blob from a repository; its bytes stay in the storage. `false` when it was not there.
     pub fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
+        self.removal(|| self.take_blob_away(repository, digest))
+    }
+
+    fn take_blob_away(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
         self.0.leases.release(repository, [digest].into_iter());
         let was_pending = self.0.pending.disown(digest, repository)?;
         let link = self.0.directory.paths.link(repository, Link::Layer, digest);
@@ -545,23 +577,28 @@ fn tag_of(at: &ManifestName) -> Option<&Tag> {
     }
 }
 
+/// Takes the lock. The file is open for reading, where that is enough.
 fn take_lock(path: &Path, root: &Path) -> Result<File, Error> {
-    let file = File::options()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(path)
-        .map_err(|e| disk::failed("open", path, &e))?;
-    let given = disk::give_to_owner_of(path.parent().unwrap_or(path), &file);
-    given.map_err(|e| disk::failed("change the owner of", path, &e))?;
-    match disk::lock(&file) {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::new(
+    let open = |path: &Path| -> io::Result<File> {
+        let made = File::options().create(true).write(true).truncate(false).open(path)?;
+        disk::give_to_owner_of(path.parent().unwrap_or(path), &made)?;
+        let file = File::open(path)?;
+        match disk::lock(&file) {
+            Ok(()) => Ok(file),
+            // NFS locks only what may be written.
+            Err(TryLockError::Error(e)) if e.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => {
+                disk::lock(&made).map(|()| made).map_err(io::Error::from)
+            }
+            Err(e) => Err(e.into()),
+        }
+    };
+    open(path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => Error::new(
             ErrorKind::Locked,
             format!("open registry storage `{}` for writing", root.display()),
             "another process is writing to it",
         )
-        .hint("stop the registry that serves this directory, or choose another directory")),
-        Err(TryLockError::Error(e)) => Err(disk::failed("lock", path, &e)),
-    }
+        .hint("stop the registry that serves this directory, or choose another directory"),
+        _ => disk::failed("lock", path, &e),
+    })
 }

@@ -10,9 +10,10 @@ use tokio::process::Command;
 
 use super::cluster::kept_password;
 use super::install::{is_same, program, turn};
+use super::prepare::is_ours_or_free;
 use super::{START_PATIENCE, is_served, places, probe, remote, systemd_of, tell_needless, wait};
 use crate::args::registry_install::UpgradeArgs;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Runs the verb.
 pub(crate) async fn run(args: UpgradeArgs) -> Result<u8, Failure> {
@@ -22,6 +23,7 @@ pub(crate) async fn run(args: UpgradeArgs) -> Result<u8, Failure> {
     }
     let (root, before) = places::installed(args.root.as_deref())?;
     conflicts(&args, &root, &before)?;
+    check_unit(&root, &before)?;
     let (new, version) = new_program(args.program.as_deref()).await?;
     let mut settings = before.clone();
     settings.airlock.clone_from(&version);
@@ -71,6 +73,21 @@ fn conflicts(args: &UpgradeArgs, root: &Root, before: &Settings) -> Result<(), F
         }
     }
     Ok(())
+}
+
+/// The unit's file is written anew. One that somebody else has put there in the meantime is theirs.
+fn check_unit(root: &Root, before: &Settings) -> Result<(), Failure> {
+    if systemd_of(before).is_none() || is_ours_or_free(&before.unit(), root) {
+        return Ok(());
+    }
+    let what = format!("upgrade the registry in `{}`", root.path().display());
+    let cause =
+        format!("`{}` is not the unit of this registry: it was written by somebody else", before.unit().display());
+    let error = Error::new(ErrorKind::Refused, what, cause).hint(
+        "if it is another registry's, `airlock registry install` gives this one a unit of its own; if it was changed by hand, move it away (changes belong \
+         in a drop-in: `systemctl edit`)",
+    );
+    Err(Failure::Coded(error, Exit::Refused.code()))
 }
 
 /// The new program, and the version that it says it is. One that cannot even say that is not tried.
