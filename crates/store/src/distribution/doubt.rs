@@ -6,7 +6,7 @@
 //! durable until the whole file system was synced once.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -17,13 +17,15 @@ use crate::disk;
 
 /// What the lock file holds for as long as a writer lives: who finds it there succeeds one that was killed.
 const IN_USE: &[u8] = b"in use\n";
+/// What it holds otherwise: of the same length, since a full disk has room for no other (it is when garbage must be collected).
+const AT_REST: &[u8] = b"rests.\n";
 
 /// What one writer knows of its storage.
 #[derive(Debug)]
 pub(super) struct Doubt {
     /// The directory whose file system is synced.
     root: PathBuf,
-    /// The lock file, in which a writer that ends in an orderly way leaves nothing.
+    /// The lock file, in which a writer that ends in an orderly way says so.
     mark: PathBuf,
     /// Changes that failed so far.
     failures: AtomicU64,
@@ -40,12 +42,16 @@ impl Doubt {
             let mut file = File::options().read(true).write(true).open(mark)?;
             let mut before = Vec::new();
             (&file).take(IN_USE.len() as u64).read_to_end(&mut before)?;
-            if before.is_empty() {
-                // Not synced: after a power cut what is seen is on the disk.
-                file.seek(SeekFrom::Start(0))?;
-                file.write_all(IN_USE)?;
+            if before == IN_USE {
+                return Ok(1);
             }
-            Ok(u64::from(!before.is_empty()))
+            // Not synced: after a power cut what is seen is on the disk.
+            file.seek(SeekFrom::Start(0))?;
+            match file.write_all(IN_USE) {
+                // A disk that is full when the first writer comes must be freed by somebody.
+                Err(e) if e.kind() == ErrorKind::StorageFull => Ok(1),
+                written => written.map(|()| 0),
+            }
         };
         let failures = marked().map_err(|e| disk::failed("write", mark, &e))?;
         Ok(Self {
@@ -94,15 +100,13 @@ impl Drop for Doubt {
     fn drop(&mut self) {
         if self.failures.load(Ordering::Acquire) <= self.settled.load(Ordering::Acquire) {
             // Where that fails the next writer syncs once too often.
-            let _ = fs::OpenOptions::new().write(true).open(&self.mark).and_then(|file| file.set_len(0));
+            let _ = fs::OpenOptions::new().write(true).open(&self.mark).and_then(|mut file| file.write_all(AT_REST));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use airlock_oci::ErrorKind;
-
     use super::*;
 
     fn is_doubted(doubt: &Doubt) -> bool {
@@ -117,12 +121,12 @@ mod tests {
         let doubt = Doubt::begin(root.path(), &mark).unwrap();
         assert!(!is_doubted(&doubt));
         doubt.change(|| Ok(())).unwrap();
-        let failed = doubt.change(|| Err::<(), _>(Error::new(ErrorKind::Io, "write", "no")));
+        let failed = doubt.change(|| Err::<(), _>(Error::new(airlock_oci::ErrorKind::Io, "write", "no")));
         assert!(failed.is_err() && is_doubted(&doubt));
         doubt.change(|| Ok(())).unwrap();
         assert!(!is_doubted(&doubt));
         drop(doubt);
-        assert_eq!(fs::read(&mark).unwrap(), b"", "it ended in an orderly way");
+        assert_eq!(fs::read(&mark).unwrap(), AT_REST, "it ended in an orderly way");
         std::mem::forget(Doubt::begin(root.path(), &mark).unwrap());
         let next = Doubt::begin(root.path(), &mark).unwrap();
         assert!(is_doubted(&next), "it was killed");
@@ -131,6 +135,6 @@ mod tests {
         let last = Doubt::begin(root.path(), &mark).unwrap();
         last.change(|| Ok(())).unwrap();
         drop(last);
-        assert_eq!(fs::read(&mark).unwrap(), b"");
+        assert_eq!(fs::read(&mark).unwrap(), AT_REST);
     }
 }
