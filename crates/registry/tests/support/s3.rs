@@ -369,7 +369,11 @@ async fn answer(
         Some(Fault::None) => None,
         other => other,
     };
-    let response = service.call(request.map(s3s::Body::from)).await.map_err(|_| cut())?;
+    // To its end, as a store does it: where its future is dropped, because its client was killed, this one leaves an object half joined, and
+    // has forgotten its parts.
+    let service = service.clone();
+    let done = tokio::spawn(async move { service.call(request.map(s3s::Body::from)).await });
+    let response = done.await.map_err(|_| cut())?.map_err(|_| cut())?;
     let left = match after {
         Some(Fault::Unanswered) => return Err(cut()),
         Some(Fault::Short(bytes)) => bytes,
