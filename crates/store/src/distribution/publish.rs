@@ -205,7 +205,9 @@ fn write(batch: &[(Digest, Entry)], paths: &Paths, lost: &mut Vec<Digest>) -> Re
         }
         Ok(syncs)
     })?;
-    noted.into_iter().for_each(|noted| syncs.join(noted));
+    for noted in noted {
+        syncs.join(noted);
+    }
     syncs.sync()
 }
 
