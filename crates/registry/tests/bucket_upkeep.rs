@@ -368,7 +368,17 @@ async fn goes_on(registry: &Registry, broken: &Broken, bytes: &[u8]) -> &'static
         let request = request.header("content-range", format!("{from}-{}", bytes.len() - 1));
         assert_eq!(request.body(bytes[from..].to_vec()).send().await.unwrap().status(), 202);
     }
-    let end = registry.ask(Method::PUT, &format!("{}?digest={digest}", broken.location)).send().await.unwrap();
+    let name =
+        async || registry.ask(Method::PUT, &format!("{}?digest={digest}", broken.location)).send().await.unwrap();
+    let mut end = name().await;
+    // The store may still be joining the parts for the killed server: refused for now, and asked again.
+    for _ in 0..10 {
+        if end.status() != 503 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        end = name().await;
+    }
     assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
     assert!(registry.get(&format!("/v2/large/blobs/{digest}")).await.bytes().await.unwrap() == bytes);
     if broken.is_named { "was named again" } else { "went on" }
