@@ -37,7 +37,7 @@ fn alter(store: &Store, digest: &Digest, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
 }
 
-fn flip(bytes: &mut Vec<u8>) {
+fn flip(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
 }
@@ -111,7 +111,7 @@ async fn damage_is_named_put_aside_and_brought_back() {
     assert!(clean.verdict("here").is_ok() && bucket.verified().await.unwrap().unwrap().damage.is_empty());
     let [image, layer, signed, large_digest] =
         [set.image.as_bytes(), &set.blobs[1], &set.blobs[2], &large].map(Digest::of);
-    alter(&store, &layer, flip);
+    alter(&store, &layer, |bytes| flip(bytes));
     alter(&store, &image, Vec::clear);
     alter(&store, &large_digest, |bytes| bytes.truncate(PART_BYTES));
     std::fs::remove_file(object(&store, &signed)).unwrap();
@@ -163,7 +163,7 @@ async fn damage_is_named_put_aside_and_brought_back() {
         assert_pulls(&served, name, &at).await;
     }
     // The whole way in one command, a link that is gone included.
-    alter(&store, &layer, flip);
+    alter(&store, &layer, |bytes| flip(bytes));
     std::fs::remove_file(
         store.folder().join(format!("docker/registry/v2/repositories/acme/app/_layers/sha256/{}/link", signed.hex())),
     )
@@ -181,7 +181,7 @@ async fn a_large_blob_comes_back_in_parts() {
     let registry = replica(&store).await;
     let bytes = noise(2, 2 * PART_BYTES + 77);
     let digest = registry.push_blob("r", &bytes).await;
-    alter(&store, &digest, flip);
+    alter(&store, &digest, |bytes| flip(bytes));
     let file = folder.path().join("file");
     std::fs::write(&file, [b"before", &bytes[..]].concat()).unwrap();
     let file = std::sync::Arc::new(std::fs::File::open(file).unwrap());
@@ -222,7 +222,7 @@ async fn a_scrub_waits_for_a_collection_and_keeps_to_its_rate() {
     let (bucket, start) = (store.bucket().await, Instant::now());
     bucket.scrub(Some(2_000_000)).await.unwrap();
     assert!(start.elapsed() > Duration::from_millis(1_400), "{:?}", start.elapsed());
-    alter(&store, &digest, flip);
+    alter(&store, &digest, |bytes| flip(bytes));
     let lock = store.folder().join(".airlock/gc/lock");
     std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
     std::fs::write(&lock, "somebody").unwrap();
@@ -243,7 +243,7 @@ async fn what_is_pushed_while_its_damaged_copy_is_put_aside_stays() {
     for round in 0..12 {
         let bytes = noise(100 + round, 50_000);
         let digest = registry.push_blob("r", &bytes).await;
-        alter(&store, &digest, flip);
+        alter(&store, &digest, |bytes| flip(bytes));
         let push = async {
             tokio::time::sleep(Duration::from_millis(u64::from(round) * 8)).await;
             registry.push_blob("r", &bytes).await;
