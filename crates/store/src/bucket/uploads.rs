@@ -380,16 +380,27 @@ impl Upload {
             return Ok(len);
         };
         // An earlier attempt may have come this far. Its bytes are hashed again: they are not those of this request.
-        let is_joined = key != to && bucket.objects().head(&key).await?.is_some_and(|meta| meta.len == len);
+        let was_joined =
+            async || Ok(key != to && bucket.objects().head(&key).await?.is_some_and(|meta| meta.len == len));
+        let mut is_joined = was_joined().await?;
         if !is_joined {
             if session.parts.len() >= MAX_PARTS {
                 return Err(too_large);
             }
-            let part = bucket.objects().put_part(&key, &joins, session.parts.len(), rest).await?;
-            session.parts.push(part);
-            // All of it is with the store: the memory is somebody else's now.
-            self.permit = None;
-            bucket.objects().join_parts(&key, &joins, &session.parts, len).await?;
+            let joined = async {
+                let part = bucket.objects().put_part(&key, &joins, session.parts.len(), rest).await?;
+                session.parts.push(part);
+                // All of it is with the store: the memory is somebody else's now.
+                self.permit = None;
+                bucket.objects().join_parts(&key, &joins, &session.parts, len).await
+            };
+            if let Err(e) = joined.await {
+                // A server that was killed may have had it joined meanwhile: the store goes on without who asked.
+                is_joined = was_joined().await?;
+                if !is_joined {
+                    return Err(e);
+                }
+            }
         }
         self.permit = None;
         if !same || is_joined {
