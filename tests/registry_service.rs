@@ -119,7 +119,8 @@ fn the_users_systemd_keeps_it_running_and_an_upgrade_falls_back() {
     site.run("kill", &["-9", &pid]).expect(0);
     until("systemd starts it again", || systemd.pid() != pid && site.curl(&site.ca(), Some(&login), "/v2/") == 200);
     let status = site.airlock(&["registry", "status", "-o", "json"]).expect(0).json();
-    assert_eq!((&status["service"]["restarts"], &status["healthy"]), (&1.into(), &true.into()), "{status}");
+    assert_eq!(status["healthy"], true, "{status}");
+    assert!(status["service"]["restarts"].as_u64() >= Some(1), "{status}");
     assert_eq!((site.fingerprint(&site.ca()), site.digest()), (certificate.clone(), digest.clone()));
     // Nothing changed: it is started anew and everything is the same.
     assert_eq!(site.install(&USER).expect(0).json(), printed);
