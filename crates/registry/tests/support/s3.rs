@@ -372,8 +372,13 @@ async fn answer(
     // To its end, as a store does it: where its future is dropped, because its client was killed, this one leaves an object half joined, and
     // has forgotten its parts.
     let service = service.clone();
+    let of_parts = request.uri().query().is_some_and(|query| query.contains("uploadId="));
     let done = tokio::spawn(async move { service.call(request.map(s3s::Body::from)).await });
     let response = done.await.map_err(|_| cut())?.map_err(|_| cut())?;
+    if of_parts && response.status() == 403 {
+        // To this one an upload that is over is somebody else's; S3 says that there is none.
+        return refuse(404, "NoSuchUpload");
+    }
     let left = match after {
         Some(Fault::Unanswered) => return Err(cut()),
         Some(Fault::Short(bytes)) => bytes,

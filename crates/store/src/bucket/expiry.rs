@@ -45,7 +45,7 @@ impl Bucket {
             return Ok(0);
         }
         let now = self.store_time().await?;
-        let mut removed = 0;
+        let (mut removed, mut failed) = (0, None);
         for (name, (last, keys)) in uploads {
             let is_idle = |last| now.duration_since(last).unwrap_or_default() >= idle;
             if !is_idle(last) {
@@ -59,15 +59,23 @@ impl Bucket {
             if below.iter().any(|(_, meta)| !is_idle(meta.modified)) {
                 continue;
             }
-            if let Ok(id) = name.parse::<UploadId>()
-                && let Some(session) = self.load_session(&id).await?
-                && let Some(joins) = session.joins
-            {
-                self.objects().drop_parts(&self.keys().received(&id), &joins).await?;
+            match self.remove_upload(&name, keys).await {
+                Ok(()) => removed += 1,
+                // The others go all the same.
+                Err(e) => failed = failed.or(Some(e)),
             }
-            self.objects().delete_all(keys).await?;
-            removed += 1;
         }
-        Ok(removed)
+        failed.map_or(Ok(removed), Err)
+    }
+
+    /// Removes an upload with its parts.
+    async fn remove_upload(&self, name: &str, keys: Vec<Path>) -> Result<(), Error> {
+        if let Ok(id) = name.parse::<UploadId>()
+            && let Some(session) = self.load_session(&id).await?
+            && let Some(joins) = session.joins
+        {
+            self.objects().drop_parts(&self.keys().received(&id), &joins).await?;
+        }
+        self.objects().delete_all(keys).await
     }
 }
