@@ -251,10 +251,16 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(
         return items.iter().map(action).collect();
     }
     let share = items.len().div_ceil(SYNCS_AT_ONCE);
+    let each = &|part: &[T]| part.iter().map(&action).collect::<Result<Vec<R>, Error>>();
     let parts: Vec<Result<Vec<R>, Error>> = std::thread::scope(|scope| {
-        let parts: Vec<_> =
-            items.chunks(share).map(|part| scope.spawn(|| part.iter().map(&action).collect())).collect();
-        parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        let begin = |part| (part, std::thread::Builder::new().spawn_scoped(scope, move || each(part)));
+        let parts: Vec<_> = items.chunks(share).map(begin).collect();
+        let end = |(part, thread): (_, std::io::Result<std::thread::ScopedJoinHandle<'_, _>>)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // The system gives no more threads: this one does it.
+            Err(_) => each(part),
+        };
+        parts.into_iter().map(end).collect()
     });
     let mut done = Vec::with_capacity(items.len());
     for part in parts {
