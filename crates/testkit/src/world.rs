@@ -47,6 +47,14 @@ pub struct Inventory {
     pub repos: BTreeMap<String, Repo>,
 }
 
+impl Inventory {
+    /// The repositories that have a blob besides the given one.
+    pub fn others_with(&self, repository: &str, digest: &str) -> Vec<&str> {
+        let others = self.repos.iter().filter(|(name, _)| name.as_str() != repository);
+        others.filter(|(_, repo)| repo.blobs.iter().any(|blob| blob == digest)).map(|(name, _)| name.as_str()).collect()
+    }
+}
+
 /// One repository of the world.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Repo {
@@ -386,11 +394,14 @@ impl Upstream {
         link(tags.join("index").join(digest.replace(':', "/")), digest);
     }
 
-    /// Takes a blob away from a repository; what is given back undoes it. Other repositories keep theirs.
+    /// Takes a blob away from the only repository that has it; what is given back undoes it.
     ///
     /// # Panics
-    /// When the repository does not have it.
+    /// When the repository does not have it, or when another has it too: who wants the blob may find it there first, and
+    /// nothing would be missing.
     pub fn hide_blob(&self, repository: &str, digest: &str) -> Hidden {
+        let others = self.world.inventory().others_with(repository, digest);
+        assert!(others.is_empty(), "{digest} is not only in {repository}, but also in {others:?}");
         let mut path = self.folder.path().join("storage/docker/registry/v2/repositories");
         let (algorithm, hex) = digest.split_once(':').expect("a digest has a colon");
         for part in repository.split('/').chain(["_layers", algorithm]) {
