@@ -1,6 +1,8 @@
 //! Which physical places a pull of a logical reference may be served from, in order: `registries.conf` decides.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_oci::registries_conf::{self, Config, LoadError, Lookup};
 use airlock_oci::{Digest, Error, ErrorKind, Reference, Registry, Repository};
@@ -11,8 +13,10 @@ use crate::surroundings::Surroundings;
 /// One place that a pull is tried at.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    /// The physical reference.
-    pub(crate) reference: Reference,
+    /// The host.
+    pub(crate) registry: Registry,
+    /// The repository there.
+    pub(crate) repository: Repository,
     /// Skip certificate checks; plain HTTP is a way out.
     pub(crate) insecure: bool,
     /// Must not be contacted, because of this table of registries.conf.
@@ -30,12 +34,28 @@ pub(crate) enum Wanted<'a> {
     List,
 }
 
+/// What decides the endpoints of a reference: its name, which of tag and digest it has, and what is wanted of it.
+type Question = (Registry, Repository, bool, bool, Kind);
+
+/// [`Wanted`] without the digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Reference,
+    Content,
+    List,
+}
+
 /// The loaded configuration.
 pub(crate) struct Endpoints {
     config: Config,
     /// For messages.
     file: String,
+    /// A run asks the same repositories again and again.
+    known: Mutex<HashMap<Question, Arc<[Endpoint]>>>,
 }
+
+/// Answers that are remembered; beyond, all are forgotten.
+const MAX_KNOWN: usize = 4096;
 
 impl Endpoints {
     /// Reads the files that count.
@@ -53,7 +73,7 @@ impl Endpoints {
         let without_files = |over: &[(String, String)]| {
             let config = Config::parse(None, over).map_err(|error| unusable(&error))?;
             let file = over.last().map(|(name, _)| given_name(name).to_owned());
-            Ok(Self { config, file: file.unwrap_or_default() })
+            Ok(Self::new(config, file.unwrap_or_default()))
         };
         match from {
             RegistriesConf::Ignore => return without_files(&over),
@@ -85,13 +105,38 @@ impl Endpoints {
                 }
                 unusable(&error)
             })?;
-            return Ok(Self { config, file });
+            return Ok(Self::new(config, file));
         }
         without_files(&over)
     }
 
+    fn new(config: Config, file: String) -> Self {
+        Self { config, file, known: Mutex::default() }
+    }
+
     /// The places for a reference, at least one; the source itself is the last.
-    pub(crate) fn of(&self, reference: &Reference, wanted: Wanted<'_>) -> Result<Vec<Endpoint>, Error> {
+    pub(crate) fn of(&self, reference: &Reference, wanted: Wanted<'_>) -> Result<Arc<[Endpoint]>, Error> {
+        let kind = match wanted {
+            Wanted::Reference => Kind::Reference,
+            Wanted::Content(_) => Kind::Content,
+            Wanted::List => Kind::List,
+        };
+        let (registry, repository) = (reference.registry().clone(), reference.repository().clone());
+        let question = (registry, repository, reference.tag().is_some(), reference.digest().is_some(), kind);
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known().get(&question) {
+            return Ok(Arc::clone(found));
+        }
+        let found: Arc<[Endpoint]> = self.resolve(reference, wanted)?.into();
+        let mut known = known();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(question, Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn resolve(&self, reference: &Reference, wanted: Wanted<'_>) -> Result<Vec<Endpoint>, Error> {
         let resolve = |reference: &Reference| {
             self.config.endpoints(reference).map_err(|e| {
                 Error::new(ErrorKind::Invalid, format!("find the endpoints of `{reference}` by `{}`", self.file), e.cause)
@@ -112,7 +157,8 @@ impl Endpoints {
             }
         }
         let endpoint = |e: registries_conf::Endpoint| Endpoint {
-            reference: e.reference,
+            registry: e.reference.registry().clone(),
+            repository: e.reference.repository().clone(),
             insecure: e.insecure,
             blocked_by: e.blocked.then(|| e.blocked_by.unwrap_or_else(|| self.file.clone())),
         };
@@ -197,7 +243,10 @@ mod tests {
 
     fn names(endpoints: &Endpoints, reference: &str, wanted: Wanted<'_>) -> Vec<String> {
         let reference = reference.parse().unwrap();
-        endpoints.of(&reference, wanted).unwrap().iter().map(|e| e.reference.name()).collect()
+        // Asked twice, since the second answer comes from memory.
+        let first = endpoints.of(&reference, wanted).unwrap();
+        assert!(Arc::ptr_eq(&first, &endpoints.of(&reference, wanted).unwrap()));
+        first.iter().map(|e| format!("{}/{}", e.registry, e.repository)).collect()
     }
 
     #[test]
@@ -216,11 +265,12 @@ mod tests {
         let file = RegistriesConf::File { path, dropins: Some(dir.path().join("none")) };
         let first = |from: &RegistriesConf, name: &str| {
             let endpoints = Endpoints::load(from, &Surroundings::of(&[])).unwrap();
-            endpoints.of(&name.parse().unwrap(), Wanted::Reference).unwrap()[0].reference.to_string()
+            let endpoint = &endpoints.of(&name.parse().unwrap(), Wanted::Reference).unwrap()[0];
+            format!("{}/{}", endpoint.registry, endpoint.repository)
         };
-        assert_eq!(first(&over(file.clone()), "a.io/x:1"), "above.lab/a/x:1");
-        assert_eq!(first(&over(file), "b.io/x:1"), "below.lab/b/x:1");
-        assert_eq!(first(&over(RegistriesConf::Ignore), "a.io/x:1"), "above.lab/a/x:1");
+        assert_eq!(first(&over(file.clone()), "a.io/x:1"), "above.lab/a/x");
+        assert_eq!(first(&over(file), "b.io/x:1"), "below.lab/b/x");
+        assert_eq!(first(&over(RegistriesConf::Ignore), "a.io/x:1"), "above.lab/a/x");
         let wrong = over(RegistriesConf::Ignore);
         let RegistriesConf::Over { below, name, .. } = wrong else { unreachable!() };
         let wrong = RegistriesConf::Over { below, name, text: "[[registry]".to_owned() };

@@ -1,4 +1,8 @@
 //! The bytes of an upload on their way: hashed as they pass, the last ones held back until the digest is known to be right.
+//!
+//! What has been [proved](Content::is_proved) is not hashed: the registry computes the digest before it completes a blob, and a third
+//! time would be most of what a load costs. A registry that finds it wrong is believed: from then on it is hashed here, to tell damage
+//! at the source from damage on the way.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,6 +27,8 @@ pub(crate) struct Progress {
     starved: AtomicBool,
     /// Why the body ended early: the source failed, or its bytes are wrong.
     failed: Mutex<Option<Error>>,
+    /// The bytes are hashed as they pass.
+    hashing: AtomicBool,
     /// States of the hash, by offset, ascending.
     snapshots: Mutex<Vec<(u64, Hasher)>>,
     /// After a chunk: the source, open where the next chunk begins.
@@ -32,10 +38,11 @@ pub(crate) struct Progress {
 /// The bytes of one attempt.
 pub(crate) struct Feed {
     stream: BlobStream,
+    /// `None`: what remains needs no hash, since it is known to be right.
     hasher: Option<Hasher>,
-    /// Bytes taken from the stream and hashed.
-    hashed: u64,
-    /// Hashed, not yet sent.
+    /// The blob's bytes so far, taken from the stream.
+    taken: u64,
+    /// Taken, not yet sent.
     ready: VecDeque<Bytes>,
     blob: Descriptor,
     /// The first byte after this request's body.
@@ -47,8 +54,9 @@ pub(crate) struct Feed {
 }
 
 impl Progress {
-    pub(crate) fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm, is_proved: bool) -> Self {
         Self {
+            hashing: AtomicBool::new(!is_proved),
             sent: AtomicU64::new(0),
             finished: AtomicBool::new(false),
             starved: AtomicBool::new(false),
@@ -62,6 +70,16 @@ impl Progress {
     pub(crate) fn begin(&self) {
         self.sent.store(0, Ordering::Relaxed);
         self.finished.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the bytes are hashed here.
+    pub(crate) fn is_hashing(&self) -> bool {
+        self.hashing.load(Ordering::Relaxed)
+    }
+
+    /// The registry found the bytes wrong: the next attempt hashes them, whatever was known of them.
+    pub(crate) fn doubt(&self) {
+        self.hashing.store(true, Ordering::Relaxed);
     }
 
     /// Bytes handed to the connection in this attempt.
@@ -113,15 +131,18 @@ impl Feed {
             feed.end = part.end;
             return Ok(feed);
         }
-        let (at, hasher) = {
+        let (at, hasher) = if progress.is_hashing() {
             let snapshots = lock(&progress.snapshots);
             let best = snapshots.iter().rev().find(|(at, _)| *at <= part.start);
-            best.cloned().unwrap_or_else(|| (0, Hasher::new(blob.digest.algorithm())))
+            let (at, hasher) = best.cloned().unwrap_or_else(|| (0, Hasher::new(blob.digest.algorithm())));
+            (at, Some(hasher))
+        } else {
+            (part.start, None)
         };
         let mut feed = Self {
             stream: content.open(at).await?,
-            hasher: Some(hasher),
-            hashed: at,
+            hasher,
+            taken: at,
             ready: VecDeque::new(),
             blob: blob.clone(),
             end: part.end,
@@ -129,10 +150,10 @@ impl Feed {
             progress: Arc::clone(progress),
             what,
         };
-        while feed.hashed < part.start {
+        while feed.taken < part.start {
             let Some(mut bytes) = feed.pull().await? else { break };
-            if feed.hashed > part.start {
-                feed.ready.push_back(bytes.split_off(bytes.len() - (feed.hashed - part.start) as usize));
+            if feed.taken > part.start {
+                feed.ready.push_back(bytes.split_off(bytes.len() - (feed.taken - part.start) as usize));
             }
         }
         if part.is_empty() {
@@ -178,18 +199,18 @@ impl Feed {
         };
         self.progress.starved.store(false, Ordering::Relaxed);
         let Some(bytes) = next? else { return Ok(None) };
-        if bytes.len() as u64 > self.blob.size.saturating_sub(self.hashed) {
+        if bytes.len() as u64 > self.blob.size.saturating_sub(self.taken) {
             return Err(
                 self.wrong(format!("the source gives more than the {} bytes that the manifest names", self.blob.size))
             );
         }
+        self.taken += bytes.len() as u64;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&bytes);
-            self.hashed += bytes.len() as u64;
             let mut snapshots = lock(&self.progress.snapshots);
             let last = snapshots.last().map_or(0, |(at, _)| *at);
-            if self.hashed >= last + SNAPSHOT_BYTES.max(self.blob.size / MAX_SNAPSHOTS) {
-                snapshots.push((self.hashed, hasher.clone()));
+            if self.taken >= last + SNAPSHOT_BYTES.max(self.blob.size / MAX_SNAPSHOTS) {
+                snapshots.push((self.taken, hasher.clone()));
             }
         }
         Ok(Some(bytes))
@@ -207,14 +228,14 @@ impl Feed {
             if first > 0 && (self.ready.len() > 1 || first > room || self.hasher.is_none()) {
                 break;
             }
-            if self.hashed == self.blob.size {
+            if self.taken == self.blob.size {
                 self.verify().await?;
                 continue;
             }
             let Some(bytes) = self.pull().await? else {
                 return Err(self.wrong(format!(
                     "the source ends after {} of the {} bytes that the manifest names",
-                    self.hashed, self.blob.size
+                    self.taken, self.blob.size
                 )));
             };
             self.ready.push_back(bytes);

@@ -159,10 +159,9 @@ impl Round {
         near: Option<&Place>,
     ) -> Result<Self, Error> {
         let mut round = Self { what, spots: Vec::new(), attempts: Vec::new(), primary: None, transient: false };
-        for endpoint in client.endpoints().of(name, wanted)? {
-            let host = endpoint.reference.registry().as_str();
-            let repository = endpoint.reference.repository().as_str();
-            if let Some(table) = endpoint.blocked_by {
+        for endpoint in client.endpoints().of(name, wanted)?.iter() {
+            let (host, repository) = (endpoint.registry.as_str(), endpoint.repository.as_str());
+            if let Some(table) = &endpoint.blocked_by {
                 let reason = format!("blocked by registries.conf (`{table}`)");
                 round.skip(client, &format!("{host}/{repository}"), Failure::new(ErrorKind::Denied, reason));
                 continue;

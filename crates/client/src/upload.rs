@@ -1,7 +1,7 @@
 //! Sending a blob: one PUT where the registry takes that, chunks where it does not, resumed from the registry's own offset.
 //!
 //! A wrong blob is never completed: [`Feed`] holds the last bytes back until the digest is known to be right, so the request ends short
-//! of its announced length, and the session is cancelled.
+//! of its announced length, and the session is cancelled. Of content that was proved before, the registry's own sum is the judge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,8 @@ impl<'a> Upload<'a> {
         session: Option<Session>,
     ) -> Self {
         let chunk = (spot.host.found(Finding::Monolithic) == Some(false)).then_some(0);
-        Self { spot, blob, content, progress: Arc::new(Progress::new(blob.digest.algorithm())), session, chunk }
+        let progress = Arc::new(Progress::new(blob.digest.algorithm(), content.is_proved()));
+        Self { spot, blob, content, progress, session, chunk }
     }
 
     fn what(&self) -> String {
@@ -95,6 +96,8 @@ impl<'a> Upload<'a> {
             }
             // The registry found the bytes wrong that were right here: they were damaged on the way, or a resumption went astray.
             let astray = failure.has_code("DIGEST_INVALID");
+            // Not every registry has that code.
+            let unhashed = !self.progress.is_hashing() && (astray || failure.is_status(400));
             let lost = failure.is_status(404)
                 || failure.has_code("BLOB_UPLOAD_UNKNOWN")
                 || failure.has_code("BLOB_UPLOAD_INVALID");
@@ -102,8 +105,9 @@ impl<'a> Upload<'a> {
             let misplaced = failure.is_status(416);
             // A new token was fetched when the old one was refused.
             let token = failure.is_status(401) && self.session.is_some() && tries < 2;
-            if !(failure.transient || astray || (lost || misplaced) && self.session.is_some() || token)
-                || tries >= policy.times
+            if !unhashed
+                && (!(failure.transient || astray || (lost || misplaced) && self.session.is_some() || token)
+                    || tries >= policy.times)
             {
                 self.cancel().await;
                 return Err(failure.into_error(self.what()));
@@ -113,7 +117,10 @@ impl<'a> Upload<'a> {
                 let delay = policy.delay(tries, failure.retry_after);
                 self.spot.client.pause(&self.what(), &failure, tries, delay).await;
             }
-            if astray || lost {
+            if unhashed {
+                self.progress.doubt();
+            }
+            if astray || lost || unhashed {
                 self.session = None;
             } else if !token {
                 // Who is not let in has sent nothing: the session is where it was.

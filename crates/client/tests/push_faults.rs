@@ -67,22 +67,42 @@ async fn a_wrong_blob_is_never_completed() {
         lying(&blob, 3_000_001),
         Descriptor::new("a/b", Digest::of(b"x"), 0),
     ] {
+        // What was proved may have been damaged since.
+        for proved in [false, true] {
+            let registry = Registry::start();
+            let sink = sink(&registry);
+            let content = match descriptor.size {
+                0 => Memory::new(bytes::Bytes::new(), 1),
+                _ => Memory::of(&blob),
+            };
+            let content = if proved { content.proved() } else { content };
+            let error = sink.write_blob(&repo("app"), &descriptor, &content).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Content, "{error}");
+            assert!(
+                error.to_string().contains("the bytes have the digest") || error.to_string().contains("the source")
+            );
+            assert!(!error.is_retryable());
+            assert!(registry.content(
+                |c| c.blob("app", &descriptor.digest).is_none() && c.blob("app", &blob.descriptor.digest).is_none()
+            ));
+            // The last piece was held back, or the registry's sum did not agree: no request with a digest ever was complete.
+            let complete = registry.log().iter().any(|r| r.method == "PUT" && r.status == 201);
+            assert!(!complete, "{:#?}", registry.log());
+            assert_eq!(registry.content(|c| c.open_uploads()), 0, "the session was cancelled");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_finds_proved_bytes_wrong_gets_them_hashed() {
+    let blob = big();
+    let invalid = r#"{"errors":[{"code":"DIGEST_INVALID","message":"damaged on the way"}]}"#;
+    for answer in [invalid, "no"] {
         let registry = Registry::start();
-        let sink = sink(&registry);
-        let content = match descriptor.size {
-            0 => Memory::new(bytes::Bytes::new(), 1),
-            _ => Memory::of(&blob),
-        };
-        let error = sink.write_blob(&repo("app"), &descriptor, &content).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Content, "{error}");
-        assert!(!error.is_retryable());
-        assert!(registry.content(
-            |c| c.blob("app", &descriptor.digest).is_none() && c.blob("app", &blob.descriptor.digest).is_none()
-        ));
-        // The last piece was held back, so no request with a digest ever was complete.
-        let complete = registry.log().iter().any(|r| r.method == "PUT" && r.status == 201);
-        assert!(!complete, "{:#?}", registry.log());
-        assert_eq!(registry.content(|c| c.open_uploads()), 0, "the session was cancelled");
+        registry.fault(Fault::on("PUT", SESSION).first(1).answer(400, &[], answer));
+        let content = Memory::of(&blob).proved();
+        sink(&registry).write_blob(&repo("app"), &blob.descriptor, &content).await.unwrap();
+        assert!(stored(&registry, &blob));
     }
 }
 
@@ -124,6 +144,20 @@ async fn an_upload_that_broke_goes_on_from_the_registrys_offset() {
     let ranges: Vec<_> = registry.log().iter().filter_map(|r| r.header("content-range").map(str::to_owned)).collect();
     assert_eq!(ranges, ["1200000-2999999", "2000000-2999999"]);
     assert!(told.says("resuming at byte 1200000"), "{:?}", told.all());
+}
+
+#[tokio::test]
+async fn proved_content_is_read_from_where_the_registry_goes_on() {
+    let blob = big();
+    for (proved, opened) in [(false, [0, 0]), (true, [0, 1_200_000])] {
+        let registry = Registry::start();
+        registry.fault(Fault::on("PUT", SESSION).first(1).reset_upload_after(1_200_000));
+        let content = Memory::of(&blob);
+        let content = if proved { content.proved() } else { content };
+        sink(&registry).write_blob(&repo("app"), &blob.descriptor, &content).await.unwrap();
+        assert!(stored(&registry, &blob));
+        assert_eq!(*content.opened.lock().unwrap(), opened);
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use airlock_oci::sink::ManifestName;
@@ -39,6 +40,8 @@ pub enum Opened {
         archive: Box<Archive>,
         /// Its plan.
         plan: Box<Plan>,
+        /// This run has read every byte and found it as it was sealed.
+        proved: AtomicBool,
     },
     /// Written by oc-mirror v2.
     Theirs(Foreign),
@@ -75,7 +78,7 @@ pub fn open(directory: &Path) -> Result<Opened, Error> {
         Error::new(ErrorKind::Unsupported, what(), e)
             .hint("use the version of airlock that wrote the archive, or a later one")
     })?;
-    Ok(Opened::Ours { archive: Box::new(archive), plan: Box::new(plan) })
+    Ok(Opened::Ours { archive: Box::new(archive), plan: Box::new(plan), proved: AtomicBool::new(false) })
 }
 
 impl Opened {
@@ -121,7 +124,7 @@ impl Archives {
             passed_over: HashSet::new(),
         };
         for opened in &this.list {
-            if let Opened::Ours { plan, archive } = opened {
+            if let Opened::Ours { plan, archive, .. } = opened {
                 for absent in archive.absent() {
                     this.absent.entry(absent.item.digest.clone()).or_insert_with(|| absent.clone());
                 }
@@ -158,7 +161,7 @@ impl Archives {
         let mut all: BTreeMap<Repository, RepositoryContents> = BTreeMap::new();
         for opened in &self.list {
             let (contents, plan) = match opened {
-                Opened::Ours { archive, plan } => (archive.contents(), Some(plan)),
+                Opened::Ours { archive, plan, .. } => (archive.contents(), Some(plan)),
                 Opened::Theirs(foreign) => (foreign.contents(), None),
             };
             let images = || plan.iter().flat_map(|plan| &plan.images);
@@ -182,6 +185,14 @@ impl Archives {
         self.list.iter().find_map(|o| o.region(digest))
     }
 
+    /// Whether the bytes at [`region`](Self::region) were read in this run and are those that were sealed.
+    pub fn is_proved(&self, digest: &Digest) -> bool {
+        match self.list.iter().find(|o| o.region(digest).is_some()) {
+            Some(Opened::Ours { proved, .. }) => proved.load(Ordering::Relaxed),
+            _ => false,
+        }
+    }
+
     /// What the newest table says of a blob that lies in an archive which is not here.
     pub fn absent(&self, digest: &Digest) -> Option<&Absent> {
         self.absent.get(digest)
@@ -197,7 +208,7 @@ impl Archives {
         let (mut documents, mut releases) = (Documents::new(), Vec::new());
         for opened in &self.list {
             let (archive, plan) = match opened {
-                Opened::Ours { archive, plan } => (archive, plan),
+                Opened::Ours { archive, plan, .. } => (archive, plan),
                 Opened::Theirs(foreign) => {
                     of_theirs(foreign, &mut documents, &mut releases)?;
                     continue;
@@ -474,6 +485,10 @@ impl Source for ArchiveSource {
             ));
         }
         Ok(region.stream(offset, u64::MAX, format!("blob `{}` in {}", blob.digest, self.describe())))
+    }
+
+    fn is_proved(&self, _name: &Reference, blob: &Descriptor) -> bool {
+        self.0.is_proved(&blob.digest)
     }
 
     async fn has_blob(&self, _name: &Reference, blob: &Descriptor, _near: Option<&Place>) -> Result<bool, Error> {

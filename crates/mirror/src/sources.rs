@@ -312,6 +312,10 @@ impl Forward for Backed {
         }
     }
 
+    fn is_proved(&self, name: &Reference, blob: &Descriptor) -> bool {
+        self.held(&blob.digest).is_none() && self.first.is_proved(name, blob)
+    }
+
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
         Ok(self.held.get().is_some_and(|held| held.contains_key(&blob.digest))
             || self.first.has_blob(name, blob, near).await?)

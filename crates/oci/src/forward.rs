@@ -46,6 +46,11 @@ pub trait Forward: Send + Sync {
         source.blob(&name, blob, offset, near).await
     }
 
+    /// As [`Source::is_proved`].
+    fn is_proved(&self, name: &Reference, blob: &Descriptor) -> bool {
+        self.behind(name).is_ok_and(|(source, name)| source.is_proved(&name, blob))
+    }
+
     /// As [`Source::has_blob`].
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {
         let (source, name) = self.behind(name)?;
@@ -96,6 +101,10 @@ impl<F: Forward> Source for F {
         near: Option<&Place>,
     ) -> Result<BlobStream, Error> {
         Forward::blob(self, name, blob, offset, near).await
+    }
+
+    fn is_proved(&self, name: &Reference, blob: &Descriptor) -> bool {
+        Forward::is_proved(self, name, blob)
     }
 
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error> {

@@ -22,6 +22,11 @@ pub struct Abilities {
 pub trait Content: Send + Sync {
     /// Opens the bytes from `offset`. A sink that lost its connection opens again from where the other side stopped.
     async fn open(&self, offset: u64) -> Result<BlobStream, Error>;
+
+    /// As [`Source::is_proved`](crate::Source::is_proved).
+    fn is_proved(&self) -> bool {
+        false
+    }
 }
 
 /// Takes content. Repositories are the sink's own: a registry sink puts its host and namespace before them.
@@ -49,7 +54,8 @@ pub trait Sink: Send + Sync {
     async fn mount_blob(&self, repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<bool, Error>;
 
     /// Writes a blob whole. The sink hashes what passes and completes nothing whose digest or size is wrong
-    /// ([`crate::ErrorKind::Content`]). It opens `content` at the offset that it has already.
+    /// ([`crate::ErrorKind::Content`]); where the other side computes the digest, the hash of [proved](Content::is_proved) content is
+    /// left to it. It opens `content` at the offset that it has already.
     async fn write_blob(&self, repository: &Repository, blob: &Descriptor, content: &dyn Content) -> Result<(), Error>;
 
     /// Writes a manifest, byte for byte, under its digest and, with a tag, under that tag. Its blobs and children are

@@ -67,6 +67,13 @@ pub trait Source: Send + Sync {
         near: Option<&Place>,
     ) -> Result<BlobStream, Error>;
 
+    /// Whether this run has read the blob's bytes already and found them to be those that were once verified against its digest.
+    /// Who sends them to a place that computes the digest itself need not compute it again.
+    fn is_proved(&self, name: &Reference, blob: &Descriptor) -> bool {
+        let _ = (name, blob);
+        false
+    }
+
     /// Whether the repository serves this blob (used for foreign layers).
     async fn has_blob(&self, name: &Reference, blob: &Descriptor, near: Option<&Place>) -> Result<bool, Error>;
 

@@ -142,6 +142,10 @@ fn of_the_source(error: Error) -> Error {
 
 #[async_trait]
 impl Content for Pull {
+    fn is_proved(&self) -> bool {
+        self.source.is_proved(&self.name, &self.blob)
+    }
+
     async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
         let stream =
             self.source.blob(&self.name, &self.blob, offset, self.near.as_ref()).await.map_err(of_the_source)?;

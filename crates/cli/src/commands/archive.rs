@@ -86,7 +86,7 @@ fn open(directory: &Path) -> Result<Opened, Failure> {
 fn list(directory: &Path, format: Format) -> Result<u8, Failure> {
     let opened = open(directory)?;
     let listing = match &opened {
-        Opened::Ours { archive, plan } => {
+        Opened::Ours { archive, plan, .. } => {
             let voids = voids_of(archive);
             Listing {
                 directory: directory.display().to_string(),
@@ -190,7 +190,7 @@ fn voids_of(archive: &Archive) -> BTreeSet<String> {
 }
 
 async fn check(directory: &Path, quick: bool, format: Format, look: Look) -> Result<u8, Failure> {
-    let Opened::Ours { archive, plan } = open(directory)? else {
+    let Opened::Ours { archive, plan, .. } = open(directory)? else {
         return Err(Failure::Error(
             Error::new(
                 ErrorKind::Unsupported,

@@ -18,13 +18,19 @@ use futures_util::StreamExt;
 pub struct Memory {
     bytes: Bytes,
     piece: usize,
+    proved: bool,
     /// Offsets at which it was opened.
     pub opened: Mutex<Vec<u64>>,
 }
 
 impl Memory {
     pub fn new(bytes: Bytes, piece: usize) -> Self {
-        Self { bytes, piece, opened: Mutex::default() }
+        Self { bytes, piece, proved: false, opened: Mutex::default() }
+    }
+
+    /// The same, said to have been read and found right already.
+    pub fn proved(self) -> Self {
+        Self { proved: true, ..self }
     }
 
     pub fn of(blob: &Blob) -> Self {
@@ -34,6 +40,10 @@ impl Memory {
 
 #[async_trait]
 impl Content for Memory {
+    fn is_proved(&self) -> bool {
+        self.proved
+    }
+
     async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
         self.opened.lock().unwrap().push(offset);
         let rest = self.bytes.slice(offset as usize..);

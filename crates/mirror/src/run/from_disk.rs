@@ -1,6 +1,6 @@
 //! Archive to registry: verify, discover again inside the archive, push from where the bytes lie. No network but the target.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -86,6 +86,9 @@ pub(super) async fn run(
     let sink = sink(&request, &target)?;
     unless_stopped(stop, PLANNING, sink.ping()).await?;
     note_lost_attachments(&mut plan, &archives, &request.settings);
+    if let Some(text) = left_out(&plan, &archives, &request.settings) {
+        events(Event::Warning(text));
+    }
     let built = built_here(&plan, &archives, source.as_ref()).await?;
     let asking = held_by_target(&plan, &archives, &built, &sink, &target, &events);
     let held = unless_stopped(stop, PLANNING, asking).await?;
@@ -120,13 +123,13 @@ async fn built_here(plan: &Plan, archives: &Archives, source: &dyn Source) -> Re
 fn check(archives: &Archives, quick: bool, state: &Path, events: &Events) -> Result<(), Error> {
     let ours = || {
         archives.list().iter().filter_map(|o| match o {
-            Opened::Ours { archive, .. } => Some(archive),
+            Opened::Ours { archive, proved, .. } => Some((archive, proved)),
             Opened::Theirs(_) => None,
         })
     };
-    let total: u64 = ours().flat_map(|a| &a.seal().parts).map(|p| p.length).sum();
+    let total: u64 = ours().flat_map(|(a, _)| &a.seal().parts).map(|p| p.length).sum();
     let done = AtomicU64::new(0);
-    for archive in ours() {
+    for (archive, proved) in ours() {
         if !archive.voids().is_empty() {
             events(Event::Warning(format!(
                 "the archive in {} is partial: {} of its entries are missing",
@@ -146,6 +149,7 @@ fn check(archives: &Archives, quick: bool, state: &Path, events: &Events) -> Res
                 events(Event::Verified { done, total });
             })?;
             if damages.is_empty() {
+                proved.store(true, Ordering::Relaxed);
                 receipt::leave(state, archive);
             }
             damages
@@ -249,6 +253,34 @@ async fn held_by_target(
         format!("neither the archives given with --from nor the target have everything: {}", causes.join("; ")),
     )
     .hint("give the named archive with another --from, or load it first; nothing has been pushed"))
+}
+
+/// Says what the newest archive carries and this load does not ask for: by a narrower configuration on purpose, by a forgotten flag not.
+fn left_out(plan: &Plan, archives: &Archives, settings: &Settings) -> Option<String> {
+    let Some(Opened::Ours { archive, plan: written, .. }) = archives.list().first() else { return None };
+    let asked: HashSet<&Digest> = plan.images.iter().flat_map(Image::all_nodes).collect();
+    // A catalog is chosen from anew; what it was when the archive was written says nothing.
+    let carried = || {
+        let chosen = written.images.iter().filter(|i| !i.original && i.kind != Kind::Catalog);
+        chosen.filter(|i| archive.region(&i.digest).is_some())
+    };
+    let images: Vec<&Image> = carried().filter(|i| !asked.contains(&i.digest)).collect();
+    let belonging = carried()
+        .filter(|i| asked.contains(&i.digest) && !settings.remove_signatures)
+        .flat_map(|i| &i.attachments)
+        .filter(|a| !asked.contains(&a.digest) && archive.region(&a.digest).is_some())
+        .count();
+    if images.is_empty() && belonging == 0 {
+        return None;
+    }
+    let first = images.first().map(|i| format!(" (`{}` is the first)", i.name)).unwrap_or_default();
+    Some(format!(
+        "the archive in {} holds {} images{first} and {belonging} signatures, attestations or SBOMs more than this configuration and \
+         these flags ask for; they are not loaded. If the archive was written with flags such as --attachments all or --selection \
+         head, give the same here",
+        archive.directory().display(),
+        images.len(),
+    ))
 }
 
 /// Signatures and referrers that the archive's own plan has and the archive has not: the image comes, but not as it was.
