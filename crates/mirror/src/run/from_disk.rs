@@ -258,12 +258,11 @@ fn note_lost_attachments(plan: &mut Plan, archives: &Archives, settings: &Settin
     }
     let mut lost = Vec::new();
     for image in &plan.images {
-        let planned = archives.list().iter().find_map(|opened| match opened {
-            Opened::Ours { plan, .. } => {
-                plan.images.iter().find(|i| i.source == image.source && i.digest == image.digest)
-            }
-            Opened::Theirs(_) => None,
-        });
+        let planned = archives
+            .list()
+            .iter()
+            .filter_map(Opened::outline)
+            .find_map(|outline| outline.named(&image.source).iter().find(|planned| planned.digest == image.digest));
         for attachment in planned.into_iter().flat_map(|i| &i.attachments) {
             let wanted = settings.all_attachments
                 || !matches!(attachment.kind, AttachmentKind::Attestation | AttachmentKind::Sbom);
