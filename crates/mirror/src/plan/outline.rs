@@ -136,3 +136,176 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Each<T> {
         Ok(Passed::default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use airlock_oci::{MediaType, Tag};
+    use serde_json::{Value, json};
+
+    use super::super::model::{AttachmentKind, Kind, Package, Reason};
+    use super::super::{Missing, Plan};
+    use super::*;
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    fn image(source: &str, repository: &str, content: &str) -> Image {
+        let source: Reference = source.parse().unwrap();
+        Image {
+            name: source.to_string(),
+            source,
+            place: None,
+            kind: Kind::Additional,
+            reasons: vec![Reason { file: "isc.yaml".into(), line: 7, what: "additionalImages".into() }],
+            digest: digest(content),
+            repository: Repository::new(repository).unwrap(),
+            tag: Tag::new("v1").unwrap(),
+            platforms: Vec::new(),
+            nodes: vec![digest(content)],
+            attachments: vec![Attachment {
+                kind: AttachmentKind::Signature,
+                subject: digest(content),
+                digest: digest("signature"),
+                tag: None,
+                nodes: vec![digest("signature")],
+            }],
+            needs: Vec::new(),
+            original: false,
+        }
+    }
+
+    /// A plan that has something of everything.
+    fn plan() -> Plan {
+        let node = ManifestNode {
+            media_type: MediaType::from("application/vnd.oci.image.manifest.v1+json"),
+            size: 400,
+            children: vec![digest("child")],
+            blobs: vec![digest("layer")],
+            left_out: Vec::new(),
+            foreign: Vec::new(),
+        };
+        let source: Reference = "quay.io/world/catalog:v1".parse().unwrap();
+        let (repository, tag) = (Repository::new("world/catalog").unwrap(), Tag::new("v1").unwrap());
+        Plan {
+            images: vec![
+                image("quay.io/world/z:v1", "world/z", "z"),
+                image("quay.io/world/app:v1", "second/place", "app, first"),
+                image("quay.io/world/app:v1", "first/place", "app, second"),
+                image(
+                    "quay.io/world/app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                    "a",
+                    "",
+                ),
+            ],
+            manifests: BTreeMap::from([(digest("z"), node.clone()), (digest("child"), node)]),
+            blobs: BTreeMap::from([(digest("layer"), BlobNode { size: 9, media_type: MediaType::from("x/y") })]),
+            releases: vec![Release {
+                version: "4.18.3".into(),
+                architecture: "amd64".into(),
+                digest: digest("z"),
+                source: source.clone(),
+                tag: tag.clone(),
+                signature: None,
+                reasons: Vec::new(),
+            }],
+            catalogs: vec![Catalog {
+                name: "c".into(),
+                source,
+                published: digest("c"),
+                digest: digest("c"),
+                repository,
+                tag,
+                rules: "table".into(),
+                whole: false,
+                packages: BTreeMap::from([("p".into(), Package::default())]),
+            }],
+            missing: vec![Missing {
+                name: "quay.io/world/gone:v1".into(),
+                kind: Kind::Additional,
+                reasons: Vec::new(),
+                code: "network".into(),
+                cause: String::new(),
+                hint: None,
+            }],
+            ..Plan::new()
+        }
+    }
+
+    fn outline(bytes: &[u8]) -> Result<Outline, String> {
+        serde_json::from_reader(std::io::BufReader::with_capacity(16, bytes)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_outline_is_what_the_plan_says_of_images_releases_and_what_is_missing() {
+        let plan = plan();
+        let outline = outline(&plan.to_json()).unwrap();
+        assert_eq!((&outline.releases, &outline.missing), (&plan.releases, &plan.missing));
+        assert_eq!(outline.images().len(), plan.images.len());
+        for image in &plan.images {
+            let expected: Vec<Planned> =
+                plan.images.iter().filter(|other| other.source == image.source).cloned().map(Planned::from).collect();
+            assert_eq!(outline.named(&image.source), expected, "in the order of the plan");
+        }
+        assert_eq!(outline.named(&plan.images[1].source)[0].repository.as_str(), "second/place");
+        for unknown in ["quay.io/world/app:v2", "quay.io/world/app", "a.example/a:v1", "z.example/z:v1"] {
+            assert!(outline.named(&unknown.parse().unwrap()).is_empty(), "{unknown}");
+        }
+    }
+
+    /// Every place of a document where a value stands.
+    fn places(value: &Value, at: &str, all: &mut Vec<String>) {
+        all.push(at.to_owned());
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, v)| places(v, &format!("{at}/{key}"), all)),
+            Value::Array(list) => list.iter().enumerate().for_each(|(n, v)| places(v, &format!("{at}/{n}"), all)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn an_outline_refuses_what_the_plan_refuses_in_the_same_words() {
+        let good: Value = serde_json::from_slice(&plan().to_json()).unwrap();
+        let mut all = Vec::new();
+        places(&good, "", &mut all);
+        let same = |text: &[u8], what: &str| {
+            let whole = serde_json::from_slice::<Plan>(text).map(|_| ()).map_err(|e| e.to_string());
+            assert_eq!(outline(text).map(|_| ()), whole, "{what}");
+            whole.is_err()
+        };
+        let mut refused = 0;
+        for place in &all {
+            for other in
+                [json!(null), json!(7), json!(-1), json!("x"), json!([]), json!({}), json!([7]), json!({"x": 7})]
+            {
+                let mut changed = good.clone();
+                *changed.pointer_mut(place).unwrap() = other;
+                refused += usize::from(same(&serde_json::to_vec(&changed).unwrap(), place));
+            }
+            let Some((above, key)) = place.rsplit_once('/') else { continue };
+            let mut without = good.clone();
+            if let Some(map) = without.pointer_mut(above).and_then(Value::as_object_mut) {
+                map.remove(key);
+                refused += usize::from(same(&serde_json::to_vec(&without).unwrap(), place));
+            }
+        }
+        assert!(refused > all.len(), "{refused} of {}", all.len());
+        let text = plan().to_json();
+        for cut in 0..text.len() - 2 {
+            assert!(same(&text[..cut], "cut"), "{cut}");
+        }
+        for tail in ["x", "{}", "]"] {
+            assert!(same(&[&text[..], tail.as_bytes()].concat(), tail));
+        }
+        let deep = format!("{{\"more\": {}", "[".repeat(100_000));
+        assert!(same(deep.as_bytes(), "deep"));
+        let text = String::from_utf8(text).unwrap();
+        for (key, again) in
+            [("images", "[]"), ("manifests", "{}"), ("blobs", "{}"), ("catalogs", "[]"), ("kind", "\"\"")]
+        {
+            assert!(same(text.replacen('{', &format!("{{\"{key}\": {again},"), 1).as_bytes(), key), "{key} twice");
+        }
+    }
+}
