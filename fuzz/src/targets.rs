@@ -9,12 +9,13 @@ mod names;
 mod registries_conf;
 mod requests;
 mod signature;
+mod table;
 mod tar;
 
 use crate::Target;
 
 /// Every target.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     names::TARGET,
     manifest::TARGET,
     tar::TARGET,
@@ -25,6 +26,7 @@ pub const ALL: [Target; 10] = [
     graph::TARGET,
     requests::TARGET,
     signature::TARGET,
+    table::TARGET,
 ];
 
 /// Small counts apart, large ones together: otherwise every longer input would be new.

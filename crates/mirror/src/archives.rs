@@ -5,6 +5,7 @@
 //! (`quay.io/world/app`), which the plans in the archives tell.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +16,14 @@ use airlock_oci::{
     BlobStream, Descriptor, Digest, Error, ErrorKind, Found, Manifest, Place, Reference, Repository, Source, Tag,
 };
 use airlock_store::archive::foreign::Foreign;
-use airlock_store::archive::layout::RepositoryContents;
-use airlock_store::archive::{Absent, Archive};
+use airlock_store::archive::layout::{PLAN_PATH, RepositoryContents};
+use airlock_store::archive::{Absent, Archive, Offers};
 use airlock_store::{Region, Storage};
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 
 use crate::plan::origins::{GRAPHS, SIGNATURES};
-use crate::plan::{Documents, Image, Origins, Plan, Release};
+use crate::plan::{Documents, Image, Origins, Outline, Plan, Planned, Release};
 
 /// Where payloads are published: oc-mirror keeps only the tag of one.
 const PUBLISHED: &str = "quay.io/openshift-release-dev/ocp-release:latest";
@@ -32,14 +34,17 @@ const PASSING: [&str; 4] = ["network", "server", "too-many-requests", "withheld"
 /// Where the documents of a plan lie in an archive.
 pub const DOCUMENTS: &str = "airlock/";
 
+/// Bytes of a plan that are in memory at once while it is read.
+const PLAN_PIECE_BYTES: usize = 64 * 1024;
+
 /// One archive.
 pub enum Opened {
     /// Written by Airlock.
     Ours {
         /// The archive.
         archive: Box<Archive>,
-        /// Its plan.
-        plan: Box<Plan>,
+        /// What is kept of its plan.
+        outline: Box<Outline>,
         /// This run has read every byte and found it as it was sealed.
         proved: AtomicBool,
     },
@@ -52,12 +57,6 @@ pub struct Archives {
     list: Vec<Opened>,
     /// Repositories of the archives by the name that their images were mirrored from (`quay.io/world/app`).
     aliases: HashMap<String, BTreeSet<Repository>>,
-    /// What a reference stood for when it was mirrored.
-    names: HashMap<String, (Repository, Digest)>,
-    /// A repository that offers a manifest.
-    manifests: HashMap<Digest, Repository>,
-    /// Blobs that the tables say lie in archives which may not be here.
-    absent: HashMap<Digest, Absent>,
     /// Images, as they were written, that were missing for reasons which say nothing about them.
     passed_over: HashSet<String>,
 }
@@ -71,14 +70,27 @@ pub fn open(directory: &Path) -> Result<Opened, Error> {
         return Foreign::open(directory).map(Opened::Theirs);
     }
     let archive = Archive::open(directory)?;
-    let path = airlock_store::archive::layout::PLAN_PATH;
-    let what = || format!("read the plan in {}", directory.display());
-    let bytes = archive.file(path)?.ok_or_else(|| Error::new(ErrorKind::Damaged, what(), "there is none"))?;
-    let plan = serde_json::from_slice(&bytes).map_err(|e| {
+    let outline = read_plan(&archive)?;
+    Ok(Opened::Ours { archive: Box::new(archive), outline: Box::new(outline), proved: AtomicBool::new(false) })
+}
+
+/// The whole plan of an archive, read again from the disk: some hundred bytes for each of its blobs.
+pub fn plan_of(archive: &Archive) -> Result<Plan, Error> {
+    read_plan(archive)
+}
+
+/// Reads the plan, or what a type takes of it, without having its text in memory.
+fn read_plan<T: DeserializeOwned>(archive: &Archive) -> Result<T, Error> {
+    let what = || format!("read the plan in {}", archive.directory().display());
+    let mut file =
+        archive.read_file(PLAN_PATH)?.ok_or_else(|| Error::new(ErrorKind::Damaged, what(), "there is none"))?;
+    let read = serde_json::from_reader(BufReader::with_capacity(PLAN_PIECE_BYTES, &mut file));
+    // Only now is it known whether these were the bytes that were written.
+    file.finish()?;
+    read.map_err(|e| {
         Error::new(ErrorKind::Unsupported, what(), e)
             .hint("use the version of airlock that wrote the archive, or a later one")
-    })?;
-    Ok(Opened::Ours { archive: Box::new(archive), plan: Box::new(plan), proved: AtomicBool::new(false) })
+    })
 }
 
 impl Opened {
@@ -103,6 +115,21 @@ impl Opened {
             Self::Theirs(foreign) => foreign.region(digest),
         }
     }
+
+    fn offers(&self) -> &Offers {
+        match self {
+            Self::Ours { archive, .. } => archive.offers(),
+            Self::Theirs(foreign) => foreign.offers(),
+        }
+    }
+
+    /// What is kept of its plan, if it has one.
+    pub fn outline(&self) -> Option<&Outline> {
+        match self {
+            Self::Ours { outline, .. } => Some(outline),
+            Self::Theirs(_) => None,
+        }
+    }
 }
 
 impl Archives {
@@ -115,36 +142,12 @@ impl Archives {
                 Opened::Theirs(_) => (0, String::new()),
             })
         });
-        let mut this = Self {
-            list,
-            aliases: HashMap::new(),
-            names: HashMap::new(),
-            manifests: HashMap::new(),
-            absent: HashMap::new(),
-            passed_over: HashSet::new(),
-        };
-        for opened in &this.list {
-            if let Opened::Ours { plan, archive, .. } = opened {
-                for absent in archive.absent() {
-                    this.absent.entry(absent.item.digest.clone()).or_insert_with(|| absent.clone());
-                }
-                let passing = plan.missing.iter().filter(|m| PASSING.contains(&m.code.as_str()));
-                this.passed_over.extend(passing.map(|m| m.name.clone()));
-                for image in &plan.images {
-                    this.aliases.entry(image.source.name()).or_default().insert(image.repository.clone());
-                    this.names
-                        .entry(image.source.to_string())
-                        .or_insert_with(|| (image.repository.clone(), image.digest.clone()));
-                }
-            }
-            let contents = match opened {
-                Opened::Ours { archive, .. } => archive.contents(),
-                Opened::Theirs(foreign) => foreign.contents(),
-            };
-            for (repository, offered) in contents {
-                for digest in &offered.manifests {
-                    this.manifests.entry(digest.clone()).or_insert_with(|| repository.clone());
-                }
+        let mut this = Self { list, aliases: HashMap::new(), passed_over: HashSet::new() };
+        for outline in this.list.iter().filter_map(Opened::outline) {
+            let passing = outline.missing.iter().filter(|m| PASSING.contains(&m.code.as_str()));
+            this.passed_over.extend(passing.map(|m| m.name.clone()));
+            for image in outline.images() {
+                this.aliases.entry(image.source.name()).or_default().insert(image.repository.clone());
             }
         }
         Ok(this)
@@ -157,27 +160,27 @@ impl Archives {
 
     /// What the archives offer, by their own names; a tag is the newest archive's. Catalogs as published, which archives carry for loading
     /// only, are left out.
-    pub fn contents(&self) -> BTreeMap<Repository, RepositoryContents> {
+    pub fn contents(&self) -> Result<BTreeMap<Repository, RepositoryContents>, Error> {
         let mut all: BTreeMap<Repository, RepositoryContents> = BTreeMap::new();
         for opened in &self.list {
-            let (contents, plan) = match opened {
-                Opened::Ours { archive, plan, .. } => (archive.contents(), Some(plan)),
-                Opened::Theirs(foreign) => (foreign.contents(), None),
+            let plan = match opened {
+                Opened::Ours { archive, .. } => Some(plan_of(archive)?),
+                Opened::Theirs(_) => None,
             };
             let images = || plan.iter().flat_map(|plan| &plan.images);
             let carried: HashSet<&Digest> = images().filter(|i| !i.original).flat_map(Image::all_nodes).collect();
             let for_loading: HashSet<&Digest> = images().filter(|i| i.original).flat_map(Image::all_nodes).collect();
             let is_offered = |digest: &Digest| carried.contains(digest) || !for_loading.contains(digest);
-            for (name, offered) in contents {
-                let entry = all.entry(name.clone()).or_default();
-                entry.layers.extend(offered.layers.iter().cloned());
-                entry.manifests.extend(offered.manifests.iter().filter(|d| is_offered(d)).cloned());
-                for (tag, digest) in offered.tags.iter().filter(|(_, d)| is_offered(d)) {
+            for offered in opened.offers().iter() {
+                let entry = all.entry(offered.name().clone()).or_default();
+                entry.layers.extend(offered.layers().cloned());
+                entry.manifests.extend(offered.manifests().filter(|d| is_offered(d)).cloned());
+                for (tag, digest) in offered.tags().filter(|(_, d)| is_offered(d)) {
                     entry.tags.entry(tag.clone()).or_insert_with(|| digest.clone());
                 }
             }
         }
-        all
+        Ok(all)
     }
 
     /// Where the content of a digest lies in any of them.
@@ -194,37 +197,45 @@ impl Archives {
     }
 
     /// What the newest table says of a blob that lies in an archive which is not here.
-    pub fn absent(&self, digest: &Digest) -> Option<&Absent> {
-        self.absent.get(digest)
+    pub fn absent(&self, digest: &Digest) -> Option<Absent> {
+        self.list.iter().find_map(|opened| match opened {
+            Opened::Ours { archive, .. } => archive.absent(digest),
+            Opened::Theirs(_) => None,
+        })
+    }
+
+    /// What a reference stood for when it was mirrored, as the newest plan that knows it says.
+    fn named(&self, name: &Reference) -> Option<&Planned> {
+        self.list.iter().filter_map(Opened::outline).find_map(|outline| outline.named(name).first())
     }
 
     /// Whether an image was part of what an archive was to carry, or was missing for a moment only when it was written.
     pub fn planned(&self, name: &Reference, written: &str) -> bool {
-        self.names.contains_key(&name.to_string()) || self.passed_over.contains(written)
+        self.named(name).is_some() || self.passed_over.contains(written)
     }
 
     /// The update graphs and signatures of releases that the archives carry; the newest of each.
     pub fn origins(&self) -> Result<Origins, Error> {
         let (mut documents, mut releases) = (Documents::new(), Vec::new());
         for opened in &self.list {
-            let (archive, plan) = match opened {
-                Opened::Ours { archive, plan, .. } => (archive, plan),
+            let (archive, outline) = match opened {
+                Opened::Ours { archive, outline, .. } => (archive, outline),
                 Opened::Theirs(foreign) => {
                     of_theirs(foreign, &mut documents, &mut releases)?;
                     continue;
                 }
             };
-            for slot in archive.slots() {
-                let Some(name) = slot.path.strip_prefix(DOCUMENTS) else { continue };
+            for path in archive.files() {
+                let Some(name) = path.strip_prefix(DOCUMENTS) else { continue };
                 let kept = [GRAPHS, SIGNATURES].iter().any(|folder| name.starts_with(folder));
                 if !kept || documents.contains_key(name) {
                     continue;
                 }
-                if let Some(bytes) = archive.file(&slot.path)? {
+                if let Some(bytes) = archive.file(path)? {
                     documents.insert(name.to_owned(), bytes);
                 }
             }
-            releases.extend(plan.releases.iter().cloned());
+            releases.extend(outline.releases.iter().cloned());
         }
         let place = format!("the archive in {}", Storage::describe(self));
         Ok(Origins::kept(&place, &releases, &documents))
@@ -260,11 +271,12 @@ impl Archives {
             (Some(digest), _) => {
                 let at = ManifestName::Digest(digest.clone());
                 places.extend(self.repositories_of(name).into_iter().map(|r| (r, at.clone())));
-                places.extend(self.manifests.get(digest).map(|r| (r.clone(), at)));
+                let offering = self.list.iter().find_map(|opened| opened.offers().repository_of_manifest(digest));
+                places.extend(offering.map(|r| (r.clone(), at)));
             }
             (None, Some(at)) => {
-                if let Some((repository, digest)) = self.names.get(&name.to_string()) {
-                    places.push((repository.clone(), ManifestName::Digest(digest.clone())));
+                if let Some(planned) = self.named(name) {
+                    places.push((planned.repository.clone(), ManifestName::Digest(planned.digest.clone())));
                 } else if let Some(own) = self.aliases.get(&name.name()) {
                     // A tag of the same repository that came along with an image: a signature's.
                     places.extend(own.iter().map(|r| (r.clone(), at.clone())));
@@ -292,8 +304,7 @@ impl Archives {
     fn absence(&self, name: &Reference) -> Error {
         let held: Vec<String> = self.list.iter().map(Opened::describe).collect();
         let place = held.join(", ");
-        let known = self.names.get(&name.to_string());
-        if known.is_some() {
+        if self.named(name).is_some() {
             return Error::new(
                 ErrorKind::NotFound,
                 format!("read `{name}` from {place}"),
@@ -377,11 +388,7 @@ impl Storage for Archives {
     fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
         for name in self.own_names(repository) {
             for opened in &self.list {
-                let contents = match opened {
-                    Opened::Ours { archive, .. } => archive.contents(),
-                    Opened::Theirs(foreign) => foreign.contents(),
-                };
-                if contents.get(&name).is_some_and(|c| c.layers.contains(digest) || c.manifests.contains(digest)) {
+                if opened.offers().has(&name, digest) {
                     // The newest archive says whose blob it is; an older one may carry the bytes.
                     return Ok(self.region(digest));
                 }

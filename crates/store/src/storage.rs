@@ -3,7 +3,7 @@
 //! A directory in docker-distribution's layout, an OCI layout and an archive all answer the same five questions by
 //! repository. They answer with regions of open files, so that whoever serves them can send straight from the file.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -114,7 +114,7 @@ pub(crate) type ReferrerIndex = HashMap<(Repository, Digest), Vec<Descriptor>>;
 
 /// Reads every manifest once and notes those that have a subject.
 pub(crate) fn referrer_index<'a>(
-    repositories: impl Iterator<Item = (&'a Repository, &'a BTreeSet<Digest>)>,
+    repositories: impl Iterator<Item = (&'a Repository, impl IntoIterator<Item = &'a Digest>)>,
     storage: &dyn Storage,
 ) -> Result<ReferrerIndex, Error> {
     let mut index = ReferrerIndex::new();

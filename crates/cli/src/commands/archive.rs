@@ -86,7 +86,8 @@ fn open(directory: &Path) -> Result<Opened, Failure> {
 fn list(directory: &Path, format: Format) -> Result<u8, Failure> {
     let opened = open(directory)?;
     let listing = match &opened {
-        Opened::Ours { archive, plan, .. } => {
+        Opened::Ours { archive, .. } => {
+            let plan = archives::plan_of(archive)?;
             let voids = voids_of(archive);
             Listing {
                 directory: directory.display().to_string(),
@@ -115,13 +116,14 @@ fn list(directory: &Path, format: Format) -> Result<u8, Failure> {
                     .collect(),
                 missing: plan.missing.iter().map(|m| m.name.clone()).collect(),
                 voids: voids.into_iter().collect(),
-                carried_before: archive.absent().len(),
+                carried_before: archive.absent_count(),
             }
         }
         Opened::Theirs(foreign) => {
             let mut images = Vec::new();
-            for (repository, offered) in foreign.contents() {
-                for (tag, digest) in &offered.tags {
+            for offered in foreign.offers().iter() {
+                let repository = offered.name();
+                for (tag, digest) in offered.tags() {
                     images.push(ImageListing {
                         name: format!("{repository}:{tag}"),
                         tag: format!("{repository}:{tag}"),
@@ -182,15 +184,11 @@ fn list(directory: &Path, format: Format) -> Result<u8, Failure> {
 
 /// The blobs and manifests that an archive lacks, sorted.
 fn voids_of(archive: &Archive) -> BTreeSet<String> {
-    let digest = |entry: &usize| match &archive.slots().get(*entry)?.kind {
-        airlock_store::archive::layout::Kind::Blob(digest) => Some(digest.to_string()),
-        _ => None,
-    };
-    archive.voids().iter().filter_map(digest).collect()
+    archive.missing().iter().map(ToString::to_string).collect()
 }
 
 async fn check(directory: &Path, quick: bool, format: Format, look: Look) -> Result<u8, Failure> {
-    let Opened::Ours { archive, plan, .. } = open(directory)? else {
+    let Opened::Ours { archive, outline, .. } = open(directory)? else {
         return Err(Failure::Error(
             Error::new(
                 ErrorKind::Unsupported,
@@ -226,10 +224,12 @@ async fn check(directory: &Path, quick: bool, format: Format, look: Look) -> Res
         receipt::leave(&environment::state(), &archive);
     }
     let voids = voids_of(&archive);
+    // Which images lack what, only the whole plan tells; of an archive without voids it need not be read.
+    let images = if voids.is_empty() { Vec::new() } else { archives::plan_of(&archive)?.images };
     // An image that lacks anything lacks its manifest: nothing points at what is not there.
-    let incomplete = plan.images.iter().filter(|image| image.all_nodes().any(|d| voids.contains(&d.to_string())));
+    let incomplete = images.iter().filter(|image| image.all_nodes().any(|d| voids.contains(&d.to_string())));
     let missing: Vec<String> =
-        incomplete.map(|image| &image.name).chain(plan.missing.iter().map(|m| &m.name)).cloned().collect();
+        incomplete.map(|image| &image.name).chain(outline.missing.iter().map(|m| &m.name)).cloned().collect();
     let partial = !voids.is_empty() || !missing.is_empty();
     let verdict = Verdict {
         directory: archive.describe(),

@@ -187,7 +187,7 @@ impl Origin {
     fn archives(paths: &[PathBuf]) -> Result<Self, Error> {
         let archives = Arc::new(Archives::open(paths)?);
         let mut repositories = Vec::new();
-        for (repository, contents) in archives.contents() {
+        for (repository, contents) in archives.contents()? {
             let name = reference(&repository)?;
             let tags = contents.tags.into_iter().map(|(tag, digest)| (tag, Some(digest))).collect();
             repositories.push(Listed { repository, name, tags, manifests: contents.manifests.into_iter().collect() });

@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod model;
 pub mod naming;
 pub mod origins;
+mod outline;
 mod packs;
 mod releases;
 pub(crate) mod walk;
@@ -22,6 +23,7 @@ pub use model::{
 };
 pub use naming::Target;
 pub use origins::{Documents, Origins};
+pub use outline::{Outline, Planned};
 pub use walk::Attachments;
 pub(crate) use wanted::layout_reference;
 

@@ -257,14 +257,10 @@ async fn held_by_target(
 
 /// Says what the newest archive carries and this load does not ask for: by a narrower configuration on purpose, by a forgotten flag not.
 fn left_out(plan: &Plan, archives: &Archives, settings: &Settings) -> Option<String> {
-    let Some(Opened::Ours { archive, plan: written, .. }) = archives.list().first() else { return None };
+    let Some(Opened::Ours { archive, outline, .. }) = archives.list().first() else { return None };
     let asked: HashSet<&Digest> = plan.images.iter().flat_map(Image::all_nodes).collect();
-    // A catalog is chosen from anew; what it was when the archive was written says nothing.
-    let carried = || {
-        let chosen = written.images.iter().filter(|i| !i.original && i.kind != Kind::Catalog);
-        chosen.filter(|i| archive.region(&i.digest).is_some())
-    };
-    let images: Vec<&Image> = carried().filter(|i| !asked.contains(&i.digest)).collect();
+    let carried = || outline.images().iter().filter(|i| !i.is_catalog && archive.region(&i.digest).is_some());
+    let images: Vec<_> = carried().filter(|i| !asked.contains(&i.digest)).collect();
     let belonging = carried()
         .filter(|i| asked.contains(&i.digest) && !settings.remove_signatures)
         .flat_map(|i| &i.attachments)
@@ -273,7 +269,7 @@ fn left_out(plan: &Plan, archives: &Archives, settings: &Settings) -> Option<Str
     if images.is_empty() && belonging == 0 {
         return None;
     }
-    let first = images.first().map(|i| format!(" (`{}` is the first)", i.name)).unwrap_or_default();
+    let first = images.first().map(|i| format!(" (`{}` is the first)", i.source)).unwrap_or_default();
     Some(format!(
         "the archive in {} holds {} images{first} and {belonging} signatures, attestations or SBOMs more than this configuration and \
          these flags ask for; they are not loaded. If the archive was written with flags such as --attachments all or --selection \
@@ -290,12 +286,11 @@ fn note_lost_attachments(plan: &mut Plan, archives: &Archives, settings: &Settin
     }
     let mut lost = Vec::new();
     for image in &plan.images {
-        let planned = archives.list().iter().find_map(|opened| match opened {
-            Opened::Ours { plan, .. } => {
-                plan.images.iter().find(|i| i.source == image.source && i.digest == image.digest)
-            }
-            Opened::Theirs(_) => None,
-        });
+        let planned = archives
+            .list()
+            .iter()
+            .filter_map(Opened::outline)
+            .find_map(|outline| outline.named(&image.source).iter().find(|planned| planned.digest == image.digest));
         for attachment in planned.into_iter().flat_map(|i| &i.attachments) {
             let wanted = settings.all_attachments
                 || !matches!(attachment.kind, AttachmentKind::Attestation | AttachmentKind::Sbom);

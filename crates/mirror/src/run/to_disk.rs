@@ -237,7 +237,7 @@ fn finished(request: &Request, directory: &Path, plan: &Plan, portable: &[u8], h
     }
     // One that stands on earlier archives is the answer only while the history knows them.
     let earlier = history.carried(archive.sequence(), None);
-    if archive.absent().iter().any(|a| !earlier.contains_key(&a.item.digest)) {
+    if archive.absent_digests().any(|digest| !earlier.contains_key(digest)) {
         return None;
     }
     let repositories = repositories_of_blobs(plan);
@@ -277,14 +277,7 @@ fn salvage(request: &Request, directory: &Path) -> HashMap<Digest, airlock_store
         return HashMap::new();
     }
     let Ok(archive) = Archive::open(directory) else { return HashMap::new() };
-    archive
-        .slots()
-        .iter()
-        .filter_map(|slot| match &slot.kind {
-            airlock_store::archive::layout::Kind::Blob(digest) => Some((digest.clone(), archive.region(digest)?)),
-            _ => None,
-        })
-        .collect()
+    archive.regions().map(|(digest, region)| (digest.clone(), region)).collect()
 }
 
 /// What the history keeps of an archive: the blobs it carries and did not lack.

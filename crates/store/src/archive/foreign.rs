@@ -3,7 +3,7 @@
 //! Such an archive has no table: the headers of all parts are walked once (the data is skipped). Its archives are differential, so
 //! that a blob a link speaks of may be missing; it then lies in an earlier archive.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
 
-use super::layout::RepositoryContents;
-use super::offers::Offers;
+use super::index::{Placed, Places};
+use super::offers::{Links, Offers};
 use super::reader::parts_in;
 use super::table::digest_of_path;
 use super::tar::Walk;
@@ -30,25 +30,30 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// One or more tar files of oc-mirror's, as one storage.
 pub struct Foreign {
     directory: PathBuf,
-    blobs: HashMap<Digest, Region>,
+    parts: Vec<Arc<File>>,
+    blobs: Places,
     offers: Offers,
     /// Files of the working directory, by their path below it.
+    files: BTreeMap<String, Region>,
+}
+
+/// What walking the headers has found so far.
+#[derive(Default)]
+struct Found {
+    parts: Vec<Arc<File>>,
+    blobs: Vec<Placed>,
+    links: Links,
     files: BTreeMap<String, Region>,
 }
 
 impl Foreign {
     /// Walks the headers of every part in a directory. Blocks.
     pub fn open(directory: &Path) -> Result<Self, Error> {
-        let mut this = Self {
-            directory: directory.to_owned(),
-            blobs: HashMap::new(),
-            offers: Offers::default(),
-            files: BTreeMap::new(),
-        };
+        let mut found = Found::default();
         for (_, path) in parts_in(directory)? {
-            this.read_part(&path)?;
+            found.read_part(&path)?;
         }
-        if this.offers.contents().is_empty() {
+        if found.links.is_empty() {
             return Err(Error::new(
                 ErrorKind::Damaged,
                 format!("read the archive in {}", directory.display()),
@@ -56,43 +61,9 @@ impl Foreign {
             )
             .hint("give the directory with the mirror_*.tar files that `airlock mirror` or `oc-mirror` wrote"));
         }
-        Ok(this)
-    }
-
-    fn read_part(&mut self, path: &Path) -> Result<(), Error> {
-        let what = || format!("read {}", path.display());
-        let file = Arc::new(File::open(path).map_err(|e| Error::io(what(), &e))?);
-        let len = file.metadata().map_err(|e| Error::io(what(), &e))?.len();
-        if len == 0 {
-            return Err(Error::new(ErrorKind::Damaged, what(), "empty archive file")
-                .hint("the file was not copied; copy it again from where it was written"));
-        }
-        let walk = Walk::new(len, |offset, buffer: &mut [u8]| file.read_exact_at(buffer, offset));
-        for entry in walk {
-            let entry = entry.map_err(|e| {
-                Error::new(ErrorKind::Damaged, what(), e)
-                    .hint("the archive is cut or damaged; copy this file again from where it was written")
-            })?;
-            if !entry.is_file {
-                continue;
-            }
-            let entry_path = entry.path.trim_start_matches("./");
-            if let Some(digest) = digest_of_path(entry_path) {
-                let region = Region { file: Arc::clone(&file), offset: entry.data, len: entry.size };
-                self.blobs.insert(digest, region);
-            } else if entry_path.ends_with("/link") && entry.size <= MAX_LINK_BYTES {
-                let mut text = vec![0u8; entry.size as usize];
-                file.read_exact_at(&mut text, entry.data).map_err(|e| Error::io(what(), &e))?;
-                // A link that was being written while it was archived is empty: it is as if it were not there.
-                if let Some(digest) = std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok()) {
-                    self.offers.add_link(entry_path, &digest);
-                }
-            } else if let Some(name) = entry_path.strip_prefix(WORKING_DIR) {
-                let region = Region { file: Arc::clone(&file), offset: entry.data, len: entry.size };
-                self.files.insert(name.to_owned(), region);
-            }
-        }
-        Ok(())
+        let Found { parts, blobs, links, files } = found;
+        let (blobs, offers) = (Places::new(blobs), links.finish());
+        Ok(Self { directory: directory.to_owned(), parts, blobs, offers, files })
     }
 
     /// Files of oc-mirror's working directory below a folder (`signatures/`), by their names there; those of more than 64 MiB are left out.
@@ -112,12 +83,53 @@ impl Foreign {
 
     /// Where the content of a digest lies.
     pub fn region(&self, digest: &Digest) -> Option<Region> {
-        self.blobs.get(digest).cloned()
+        let placed = self.blobs.get(digest)?;
+        Some(Region { file: Arc::clone(&self.parts[placed.part as usize]), offset: placed.offset, len: placed.len })
     }
 
     /// What each repository offers, as far as links say.
-    pub fn contents(&self) -> &BTreeMap<Repository, RepositoryContents> {
-        self.offers.contents()
+    pub fn offers(&self) -> &Offers {
+        &self.offers
+    }
+}
+
+impl Found {
+    fn read_part(&mut self, path: &Path) -> Result<(), Error> {
+        let what = || format!("read {}", path.display());
+        let file = Arc::new(File::open(path).map_err(|e| Error::io(what(), &e))?);
+        let len = file.metadata().map_err(|e| Error::io(what(), &e))?.len();
+        if len == 0 {
+            return Err(Error::new(ErrorKind::Damaged, what(), "empty archive file")
+                .hint("the file was not copied; copy it again from where it was written"));
+        }
+        let part = self.parts.len() as u32;
+        self.parts.push(Arc::clone(&file));
+        let walk = Walk::new(len, |offset, buffer: &mut [u8]| file.read_exact_at(buffer, offset));
+        for entry in walk {
+            let entry = entry.map_err(|e| {
+                Error::new(ErrorKind::Damaged, what(), e)
+                    .hint("the archive is cut or damaged; copy this file again from where it was written")
+            })?;
+            if !entry.is_file {
+                continue;
+            }
+            let entry_path = entry.path.trim_start_matches("./");
+            if let Some(digest) = digest_of_path(entry_path) {
+                let (offset, len, number) = (entry.data, entry.size, self.blobs.len() as u32);
+                self.blobs.push(Placed { digest, offset, len, part, number });
+            } else if entry_path.ends_with("/link") && entry.size <= MAX_LINK_BYTES {
+                let mut text = vec![0u8; entry.size as usize];
+                file.read_exact_at(&mut text, entry.data).map_err(|e| Error::io(what(), &e))?;
+                // A link that was being written while it was archived is empty: it is as if it were not there.
+                if let Some(digest) = std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok()) {
+                    self.links.add(entry_path, &digest);
+                }
+            } else if let Some(name) = entry_path.strip_prefix(WORKING_DIR) {
+                let region = Region { file: Arc::clone(&file), offset: entry.data, len: entry.size };
+                self.files.insert(name.to_owned(), region);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -135,7 +147,7 @@ impl Storage for Foreign {
     }
 
     fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
-        let Some((digest, region)) = self.offers.manifest(repository, at).and_then(|d| Some((d, self.blobs.get(d)?)))
+        let Some((digest, region)) = self.offers.manifest(repository, at).and_then(|d| Some((d, self.region(d)?)))
         else {
             return Ok(None);
         };
@@ -160,6 +172,6 @@ impl Storage for Foreign {
     }
 
     fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
-        Ok(self.contents().get(repository).map(|contents| contents.manifests.iter().cloned().collect()))
+        Ok(self.offers.manifests(repository))
     }
 }

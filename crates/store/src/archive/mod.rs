@@ -7,9 +7,11 @@
 
 pub mod chunks;
 pub mod foreign;
+mod index;
 pub mod journal;
 pub mod layout;
 mod offers;
+mod parts;
 pub mod reader;
 mod recovery;
 pub mod seal;
@@ -20,6 +22,7 @@ pub mod volume;
 pub mod writer;
 
 pub use layout::{Absent, Contents, Item, RepositoryContents};
+pub use offers::{Offered, Offers};
 pub use reader::Archive;
 pub use recovery::{Pending, pending};
 pub use volume::{LocalVolume, Volume};

@@ -1,146 +1,101 @@
 //! Opens a sealed archive in place: its parts, table and seal are checked against one another, its content is served by offset.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use airlock_oci::sink::ManifestName;
-use airlock_oci::{Descriptor, Digest, Error, ErrorKind, Manifest, Repository, Tag};
+use airlock_oci::{Descriptor, Digest, Error, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 use bytes::Bytes;
 
-use super::layout::{Absent, Kind, PART_PATH, RepositoryContents, SEAL_PATH, Slot, TABLE_PATH, part_name};
-use super::offers::Offers;
+use super::index::{AbsenceList, Absences, Placed, Places};
+use super::layout::{Absent, Kind, Slot, blob_path, part_name};
+use super::offers::{Links, Offers};
+use super::parts::{
+    agreed_set, empty, expect_table, no_parts, open, part_header, read, read_seal, read_table, stream_table,
+};
 use super::seal::Seal;
-use super::table::{self, Table};
-use super::tar::{self, END_BYTES, Walk, padded};
+use super::table::{Line, Summary};
+use super::tar::{self, END_BYTES};
 use crate::storage::{Region, Storage};
+
+pub(super) use super::parts::set_of_part;
+pub use super::parts::{FileReader, Part, is_ours, part_number, parts_in};
 
 /// Parts that a message about mixed archives names as the other side.
 const MAX_NAMED_PARTS: usize = 3;
-/// The largest table or seal that is read into memory (bytes).
-const MAX_TABLE_BYTES: u64 = 512 * 1024 * 1024;
 
 /// A sealed archive.
 pub struct Archive {
     directory: PathBuf,
     parts: Vec<Part>,
-    table: Table,
+    summary: Summary,
     set: Digest,
     seal: Seal,
     identity: Digest,
-    by_digest: HashMap<Digest, usize>,
+    index: Index,
+}
+
+/// What answering takes of the table. Everything else is read again from the disk when it is asked for: serving must not hold an entry
+/// for each of hundreds of thousands of links.
+#[derive(Default)]
+struct Index {
+    /// Blobs and manifests that are not void.
+    places: Places,
+    /// What the links that are not void say.
     offers: Offers,
+    absences: Absences,
+    /// Files under `airlock/`, in layout order.
+    files: Vec<Slot>,
+    /// Blobs and manifests that are void.
+    missing: Vec<Digest>,
 }
 
-/// One tar file of it.
-#[derive(Debug)]
-pub struct Part {
-    /// Where.
-    pub path: PathBuf,
-    /// Open for reading.
-    pub file: Arc<File>,
-    /// Bytes.
-    pub len: u64,
+/// Gathers an [`Index`].
+struct Indexing<'a> {
+    voids: &'a HashSet<usize>,
+    places: Vec<Placed>,
+    links: Links,
+    absences: AbsenceList,
+    files: Vec<Slot>,
+    missing: Vec<Digest>,
 }
 
-/// The number in a part's name, from 1.
-pub fn part_number(name: &str) -> Option<u32> {
-    let digits = name.strip_prefix("mirror_")?.strip_suffix(".tar")?;
-    if digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
-}
-
-/// Parts named `mirror_NNNNNN.tar` in a directory, by number.
-pub fn parts_in(directory: &Path) -> Result<Vec<(u32, PathBuf)>, Error> {
-    let what = || format!("look for an archive in {}", directory.display());
-    let mut parts = Vec::new();
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(no_parts(directory)),
-        Err(e) => return Err(Error::io(what(), &e)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| Error::io(what(), &e))?;
-        if let Some(number) = entry.file_name().to_str().and_then(part_number) {
-            parts.push((number, entry.path()));
+impl Indexing<'_> {
+    fn take(&mut self, line: Line) {
+        let (number, slot) = match line {
+            Line::Entry(number, slot) => (number, slot),
+            Line::Absent(absent) => return self.absences.add(absent),
+        };
+        let is_void = self.voids.contains(&number);
+        match &slot.kind {
+            Kind::Blob(digest) if is_void => self.missing.push(digest.clone()),
+            Kind::Blob(digest) => self.places.push(Placed {
+                digest: digest.clone(),
+                offset: slot.data_offset(),
+                len: slot.size,
+                part: slot.part as u32,
+                number: number as u32,
+            }),
+            Kind::Link(_) if is_void => {}
+            Kind::Link(digest) => self.links.add(&slot.path, digest),
+            Kind::Derived | Kind::File(_) => self.files.push(slot),
         }
     }
-    parts.sort();
-    if parts.is_empty() { Err(no_parts(directory)) } else { Ok(parts) }
-}
 
-fn no_parts(directory: &Path) -> Error {
-    let error = Error::new(
-        ErrorKind::NotFound,
-        format!("look for an archive in {}", directory.display()),
-        r#"no tar archives matching "mirror_[0-9]{6}\.tar""#,
-    );
-    if super::writer::partial_parts(directory).is_empty() {
-        error.hint("give the directory that holds mirror_000001.tar, as file:///path")
-    } else {
-        error.hint(
-            "the archive there is not finished: run `airlock mirror` again with the same configuration to complete it",
-        )
-    }
-}
-
-/// The set and numbers in the first kilobyte of a part; `None` when it is not one of ours.
-fn part_header(head: &[u8; 1024]) -> Option<(Digest, u32, u32)> {
-    let text = std::str::from_utf8(&head[512..]).ok()?.trim_end_matches('\0');
-    if head[..512] != tar::headers(PART_PATH, text.len() as u64)[..] {
-        return None;
-    }
-    let mut lines = text.lines();
-    (lines.next()? == "airlock-part 1").then_some(())?;
-    let set = lines.next()?.strip_prefix("set ")?.parse().ok()?;
-    let (part, parts) = lines.next()?.strip_prefix("part ")?.split_once(" of ")?;
-    Some((set, part.parse().ok()?, parts.parse().ok()?))
-}
-
-/// The set that a part belongs to, and how many parts that has; `None` when it is not one of ours.
-pub(super) fn set_of_part(path: &Path) -> Option<(Digest, u32)> {
-    let mut head = [0u8; 1024];
-    File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
-    part_header(&head).map(|(set, _, parts)| (set, parts))
-}
-
-/// Whether the parts in a directory are of our format (and not oc-mirror's).
-pub fn is_ours(directory: &Path) -> Result<bool, Error> {
-    for (_, path) in parts_in(directory)? {
-        let file = open(&path)?;
-        let len = file.metadata().map_err(|e| Error::io(format!("read {}", path.display()), &e))?.len();
-        if len == 0 {
-            return Err(empty(&path));
-        }
-        let mut head = [0u8; 1024];
-        if len >= 1024 && file.read_exact_at(&mut head, 0).is_ok() && head.starts_with(b"airlock/") {
-            return Ok(true);
+    fn finish(self) -> Index {
+        Index {
+            places: Places::new(self.places),
+            offers: self.links.finish(),
+            absences: self.absences.finish(),
+            files: self.files,
+            missing: self.missing,
         }
     }
-    Ok(false)
-}
-
-fn empty(path: &Path) -> Error {
-    Error::new(ErrorKind::Damaged, format!("read {}", path.display()), "empty archive file")
-        .hint("the file was not copied; copy it again from where it was written")
-}
-
-/// Which set the parts of a directory belong to: the one whose table lies in the first part, else the one most parts name.
-fn agreed_set(claims: &[(Digest, u32, u32, u32)], first: &Part) -> Option<Digest> {
-    let by_table = table_bytes(first).ok().map(|bytes| Digest::of(&bytes));
-    if let Some(set) = by_table.filter(|set| claims.iter().any(|c| c.0 == *set)) {
-        return Some(set);
-    }
-    let votes = |set: &Digest| claims.iter().filter(|c| c.0 == *set).count();
-    // Of equally many, the first part's: `max_by_key` takes the last, so the order is turned round.
-    claims.iter().rev().max_by_key(|c| votes(&c.0)).map(|c| c.0.clone())
-}
-
-fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|e| Error::io(format!("open {}", path.display()), &e))
 }
 
 impl Archive {
@@ -171,7 +126,11 @@ impl Archive {
             claims.push((set, own, count, number));
             parts.push(Part { path, file: Arc::new(file), len });
         }
-        let Some(set) = agreed_set(&claims, &parts[0]) else { return Err(no_parts(directory)) };
+        // Once to know what it is, and, when everything around it is known to fit, a second time to take it in.
+        let surveyed = stream_table(&parts[0], &mut |_| Ok(()));
+        let Some(set) = agreed_set(&claims, surveyed.as_ref().ok().map(|(digest, _)| digest)) else {
+            return Err(no_parts(directory));
+        };
         let count = claims.iter().find(|c| c.0 == set).map_or(0, |c| c.2);
         for (claim, part) in claims.iter().zip(&parts) {
             let (own_set, own, own_count, number) = claim;
@@ -201,16 +160,25 @@ impl Archive {
             )
             .hint("copy the missing files into the same directory"));
         }
-        let table = read_table(&parts[0], &set)?;
-        if table.lengths.len() != parts.len() {
+        let summary = expect_table(&parts[0], &set, surveyed)?;
+        if summary.lengths.len() != parts.len() {
             return Err(invalid(&parts[0].path, "its table speaks of another number of parts".into()).hint(again));
         }
         for (number, part) in parts.iter().enumerate() {
-            let length = table.lengths[number];
+            let length = summary.lengths[number];
             let least = if number + 1 == parts.len() { length + 512 + END_BYTES } else { length + END_BYTES };
             if part.len < least {
-                let cut = table.slots.iter().find(|s| s.part == number && s.end() > part.len);
-                let from = cut.map_or_else(|| "the seal".to_owned(), |s| format!("`{}`", s.path));
+                let mut cut = None;
+                read_table(&parts[0], &set, &mut |line| {
+                    if let Line::Entry(_, slot) = line
+                        && slot.part == number
+                        && slot.end() > part.len
+                    {
+                        cut.get_or_insert(slot.path);
+                    }
+                    Ok(())
+                })?;
+                let from = cut.map_or_else(|| "the seal".to_owned(), |path| format!("`{path}`"));
                 return Err(invalid(
                     &part.path,
                     format!(
@@ -224,14 +192,26 @@ impl Archive {
                 return Err(invalid(&part.path, format!("it has {} bytes after its end", part.len - least)).hint(again));
             }
         }
-        let (seal, identity) = read_seal(&parts[parts.len() - 1], *table.lengths.last().unwrap_or(&0))?;
+        let (seal, identity) = read_seal(&parts[parts.len() - 1], *summary.lengths.last().unwrap_or(&0))?;
         let lengths: Vec<u64> = seal.parts.iter().map(|p| p.length).collect();
-        if seal.set != set || lengths != table.lengths || seal.voids.iter().any(|v| *v >= table.slots.len()) {
+        if seal.set != set || lengths != summary.lengths || seal.voids.iter().any(|v| *v >= summary.entries) {
             return Err(invalid(&parts[parts.len() - 1].path, "its seal belongs to another archive".into()).hint(again));
         }
         let voids: HashSet<usize> = seal.voids.iter().copied().collect();
-        let (by_digest, offers) = index(&table.slots, &voids);
-        Ok(Self { directory: directory.to_owned(), parts, table, set, seal, identity, by_digest, offers })
+        let mut indexing = Indexing {
+            voids: &voids,
+            places: Vec::new(),
+            links: Links::default(),
+            absences: AbsenceList::default(),
+            files: Vec::new(),
+            missing: Vec::new(),
+        };
+        let summary = read_table(&parts[0], &set, &mut |line| {
+            indexing.take(line);
+            Ok(())
+        })?;
+        let index = indexing.finish();
+        Ok(Self { directory: directory.to_owned(), parts, summary, set, seal, identity, index })
     }
 
     /// The directory.
@@ -256,17 +236,17 @@ impl Archive {
 
     /// Number in its history.
     pub fn sequence(&self) -> u32 {
-        self.table.sequence
+        self.summary.sequence
     }
 
     /// When it was begun (RFC 3339).
     pub fn created(&self) -> &str {
-        &self.table.created
+        &self.summary.created
     }
 
     /// Identity of the archive before it.
     pub fn previous(&self) -> Option<&Digest> {
-        self.table.previous.as_ref()
+        self.summary.previous.as_ref()
     }
 
     /// The seal.
@@ -274,9 +254,14 @@ impl Archive {
         &self.seal
     }
 
-    /// Entries in layout order.
-    pub fn slots(&self) -> &[Slot] {
-        &self.table.slots
+    /// Tells of every entry with its number, in layout order, reading the table again from the disk. What was told counts only when this
+    /// succeeds; an error of `told` ends it.
+    pub fn each_entry(&self, mut told: impl FnMut(usize, Slot) -> Result<(), Error>) -> Result<(), Error> {
+        read_table(&self.parts[0], &self.set, &mut |line| match line {
+            Line::Entry(number, slot) => told(number, slot),
+            Line::Absent(_) => Ok(()),
+        })
+        .map(drop)
     }
 
     /// Numbers of void entries.
@@ -284,124 +269,69 @@ impl Archive {
         &self.seal.voids
     }
 
-    /// Blobs of its plan that earlier archives carry.
-    pub fn absent(&self) -> &[Absent] {
-        &self.table.absent
+    /// Blobs and manifests that are void.
+    pub fn missing(&self) -> &[Digest] {
+        &self.index.missing
+    }
+
+    /// How many blobs of its plan earlier archives carry.
+    pub fn absent_count(&self) -> usize {
+        self.index.absences.len()
+    }
+
+    /// The blobs of its plan that earlier archives carry, sorted.
+    pub fn absent_digests(&self) -> impl Iterator<Item = &Digest> {
+        self.index.absences.digests()
+    }
+
+    /// What the table says of a blob of its plan that an earlier archive carries.
+    pub fn absent(&self, digest: &Digest) -> Option<Absent> {
+        self.index.absences.get(digest)
     }
 
     /// What each repository offers (without voids).
-    pub fn contents(&self) -> &BTreeMap<Repository, RepositoryContents> {
-        self.offers.contents()
+    pub fn offers(&self) -> &Offers {
+        &self.index.offers
+    }
+
+    /// Paths of the files under `airlock/`, in layout order.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.index.files.iter().map(|slot| slot.path.as_str())
     }
 
     /// The bytes of a file under `airlock/`, verified; `None` when there is none.
     pub fn file(&self, path: &str) -> Result<Option<Bytes>, Error> {
-        let Some(slot) = self.table.slots.iter().find(|s| s.path == path) else { return Ok(None) };
-        let part = &self.parts[slot.part];
-        let bytes = read(part, slot.data_offset(), slot.size)?;
-        if let Kind::File(digest) = &slot.kind
-            && Digest::of(&bytes) != *digest
-        {
-            return Err(Error::new(
-                ErrorKind::Content,
-                format!("read `{path}` in {}", part.path.display()),
-                "its bytes are not those that were written",
-            )
-            .hint("copy this part again from where the archive was written"));
-        }
+        let Some(mut reader) = self.read_file(path)? else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(reader.left() as usize);
+        // What fails is told by `finish`.
+        let _ = reader.read_to_end(&mut bytes);
+        reader.finish()?;
         Ok(Some(bytes.into()))
+    }
+
+    /// Reads a file under `airlock/` piece by piece; `None` when there is none.
+    pub fn read_file(&self, path: &str) -> Result<Option<FileReader>, Error> {
+        let Some(slot) = self.index.files.iter().find(|s| s.path == path) else { return Ok(None) };
+        let expected = match &slot.kind {
+            Kind::File(digest) => Some(digest.clone()),
+            _ => None,
+        };
+        FileReader::new(&self.parts[slot.part], path, slot.data_offset(), slot.size, expected).map(Some)
     }
 
     /// Where the content of a digest lies, whichever repository it belongs to; `None` when it is not carried or void.
     pub fn region(&self, digest: &Digest) -> Option<Region> {
-        let slot = &self.table.slots[*self.by_digest.get(digest)?];
-        Some(Region { file: Arc::clone(&self.parts[slot.part].file), offset: slot.data_offset(), len: slot.size })
+        self.index.places.get(digest).map(|placed| self.region_of(placed))
     }
 
-    /// Number of the entry that holds a digest, void or not.
-    pub fn entry_of(&self, digest: &Digest) -> Option<usize> {
-        self.table.slots.iter().position(|s| matches!(&s.kind, Kind::Blob(d) if d == digest))
+    /// All content that is carried and not void, by digest.
+    pub fn regions(&self) -> impl Iterator<Item = (&Digest, Region)> {
+        self.index.places.iter().map(|placed| (&placed.digest, self.region_of(placed)))
     }
-}
 
-fn read(part: &Part, offset: u64, len: u64) -> Result<Vec<u8>, Error> {
-    if len > MAX_TABLE_BYTES || offset.saturating_add(len) > part.len {
-        return Err(Error::new(
-            ErrorKind::Damaged,
-            format!("read {}", part.path.display()),
-            format!("{len} bytes at offset {offset} do not lie in it"),
-        ));
+    fn region_of(&self, placed: &Placed) -> Region {
+        Region { file: Arc::clone(&self.parts[placed.part as usize].file), offset: placed.offset, len: placed.len }
     }
-    let mut bytes = vec![0u8; len as usize];
-    part.file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io(format!("read {}", part.path.display()), &e))?;
-    Ok(bytes)
-}
-
-fn table_bytes(part: &Part) -> Result<Vec<u8>, String> {
-    let mut walk = Walk::new(part.len, |offset, buffer: &mut [u8]| part.file.read_exact_at(buffer, offset));
-    walk.next().transpose().map_err(|e| e.to_string())?;
-    let entry = walk.next().transpose().map_err(|e| e.to_string())?;
-    let entry = entry.filter(|e| e.path == TABLE_PATH).ok_or("it is not where it should be")?;
-    read(part, entry.data, entry.size).map_err(|e| e.to_string())
-}
-
-fn read_table(part: &Part, set: &Digest) -> Result<Table, Error> {
-    let damaged = |cause: String| {
-        Error::new(ErrorKind::Damaged, format!("read the table in {}", part.path.display()), cause)
-            .hint("copy this part again from where the archive was written")
-    };
-    let bytes = table_bytes(part).map_err(damaged)?;
-    if Digest::of(&bytes) != *set {
-        return Err(damaged("its bytes are not those that were written".into()));
-    }
-    let text = String::from_utf8(bytes).map_err(|e| damaged(e.to_string()))?;
-    table::parse(&text)
-}
-
-fn read_seal(part: &Part, at: u64) -> Result<(Seal, Digest), Error> {
-    let damaged = |cause: &str| {
-        Error::new(ErrorKind::Damaged, format!("read the seal in {}", part.path.display()), cause)
-            .hint("copy this part again from where the archive was written")
-    };
-    let mut header = [0u8; 512];
-    part.file.read_exact_at(&mut header, at).map_err(|e| Error::io(format!("read {}", part.path.display()), &e))?;
-    let mut walk = Walk::new(part.len - at, |offset, buffer: &mut [u8]| part.file.read_exact_at(buffer, at + offset));
-    let entry = match walk.next() {
-        Some(Ok(entry)) if entry.path == SEAL_PATH => entry,
-        Some(Err(e)) => return Err(damaged(&e.to_string())),
-        _ => return Err(damaged("it is not where it should be")),
-    };
-    if header[..] != tar::headers(SEAL_PATH, entry.size)[..] {
-        return Err(damaged("its header is altered"));
-    }
-    let end = at + 512 + padded(entry.size) + END_BYTES;
-    if part.len != end {
-        return Err(damaged(&format!("the file has {} bytes, it should have {end}", part.len)));
-    }
-    let bytes = read(part, at + entry.data, part.len - at - entry.data)?;
-    let (text, zeros) = bytes.split_at(entry.size as usize);
-    if zeros.iter().any(|b| *b != 0) {
-        return Err(damaged("what follows it is not zero"));
-    }
-    Seal::parse(std::str::from_utf8(text).map_err(|_| damaged("it is not text"))?)
-        .map_err(|e| e.context(format!("read the seal in {}", part.path.display())))
-}
-
-/// What the entries that are not void offer: blobs, and what links say.
-fn index(slots: &[Slot], voids: &HashSet<usize>) -> (HashMap<Digest, usize>, Offers) {
-    let mut by_digest = HashMap::new();
-    let mut offers = Offers::default();
-    for (number, slot) in slots.iter().enumerate() {
-        if voids.contains(&number) {
-            continue;
-        }
-        match &slot.kind {
-            Kind::Blob(digest) => drop(by_digest.insert(digest.clone(), number)),
-            Kind::Link(digest) => offers.add_link(&slot.path, digest),
-            Kind::Derived | Kind::File(_) => {}
-        }
-    }
-    (by_digest, offers)
 }
 
 /// The complete blobs of an interrupted archive in `directory` (partial names), for reuse: those whose header is in place. They are
@@ -417,10 +347,10 @@ pub(super) fn complete_blobs(directory: &Path) -> Result<HashMap<Digest, Region>
     let nothing = |cause: &str| Error::new(ErrorKind::NotFound, "look at an interrupted archive", cause);
     let first = parts.first().ok_or_else(|| nothing("it has no parts"))?;
     let (set, _) = set_of_part(&first.path).ok_or_else(|| nothing("its first bytes are not written"))?;
-    let table = read_table(first, &set)?;
     let mut blobs = HashMap::new();
-    for slot in &table.slots {
-        let (Kind::Blob(digest), Some(part)) = (&slot.kind, parts.get(slot.part)) else { continue };
+    read_table(first, &set, &mut |line| {
+        let Line::Entry(_, slot) = line else { return Ok(()) };
+        let (Kind::Blob(digest), Some(part)) = (&slot.kind, parts.get(slot.part)) else { return Ok(()) };
         let mut header = [0u8; 512];
         if slot.end() <= part.len
             && part.file.read_exact_at(&mut header, slot.offset).is_ok()
@@ -429,7 +359,8 @@ pub(super) fn complete_blobs(directory: &Path) -> Result<HashMap<Digest, Region>
             let region = Region { file: Arc::clone(&part.file), offset: slot.data_offset(), len: slot.size };
             blobs.insert(digest.clone(), region);
         }
-    }
+        Ok(())
+    })?;
     Ok(blobs)
 }
 
@@ -439,45 +370,48 @@ impl Storage for Archive {
     }
 
     fn repositories(&self) -> Result<Vec<Repository>, Error> {
-        Ok(self.offers.repositories())
+        Ok(self.index.offers.repositories())
     }
 
     fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>, Error> {
-        Ok(self.offers.tags(repository))
+        Ok(self.index.offers.tags(repository))
     }
 
     fn manifest(&self, repository: &Repository, at: &ManifestName) -> Result<Option<Manifest>, Error> {
-        let Some((digest, number)) =
-            self.offers.manifest(repository, at).and_then(|d| Some((d, *self.by_digest.get(d)?)))
+        let Some((digest, placed)) =
+            self.index.offers.manifest(repository, at).and_then(|d| Some((d, self.index.places.get(d)?)))
         else {
             return Ok(None);
         };
-        let slot = &self.table.slots[number];
-        let part = &self.parts[slot.part];
-        let bytes = read(part, slot.data_offset(), slot.size)?;
-        Manifest::parse_expecting(bytes.into(), None, digest)
-            .map(Some)
-            .map_err(|e| e.context(format!("read `{}` in {}", slot.path, part.path.display())))
+        let part = &self.parts[placed.part as usize];
+        let what = || format!("read `{}` in {}", blob_path(digest), part.path.display());
+        if placed.len > MAX_MANIFEST_BYTES as u64 {
+            // Said before it is read: the table may call anything a manifest.
+            let cause = format!("it has {} bytes; registries take at most {MAX_MANIFEST_BYTES}", placed.len);
+            return Err(Error::new(ErrorKind::Unsupported, what(), cause));
+        }
+        let bytes = read(part, placed.offset, placed.len)?;
+        Manifest::parse_expecting(bytes.into(), None, digest).map(Some).map_err(|e| e.context(what()))
     }
 
     fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Region>, Error> {
-        if !self.offers.has(repository, digest) {
+        if !self.index.offers.has(repository, digest) {
             return Ok(None);
         }
         Ok(self.region(digest))
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        self.offers.referrers(repository, subject, self)
+        self.index.offers.referrers(repository, subject, self)
     }
 
     fn manifests(&self, repository: &Repository) -> Result<Option<Vec<Digest>>, Error> {
-        Ok(self.contents().get(repository).map(|contents| contents.manifests.iter().cloned().collect()))
+        Ok(self.index.offers.manifests(repository))
     }
 
     fn tagged_at(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {
         // A tag is as old as the archive that carries it.
-        self.contents().get(repository)?.tags.contains_key(tag).then(|| instant(self.created()))?
+        self.index.offers.get(repository).is_some_and(|o| o.has_tag(tag)).then(|| instant(self.created()))?
     }
 }
 

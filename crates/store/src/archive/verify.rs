@@ -1,6 +1,5 @@
 //! Is an archive whole? Names every part and entry that is altered.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -83,23 +82,23 @@ pub fn full(archive: &Archive, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Da
         let start = chunk as u64 * CHUNK_BYTES;
         start..(start + CHUNK_BYTES).min(archive.seal().parts[part].length)
     };
-    let slots = archive.slots();
-    let mut entries = BTreeSet::new();
-    for suspect in &suspects {
-        let range = range_of(*suspect);
-        let first = slots.partition_point(|s| (s.part, s.end()) <= (suspect.0, range.start));
-        entries
-            .extend((first..slots.len()).take_while(|n| slots[*n].part == suspect.0 && slots[*n].offset < range.end));
-    }
+    let is_suspect = |slot: &Slot| {
+        let first = suspects.partition_point(|s| (s.0, range_of(*s).end) <= (slot.part, slot.offset));
+        suspects.get(first).is_some_and(|s| s.0 == slot.part && range_of(*s).start < slot.end())
+    };
     let mut damages: Vec<Damage> = Vec::new();
     let mut explained: Vec<(usize, std::ops::Range<u64>)> = Vec::new();
-    for number in entries {
-        let slot = &slots[number];
-        let found = examine(archive, number, slot, true)?;
-        if !found.is_empty() {
-            explained.push((slot.part, slot.offset..slot.end()));
-        }
-        damages.extend(found);
+    if !suspects.is_empty() {
+        archive.each_entry(|number, slot| {
+            if is_suspect(&slot) {
+                let found = examine(archive, number, &slot, true)?;
+                if !found.is_empty() {
+                    explained.push((slot.part, slot.offset..slot.end()));
+                }
+                damages.extend(found);
+            }
+            Ok(())
+        })?;
     }
     for suspect in suspects {
         let range = range_of(suspect);
@@ -120,16 +119,15 @@ pub fn full(archive: &Archive, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Da
 /// Checks everything but the bytes of blobs: seal, sizes, headers, links, manifests, table. Opening the archive has
 /// checked the first two.
 pub fn quick(archive: &Archive) -> Result<Vec<Damage>, Error> {
-    let manifests: std::collections::HashSet<&Digest> =
-        archive.contents().values().flat_map(|c| &c.manifests).collect();
     let mut damages = Vec::new();
-    for (number, slot) in archive.slots().iter().enumerate() {
+    archive.each_entry(|number, slot| {
         let whole = match &slot.kind {
-            Kind::Blob(digest) => manifests.contains(digest),
+            Kind::Blob(digest) => archive.offers().repository_of_manifest(digest).is_some(),
             _ => true,
         };
-        damages.extend(examine(archive, number, slot, whole)?);
-    }
+        damages.extend(examine(archive, number, &slot, whole)?);
+        Ok(())
+    })?;
     damages.extend(ends(archive)?);
     Ok(damages)
 }

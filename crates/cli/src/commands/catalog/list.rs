@@ -5,7 +5,7 @@ use std::sync::Arc;
 use airlock_client::{Client, RegistrySource};
 use airlock_content::catalog::{CONFIGS_LABEL, DATABASE_LABEL};
 use airlock_content::image::{config, instance};
-use airlock_mirror::archives::{ArchiveSource, Archives, Opened as OpenedArchive};
+use airlock_mirror::archives::{ArchiveSource, Archives, Opened as OpenedArchive, plan_of};
 use airlock_mirror::event::Events;
 use airlock_mirror::plan::Kind;
 use airlock_oci::{Digest, Error, ErrorKind, Reference, Source};
@@ -102,13 +102,13 @@ async fn held(archives: Archives) -> Result<Vec<Listed>, Failure> {
     let archives = Arc::new(archives);
     let source = ArchiveSource(Arc::clone(&archives));
     for opened in archives.list() {
-        let OpenedArchive::Ours { plan, .. } = opened else {
+        let OpenedArchive::Ours { archive, .. } = opened else {
             return Err(Failure::usage(
                 "an archive of oc-mirror does not say what its catalogs are called",
                 "name one: airlock catalog list CATALOG --from file://DIR",
             ));
         };
-        for image in &plan.images {
+        for image in &plan_of(archive)?.images {
             // What a bundle needs is never a catalog, and has not to be looked at; what was built anew has the name of what it was built from.
             let possible = match image.kind {
                 Kind::Catalog => true,

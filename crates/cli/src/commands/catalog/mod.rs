@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airlock_content::catalog::{self, Catalog};
-use airlock_mirror::archives::{ArchiveSource, Archives, Opened as OpenedArchive};
+use airlock_mirror::archives::{ArchiveSource, Archives, Opened as OpenedArchive, plan_of};
 use airlock_mirror::event::Events;
+use airlock_mirror::plan::Plan;
 use airlock_oci::{Descriptor, Error, ErrorKind, Reference, Source};
 use airlock_store::oci_layout::Layout;
 
@@ -62,7 +63,7 @@ pub(super) fn folder() -> PathBuf {
 async fn open(text: &str, place: &WhereArgs, events: &Events) -> Result<Opened, Failure> {
     let Some(from) = &place.from else { return read(text, &place.common, &place.side.side(), events).await };
     let archives = Arc::new(Archives::open(&[file_path(from, "--from")?])?);
-    let name = match (in_archive(&archives, text), image::parse(text)?) {
+    let name = match (in_archive(&archives, text)?, image::parse(text)?) {
         (Some(name), _) => name,
         (None, image::Place::Registry(name)) => name.pulled(),
         (None, image::Place::Layout { .. }) => {
@@ -77,14 +78,16 @@ async fn open(text: &str, place: &WhereArgs, events: &Events) -> Result<Opened, 
 }
 
 /// The image that the archive's plan has under this name: of a catalog that was built anew the published one, from which it was chosen.
-fn in_archive(archives: &Archives, text: &str) -> Option<Reference> {
+fn in_archive(archives: &Archives, text: &str) -> Result<Option<Reference>, Failure> {
     let plans = archives.list().iter().filter_map(|opened| match opened {
-        OpenedArchive::Ours { plan, .. } => Some(plan),
+        OpenedArchive::Ours { archive, .. } => Some(plan_of(archive)),
         OpenedArchive::Theirs(_) => None,
     });
-    let named = plans.flat_map(|plan| &plan.images).filter(|i| i.name == text || i.source.to_string() == text);
-    let image = named.max_by_key(|image| image.original)?;
-    Some(image.source.with_digest(image.digest.clone()))
+    let plans: Vec<Plan> = plans.collect::<Result<_, _>>()?;
+    let images = plans.iter().flat_map(|plan| &plan.images);
+    let named = images.filter(|i| i.name == text || i.source.to_string() == text);
+    let image = named.max_by_key(|image| image.original);
+    Ok(image.map(|image| image.source.with_digest(image.digest.clone())))
 }
 
 /// Reads a catalog in a registry, an OCI layout, or a directory of catalog files.
