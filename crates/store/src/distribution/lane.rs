@@ -59,7 +59,10 @@ impl Lane {
                 }
                 if state.hold.is_some() || state.waiting.len() < WAITING_BATCHES {
                     state.waiting.push_back(batch);
-                    if let Some(hold) = state.hold.take() {
+                    let hold = state.hold.take();
+                    // Not under the lock: a runtime that ends drops the work at once, which gives the hold back.
+                    drop(state);
+                    if let Some(hold) = hold {
                         let work = Work { lane: Arc::clone(self), hold: Some(hold), ended: false };
                         drop(tokio::task::spawn_blocking(move || work.run()));
                     }
