@@ -3,12 +3,12 @@
 //! What the kernel has in memory is read at once, without leaving the task (`RWF_NOWAIT`): a load that has just verified an archive
 //! finds most of it there. From the first piece that has to come from the disk on, a blocking thread reads, one piece ahead of the
 //! reader; it reads on only when the piece before was taken, so that a slow reader holds neither a thread nor more than two pieces.
-//! Pieces come from buffers that are used again, also by the next stream, as soon as their bytes were dropped.
+//! Pieces come from buffers that are used again as soon as their bytes were dropped.
 
 use std::io::{Error as IoError, ErrorKind as IoErrorKind, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use airlock_oci::{BlobStream, Error, ErrorKind};
@@ -31,40 +31,33 @@ struct RegionStream {
     /// The disk had to be waited for.
     cold: bool,
     reading: Option<JoinHandle<std::io::Result<Bytes>>>,
+    spare: Spare,
 }
 
-/// Buffers that are kept for the next stream at most. Fresh memory must be cleared, and given page by page by the system.
-const MAX_SPARE: usize = 8;
-
-/// Buffers of [`READ_BYTES`] that wait for their next use.
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// Buffers of one stream that wait for their next use.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// A buffer with bytes in it; dropped, it is spare again.
 struct Filled {
     buffer: Vec<u8>,
     len: usize,
+    spare: Spare,
 }
 
-fn spare() -> MutexGuard<'static, Vec<Vec<u8>>> {
-    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A buffer for so many bytes, at most [`READ_BYTES`].
-fn take(want: usize) -> Vec<u8> {
-    let kept = spare().pop();
-    // What is small is not worth a large one.
-    kept.unwrap_or_else(|| vec![0; if want > READ_BYTES / 2 { READ_BYTES } else { want }])
-}
-
-fn give_back(buffer: Vec<u8>) {
-    let mut spare = spare();
-    if buffer.len() == READ_BYTES && spare.len() < MAX_SPARE {
-        spare.push(buffer);
+impl Spare {
+    fn take(&self, want: usize) -> Vec<u8> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.filter(|b| b.len() >= want).unwrap_or_else(|| vec![0; want])
     }
-}
 
-fn filled(buffer: Vec<u8>, len: usize) -> Bytes {
-    Bytes::from_owner(Filled { buffer, len })
+    fn filled(&self, buffer: Vec<u8>, len: usize) -> Bytes {
+        Bytes::from_owner(Filled { buffer, len, spare: self.clone() })
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
 }
 
 impl AsRef<[u8]> for Filled {
@@ -75,7 +68,7 @@ impl AsRef<[u8]> for Filled {
 
 impl Drop for Filled {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.buffer));
+        self.spare.give_back(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -91,6 +84,7 @@ impl Region {
             what: what.into(),
             cold: false,
             reading: None,
+            spare: Spare::default(),
         })
     }
 }
@@ -103,7 +97,7 @@ impl RegionStream {
     /// What can be had without waiting for the disk; `None`: nothing, or the system does not tell.
     fn at_once(&mut self) -> Option<Bytes> {
         let want = self.want();
-        let mut buffer = take(want);
+        let mut buffer = self.spare.take(want);
         let at = self.region.offset + self.next;
         let got = loop {
             let slice = &mut [IoSliceMut::new(&mut buffer[..want])];
@@ -113,11 +107,11 @@ impl RegionStream {
             }
         };
         if got == 0 {
-            give_back(buffer);
+            self.spare.give_back(buffer);
             return None;
         }
         self.next += got as u64;
-        Some(filled(buffer, got))
+        Some(self.spare.filled(buffer, got))
     }
 
     /// Has a blocking thread read the next piece.
@@ -128,10 +122,11 @@ impl RegionStream {
         }
         let (file, at) = (self.region.file.clone(), self.region.offset + self.next);
         self.next += want as u64;
-        let mut buffer = take(want);
+        let spare = self.spare.clone();
+        let mut buffer = spare.take(want);
         self.reading = Some(tokio::task::spawn_blocking(move || {
             file.read_exact_at(&mut buffer[..want], at)?;
-            Ok(filled(buffer, want))
+            Ok(spare.filled(buffer, want))
         }));
     }
 
