@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|a| a == "oc-mirror") {
         return commands::oc_mirror::main(arguments.into_iter().skip(1).collect());
     }
-    let parsed = match Arguments::try_parse_from(&arguments) {
+    let parsed = match args::serving::parse(&arguments).map_or_else(|| Arguments::try_parse_from(&arguments), Ok) {
         Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();

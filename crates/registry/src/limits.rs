@@ -10,6 +10,8 @@ pub(crate) const FILES_PER_CONNECTION: usize = 3;
 pub(crate) const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// The read buffer of an HTTP/1 connection at most (bytes); it grows to this only while a body comes in.
 pub(crate) const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes that each of the allocator's pools keeps of what was freed (glibc: twice the largest block of which it saw the end).
+pub(crate) const FREED_BYTES_KEPT: usize = 2 * 1024 * 1024;
 /// Bytes of a path with its query; longer ones are answered with 414.
 pub(crate) const MAX_URL_BYTES: usize = 8 * 1024;
 /// How long a TLS handshake may take.

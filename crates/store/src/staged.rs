@@ -1,12 +1,14 @@
 //! A file being written: hashed on the way, in nobody's way until it is renamed into place.
 
 use std::fs::{self, File};
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use airlock_oci::{Algorithm, Content, Descriptor, Digest, Error, ErrorKind, Hasher};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use rustix::io::Errno;
 
 use crate::disk::{self, DirectorySyncs};
 use crate::source::blocking;
@@ -62,10 +64,10 @@ impl Staged {
 
     /// Appends. After an error the file is as long as before as far as anybody is concerned: the next write starts there.
     pub(crate) fn write(&mut self, chunks: &[Bytes]) -> Result<(), Error> {
+        let at = self.len;
+        let written = write_all_at(self.file()?, chunks, at);
+        written.map_err(|e| disk::failed("write", &self.path, &e))?;
         for chunk in chunks {
-            let at = self.len;
-            let written = self.file()?.write_all_at(chunk, at);
-            written.map_err(|e| disk::failed("write", &self.path, &e))?;
             self.hasher.update(chunk);
             self.len += chunk.len() as u64;
         }
@@ -98,6 +100,31 @@ impl Staged {
         self.created = false;
         Ok(std::mem::take(&mut self.path))
     }
+}
+
+/// Pieces that one call of the system takes.
+const MAX_PIECES: usize = 1024;
+
+/// Writes the pieces one behind the other: over TLS they are small, and each call has its price.
+fn write_all_at(file: &File, pieces: &[Bytes], mut at: u64) -> io::Result<()> {
+    for pieces in pieces.chunks(MAX_PIECES) {
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut left = &mut slices[..];
+        // Empty ones at the front are no sign of a full disk.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match rustix::io::pwritev(file, left, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    at += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes a blob: beside, at `temporary`, held against its descriptor on the way, then synced and moved to `to`.

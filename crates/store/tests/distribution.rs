@@ -105,6 +105,58 @@ async fn a_wrong_digest_leaves_nothing() {
     assert!(files_below(&root.path().join(".airlock/uploads")).is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pieces_of_any_size_at_any_pace_come_in_their_order() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name) = (writer(root.path()), repository("a/b"));
+    let whole: Vec<u8> = (0..6_000_000_u32).map(|i| (i * 7 % 253) as u8).collect();
+    // Two thousand pieces are more than the system takes in one call, and the pauses let the writing thread end in between.
+    let sizes =
+        [1, 300_000, 0, 255_999, 1_000_000].into_iter().chain(std::iter::repeat_n(40, 2000)).chain([600_000, 7]);
+    let (mut pieces, mut at) = (Vec::new(), 0);
+    for size in sizes.chain(std::iter::repeat(70_000)) {
+        let end = (at + size).min(whole.len());
+        pieces.push(Bytes::copy_from_slice(&whole[at..end]));
+        at = end;
+        if at == whole.len() {
+            break;
+        }
+    }
+    for pause in [None, Some(Duration::from_millis(2))] {
+        let mut upload = writer.private_upload(&name, Algorithm::Sha256).unwrap();
+        let slow = stream::iter(pieces.clone()).enumerate().then(|(number, piece)| async move {
+            if let Some(pause) = pause.filter(|_| number % 20 == 0) {
+                tokio::time::sleep(pause).await;
+            }
+            Ok(piece)
+        });
+        upload.append(Box::pin(slow)).await.unwrap();
+        assert_eq!(upload.offset(), whole.len() as u64);
+        upload.finish(&Digest::of(&whole)).await.unwrap();
+        let region = writer.blob(&name, &Digest::of(&whole)).unwrap().unwrap();
+        assert!(collect(region.stream(0, u64::MAX, "read")).await == whole);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_said_and_can_be_sent_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, name) = (writer(root.path()), repository("a/b"));
+    let id = writer.begin_upload(&name, Algorithm::Sha256).unwrap();
+    let bytes = Bytes::from(vec![3; 3_000_000]);
+    let pieces = || stream::iter((0..30).map(|i| Ok(bytes.slice(i * 100_000..(i + 1) * 100_000))).collect::<Vec<_>>());
+    let (folder, away) = (root.path().join(".airlock/uploads"), root.path().join("away"));
+    fs::rename(&folder, &away).unwrap();
+    let mut upload = writer.upload(&name, &id).await.unwrap().unwrap();
+    let error = upload.append(pieces()).await.unwrap_err();
+    assert!(error.to_string().contains("uploads"), "{error}");
+    assert_eq!(upload.offset(), 0);
+    fs::rename(&away, &folder).unwrap();
+    upload.append(pieces()).await.unwrap();
+    upload.finish(&Digest::of(&bytes)).await.unwrap();
+    assert_eq!(writer.blob(&name, &Digest::of(&bytes)).unwrap().unwrap().len, 3_000_000);
+}
+
 #[tokio::test]
 async fn a_request_dropped_in_the_middle_leaves_a_session_that_goes_on() {
     let root = tempfile::tempdir().unwrap();

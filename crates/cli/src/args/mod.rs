@@ -13,6 +13,7 @@ pub(crate) mod registry;
 pub(crate) mod registry_install;
 pub(crate) mod release;
 pub(crate) mod rules;
+pub(crate) mod serving;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -27,7 +28,7 @@ Exit codes: 0 done · 1 failed · 2 usage or configuration · 3 partial, the rep
 /// Moves container images across an air gap and keeps disconnected OpenShift clusters running.
 #[derive(Debug, Parser)]
 #[command(name = "airlock", version, about, after_help = EXIT_CODES, max_term_width = 120)]
-pub(crate) struct Arguments {
+pub(crate) struct Arguments<C: Subcommand = Command> {
     /// Only errors.
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -39,7 +40,7 @@ pub(crate) struct Arguments {
     pub progress: Style,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: C,
 }
 
 /// The verbs.

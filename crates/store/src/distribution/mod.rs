@@ -15,6 +15,7 @@ mod gc;
 pub mod generations;
 mod intake;
 mod keeper;
+mod lane;
 mod leases;
 mod paths;
 mod publish;

@@ -15,9 +15,9 @@ use airlock_oci::{Algorithm, Digest, Error, ErrorKind, Repository};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::OwnedMutexGuard;
-use tokio::task::JoinHandle;
 
 use super::Writer;
+use super::lane::Lane;
 use crate::staged::Staged;
 
 /// Sessions at once; beyond that a new one is refused.
@@ -27,7 +27,7 @@ pub(super) const MAX_IDLE: Duration = Duration::from_secs(60 * 60);
 /// How long a session may live at all.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Received bytes that are hashed and written in one go. While they are, the next ones are received.
-const BATCH_BYTES: usize = 512 * 1024;
+const BATCH_BYTES: usize = 256 * 1024;
 /// How long a request waits for another one that holds the same session.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
@@ -58,7 +58,7 @@ pub(super) struct Session {
     staged: Arc<tokio::sync::Mutex<Option<Staged>>>,
 }
 
-type Hold = OwnedMutexGuard<Option<Staged>>;
+pub(super) type Hold = OwnedMutexGuard<Option<Staged>>;
 
 /// The exclusive hold of a session.
 pub struct Upload {
@@ -96,6 +96,12 @@ impl fmt::Display for UploadId {
 impl Session {
     fn touch(&self) {
         *self.last_use.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// So many bytes were written.
+    pub(super) fn written(&self, offset: u64) {
+        self.offset.store(offset, Ordering::Release);
+        self.touch();
     }
 
     fn is_expired(&self, idle: Duration, age: Duration) -> bool {
@@ -208,8 +214,8 @@ impl Upload {
     where
         S: Stream<Item = Result<Bytes, Error>> + Unpin,
     {
-        let mut writing = None;
-        loop {
+        let lane = Lane::new(self.session.clone(), self.take_hold()?);
+        let received = loop {
             let (mut batch, mut bytes, mut end) = (Vec::new(), 0, None);
             while bytes < BATCH_BYTES && end.is_none() {
                 match body.next().await {
@@ -222,39 +228,19 @@ impl Upload {
                     None => end = Some(Ok(())),
                 }
             }
-            self.settle(writing.take()).await?;
-            if !batch.is_empty() {
-                writing = Some(self.write(batch)?);
+            if !batch.is_empty()
+                && let Err(e) = lane.send(batch).await
+            {
+                break Err(e);
             }
             if let Some(end) = end {
-                self.settle(writing).await?;
-                return end;
+                break end;
             }
-        }
-    }
-
-    fn write(&mut self, batch: Vec<Bytes>) -> Result<JoinHandle<(Hold, Result<(), Error>)>, Error> {
-        let mut hold = self.take_hold()?;
-        let session = self.session.clone();
-        Ok(tokio::task::spawn_blocking(move || {
-            let written = match hold.as_mut() {
-                Some(staged) => {
-                    let written = staged.write(&batch);
-                    session.offset.store(staged.len(), Ordering::Release);
-                    written
-                }
-                None => Err(gone()),
-            };
-            session.touch();
-            (hold, written)
-        }))
-    }
-
-    async fn settle(&mut self, writing: Option<JoinHandle<(Hold, Result<(), Error>)>>) -> Result<(), Error> {
-        let Some(writing) = writing else { return Ok(()) };
-        let (hold, written) = writing.await.map_err(|e| Error::new(ErrorKind::Io, "write an upload", e))?;
-        self.hold = Some(hold);
-        written
+        };
+        let (hold, written) = lane.settle().await;
+        self.hold = hold;
+        // What could not be written is the cause, where both went wrong.
+        written.and(received)
     }
 
     fn take_hold(&mut self) -> Result<Hold, Error> {
@@ -303,6 +289,6 @@ impl Drop for Upload {
     }
 }
 
-fn gone() -> Error {
+pub(super) fn gone() -> Error {
     Error::new(ErrorKind::NotFound, "continue an upload", "it was finished or cancelled")
 }
