@@ -3,12 +3,12 @@
 //! What the kernel has in memory is read at once, without leaving the task (`RWF_NOWAIT`): a load that has just verified an archive
 //! finds most of it there. From the first piece that has to come from the disk on, a blocking thread reads, one piece ahead of the
 //! reader; it reads on only when the piece before was taken, so that a slow reader holds neither a thread nor more than two pieces.
-//! Pieces come from buffers that are used again, by any stream, as soon as their bytes were dropped.
+//! Pieces come from buffers that are used again as soon as their bytes were dropped.
 
 use std::io::{Error as IoError, ErrorKind as IoErrorKind, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use airlock_oci::{BlobStream, Error, ErrorKind};
@@ -31,43 +31,61 @@ struct RegionStream {
     /// The disk had to be waited for.
     cold: bool,
     reading: Option<JoinHandle<std::io::Result<Bytes>>>,
+    spare: Spare,
 }
 
-/// Buffers of [`READ_BYTES`] that wait for their next use. Fresh ones would have to be cleared by the kernel, page by page.
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-/// More than this many are given back to the system.
-const MAX_SPARE: usize = 16;
+/// Buffers of streams that have ended. Fresh ones would have to be cleared by the kernel, page by page.
+static LEFT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// More than this many of [`READ_BYTES`] are given back to the system.
+const MAX_LEFT: usize = 16;
 /// What is smaller gets a buffer of its own size.
-const POOLED_BYTES: usize = 32 * 1024;
+const SHARED_BYTES: usize = 32 * 1024;
+
+/// Buffers of one stream that wait for their next use: they are warm where the stream runs. The next stream gets them when it ends.
+#[derive(Clone, Default)]
+struct Spare(Arc<Buffers>);
+
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
 
 /// A buffer with bytes in it; dropped, it is spare again.
 struct Filled {
     buffer: Vec<u8>,
     len: usize,
+    spare: Spare,
 }
 
-fn spare() -> MutexGuard<'static, Vec<Vec<u8>>> {
-    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A buffer for so many bytes, [`READ_BYTES`] at most.
-fn buffer(want: usize) -> Vec<u8> {
-    if want < POOLED_BYTES {
-        return vec![0; want];
+impl Spare {
+    fn take(&self, want: usize) -> Vec<u8> {
+        if let Some(kept) = lock(&self.0.0).pop().filter(|b| b.len() >= want) {
+            return kept;
+        }
+        if want < SHARED_BYTES {
+            return vec![0; want];
+        }
+        let left = lock(&LEFT).pop();
+        left.unwrap_or_else(|| vec![0; READ_BYTES])
     }
-    let kept = spare().pop();
-    kept.unwrap_or_else(|| vec![0; READ_BYTES])
-}
 
-fn give_back(buffer: Vec<u8>) {
-    let mut spare = spare();
-    if buffer.len() == READ_BYTES && spare.len() < MAX_SPARE {
-        spare.push(buffer);
+    fn filled(&self, buffer: Vec<u8>, len: usize) -> Bytes {
+        Bytes::from_owner(Filled { buffer, len, spare: self.clone() })
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        lock(&self.0.0).push(buffer);
     }
 }
 
-fn filled(buffer: Vec<u8>, len: usize) -> Bytes {
-    Bytes::from_owner(Filled { buffer, len })
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        let mut left = lock(&LEFT);
+        let room = MAX_LEFT.saturating_sub(left.len());
+        left.extend(lock(&self.0).drain(..).filter(|b| b.len() == READ_BYTES).take(room));
+    }
 }
 
 impl AsRef<[u8]> for Filled {
@@ -78,7 +96,7 @@ impl AsRef<[u8]> for Filled {
 
 impl Drop for Filled {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.buffer));
+        self.spare.give_back(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -94,6 +112,7 @@ impl Region {
             what: what.into(),
             cold: false,
             reading: None,
+            spare: Spare::default(),
         })
     }
 }
@@ -106,7 +125,7 @@ impl RegionStream {
     /// What can be had without waiting for the disk; `None`: nothing, or the system does not tell.
     fn at_once(&mut self) -> Option<Bytes> {
         let want = self.want();
-        let mut buffer = buffer(want);
+        let mut buffer = self.spare.take(want);
         let at = self.region.offset + self.next;
         let got = loop {
             let slice = &mut [IoSliceMut::new(&mut buffer[..want])];
@@ -116,11 +135,11 @@ impl RegionStream {
             }
         };
         if got == 0 {
-            give_back(buffer);
+            self.spare.give_back(buffer);
             return None;
         }
         self.next += got as u64;
-        Some(filled(buffer, got))
+        Some(self.spare.filled(buffer, got))
     }
 
     /// Has a blocking thread read the next piece.
@@ -131,10 +150,11 @@ impl RegionStream {
         }
         let (file, at) = (self.region.file.clone(), self.region.offset + self.next);
         self.next += want as u64;
-        let mut buffer = buffer(want);
+        let spare = self.spare.clone();
+        let mut buffer = spare.take(want);
         self.reading = Some(tokio::task::spawn_blocking(move || {
             file.read_exact_at(&mut buffer[..want], at)?;
-            Ok(filled(buffer, want))
+            Ok(spare.filled(buffer, want))
         }));
     }
 
