@@ -312,9 +312,12 @@ fn turned_back(listing: &str, behind: Duration) -> String {
 fn date_before(date: &str, earlier: Duration) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = MONTHS[date[5..7].parse::<usize>().unwrap() - 1];
-    // This form's day of the week is not looked at.
-    let known = format!("Sun, {} {month} {} {} GMT", &date[8..10], &date[..4], &date[11..19]);
-    let then = httpdate::fmt_http_date(httpdate::parse_http_date(&known).unwrap() - earlier);
+    let rest = format!("{} {month} {} {} GMT", &date[8..10], &date[..4], &date[11..19]);
+    // The other form names the day of the week, and is no date with another one.
+    let known = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+        .iter()
+        .find_map(|day| httpdate::parse_http_date(&format!("{day}, {rest}")).ok());
+    let then = httpdate::fmt_http_date(known.unwrap() - earlier);
     let month = MONTHS.iter().position(|month| *month == &then[8..11]).unwrap() + 1;
     format!("{}-{month:02}-{}T{}.000Z", &then[12..16], &then[5..7], &then[17..25])
 }
