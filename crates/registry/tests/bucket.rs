@@ -953,7 +953,9 @@ async fn a_collector_says_at_every_step_that_it_works_and_removes_nothing_when_i
     registry.push_blob("b", b"garbage").await;
     let blobs = store.folder().join("docker/registry/v2/blobs/sha256");
     let data = |digest: &Digest| blobs.join(&digest.hex()[..2]).join(digest.hex()).join("data");
-    garbage.iter().for_each(|digest| written_before(&data(digest), 3600));
+    for digest in &garbage {
+        written_before(&data(digest), 3600);
+    }
     let (manifests, files, links, repositories) = (3, 3 * 3 + 2, 3 * 2 + 3, 2);
     // Dry: everything but the removal.
     store.fail("PUT", "gc/lock", 1000, Fault::None);
