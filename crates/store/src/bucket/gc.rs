@@ -292,7 +292,8 @@ mod tests {
         term().check().unwrap();
         // The machine slept: only the clock on the wall went on. Or somebody set that one back: only the other tells.
         let slept = Term { by_the_wall: SystemTime::now() - ago, ..term() };
-        let set_back = Term { begun: Instant::now() - ago, by_the_wall: SystemTime::now() + ago, ..term() };
+        let set_back =
+            Term { begun: Instant::now().checked_sub(ago).unwrap(), by_the_wall: SystemTime::now() + ago, ..term() };
         for over in [slept, set_back] {
             assert_eq!(over.check().unwrap_err().kind(), ErrorKind::Server);
         }

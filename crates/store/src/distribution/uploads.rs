@@ -320,7 +320,7 @@ mod tests {
         let id = writer.begin_upload(&name, Algorithm::Sha256).unwrap();
         let long_ago = || {
             let session = writer.sessions().get(&name, &id).unwrap();
-            *session.last_use.lock().unwrap() = Instant::now() - 2 * MAX_IDLE;
+            *session.last_use.lock().unwrap() = Instant::now().checked_sub(2 * MAX_IDLE).unwrap();
         };
         let bytes = || futures_util::stream::iter([Ok(Bytes::from_static(b"some"))]);
         let mut upload = writer.upload(&name, &id).await.unwrap().unwrap();
