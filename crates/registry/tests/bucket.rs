@@ -3,9 +3,10 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use airlock_oci::{Digest, ErrorKind};
+use airlock_oci::{Algorithm, Digest, ErrorKind, Repository};
 use airlock_registry::{Anonymous, Server};
 use airlock_store::bucket::{AccessKey, Bucket, PART_BYTES};
 use reqwest::Method;
@@ -883,4 +884,152 @@ async fn pushes_at_two_servers_and_garbage_collection_do_not_disturb_each_other(
     let ((collections, removed), a, b, c, d) = tokio::join!(collect, push(0), push(1), push(2), push(3));
     println!("{} pushes, {collections} collections, {removed} files removed", a + b + c + d);
     assert!(removed > 0 && collections > 1);
+}
+
+/// Sets when an object was written: by the store's clock, since this store has the file system's.
+fn written_before(path: &Path, seconds: u64) {
+    let modified = std::time::SystemTime::now() - Duration::from_secs(seconds);
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_a_request_holds_for_long_does_not_expire() {
+    let store = Store::start().await;
+    let mut settings = store.settings("place/in");
+    settings.held_renewal = Duration::from_millis(50);
+    let (bucket, name) = (Bucket::open(&settings).await.unwrap(), Repository::new("r").unwrap());
+    let id = bucket.begin_upload(&name, Algorithm::Sha256).await.unwrap();
+    let folder = store.folder().join(format!(".airlock/uploads/{id}"));
+    let (session, held) = (folder.join("session"), folder.join("held"));
+    let hour = Duration::from_secs(3600);
+    let mut upload = bucket.upload(&name, &id).await.unwrap().unwrap();
+    // Nothing of it was written for two hours; but its client is there.
+    written_before(&session, 7200);
+    let end = Instant::now() + Duration::from_secs(30);
+    while !held.exists() {
+        assert!(Instant::now() < end, "nobody is told that it is held");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bucket.expire_uploads(hour).await.unwrap(), 0);
+    // Again and again, not once.
+    written_before(&held, 7200);
+    let is_young = || held.metadata().unwrap().modified().unwrap().elapsed().unwrap_or_default() < hour;
+    while !is_young() {
+        assert!(Instant::now() < end, "it was told once only");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bucket.expire_uploads(hour).await.unwrap(), 0);
+    upload.append(futures_util::stream::iter([Ok("late".into())])).await.unwrap();
+    upload.save().await.unwrap();
+    drop(upload);
+    let status = bucket.upload_status(&name, &id).await.unwrap();
+    assert_eq!(status.map(|status| status.offset), Some(4));
+    // Let go, it rests, and expires. What was on its way when it was let go may still come.
+    let end = Instant::now() + Duration::from_secs(30);
+    let expired = loop {
+        for path in [&session, &held].into_iter().filter(|path| path.exists()) {
+            written_before(path, 7200);
+        }
+        match bucket.expire_uploads(hour).await.unwrap() {
+            0 => assert!(Instant::now() < end, "it does not expire"),
+            expired => break expired,
+        }
+    };
+    assert_eq!((expired, bucket.upload_status(&name, &id).await.unwrap()), (1, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_says_at_every_step_that_it_works_and_removes_nothing_when_it_is_not_believed() {
+    let store = Store::start().await;
+    let mut settings = store.settings("place/in");
+    (settings.collected_age, settings.lock_renewal) = (Duration::from_secs(600), Duration::ZERO);
+    let bucket = Bucket::open(&settings).await.unwrap();
+    let registry = Registry::of_bucket(bucket.clone(), None, |b| b).await;
+    // Two repositories, three manifests with seven blobs of theirs, and two blobs that nobody names, one of them in both.
+    for (name, seed) in [("a", "1"), ("a", "2"), ("b", "3")] {
+        registry.push_image(name, "v1", seed).await;
+    }
+    let garbage = [registry.push_blob("a", b"garbage").await, registry.push_blob("b", b"more garbage").await];
+    registry.push_blob("b", b"garbage").await;
+    let blobs = store.folder().join("docker/registry/v2/blobs/sha256");
+    let data = |digest: &Digest| blobs.join(&digest.hex()[..2]).join(digest.hex()).join("data");
+    for digest in &garbage {
+        written_before(&data(digest), 3600);
+    }
+    let (manifests, files, links, repositories) = (3, 3 * 3 + 2, 3 * 2 + 3, 2);
+    // Dry: everything but the removal.
+    store.fail("PUT", "gc/lock", 1000, Fault::None);
+    let dry = bucket.collect_garbage(true).await.unwrap();
+    assert_eq!((dry.manifests, dry.files, dry.repositories, dry.removed_files), (manifests, files, repositories, 2));
+    let written = 1000 - store.faults_left() as u64;
+    store.heal();
+    // It is taken; then for each repository and each of its manifests, each file, each repository and each of its links, and each batch.
+    assert_eq!(written, 1 + repositories + manifests + files + repositories + links + 1);
+
+    // Somebody takes the lock while it looks for links: it ends before it removes anything.
+    let listing = store.hold("GET", "_layers");
+    let collecting = tokio::spawn({
+        let bucket = bucket.clone();
+        async move { bucket.collect_garbage(false).await }
+    });
+    listing.arrived().await;
+    let lock = store.folder().join(".airlock/gc/lock");
+    std::fs::remove_file(&lock).unwrap();
+    let other = Bucket::open(&store.settings("place/in")).await.unwrap();
+    let removal = store.hold("GET", "_manifests");
+    let others = tokio::spawn(async move { other.collect_garbage(true).await });
+    removal.arrived().await;
+    listing.release();
+    assert_eq!(collecting.await.unwrap().unwrap_err().kind(), ErrorKind::Locked);
+    assert!(garbage.iter().all(|digest| data(digest).exists()));
+    assert!(lock.exists(), "the lock is another's");
+    removal.release();
+    others.await.unwrap().unwrap();
+    assert_eq!(bucket.collect_garbage(false).await.unwrap().removed_files, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_removes_links_before_data() {
+    let store = Store::start().await;
+    let bucket = with_garbage(&store, b"garbage").await;
+    let digest = Digest::of(b"garbage");
+    let below = store.folder().join("docker/registry/v2");
+    let link = below.join(format!("repositories/r/_layers/sha256/{}/link", digest.hex()));
+    let data = below.join(format!("blobs/sha256/{}/{}/data", &digest.hex()[..2], digest.hex()));
+    // The list of a collector that died, the link, the data.
+    let removal = store.hold_after(2, "POST", "?delete");
+    let collecting = collect(&bucket);
+    removal.arrived().await;
+    assert!(!link.exists() && data.exists(), "whoever dies here leaves no link to what is gone");
+    // It dies here.
+    collecting.abort();
+    store.heal();
+    assert!(collecting.await.is_err());
+    written_before(&store.folder().join(".airlock/gc/lock"), 3600);
+    let next = bucket.collect_garbage(false).await.unwrap();
+    assert_eq!((next.removed_files, next.removed_links), (1, 0), "the next one finds it");
+    removal.release();
+    assert!(!data.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_is_told_by_the_clock_of_the_store() {
+    let store = Store::start().await;
+    let registry = replica(&store).await;
+    let digest = registry.push_blob("r", b"young").await;
+    let (day, mut settings) = (24 * 3600, store.settings("place/in"));
+    settings.collected_age = Duration::from_secs(3600);
+    let bucket = Bucket::open(&settings).await.unwrap();
+    // Two days behind: by our clock everything in it is old, by its own it was written just now.
+    store.turn_back(Duration::from_secs(2 * day));
+    let collected = bucket.collect_garbage(false).await.unwrap();
+    assert_eq!((collected.files, collected.removed_files, collected.leased), (1, 0, 1));
+    let id = bucket.begin_upload(&Repository::new("r").unwrap(), Algorithm::Sha256).await.unwrap();
+    assert_eq!(bucket.expire_uploads(Duration::from_secs(3600)).await.unwrap(), 0);
+    // Old by both.
+    let blobs = store.folder().join("docker/registry/v2/blobs/sha256");
+    written_before(&blobs.join(&digest.hex()[..2]).join(digest.hex()).join("data"), 7200);
+    written_before(&store.folder().join(format!(".airlock/uploads/{id}/session")), 7200);
+    assert_eq!(bucket.collect_garbage(false).await.unwrap().removed_files, 1);
+    assert_eq!(bucket.expire_uploads(Duration::from_secs(3600)).await.unwrap(), 1);
 }

@@ -171,3 +171,28 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     let leftovers = std::fs::read_dir(root.path().join(".airlock/uploads")).unwrap().count();
     assert_eq!(leftovers, 0, "what has no name is removed at the next start");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_server_left_of_deletions_is_collected_by_the_next() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path(), Durability::Image).unwrap();
+    let server = Server::writable(writer).anonymous(Anonymous::Push).bind(localhost()).await.unwrap();
+    let (client, addr) = (client(), server.addr.to_string());
+    let text = push(&client, &addr, "r", "kept", "kept").await.unwrap();
+    server.shutdown().await.unwrap();
+    let removed = root.path().join(".airlock/removed");
+    for (change, tag) in [("0", "t1"), ("0", "t2"), ("1", "t1")] {
+        let folder = removed.join(change.repeat(32)).join(tag).join("current");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("link"), Digest::of(b"whatever").to_string()).unwrap();
+    }
+    let writer = Writer::open(root.path(), Durability::Image).unwrap();
+    let server = Server::writable(writer).anonymous(Anonymous::Push).bind(localhost()).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_dir(&removed).unwrap().next().is_some() {
+        assert!(Instant::now() < end, "nobody removes it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_whole(root.path(), &[("r".into(), "kept".into(), text)]);
+    server.shutdown().await.unwrap();
+}

@@ -1,8 +1,8 @@
 //! A disk that fails: what could not be written is not acknowledged, what could not be read is never said to be absent nor sent wrong, and
 //! the registry is as before when the disk works again.
 //!
-//! The server is a process of its own, whose calls of the C library fail with EIO as a file says (`support/failing_disk.c`); a read-only file
-//! system is a real one.
+//! The server is a process of its own, whose calls of the C library fail with EIO as a file says (`support/failing_disk.c`), or whose calls of
+//! the kernel do, which the library does not see (`strace` puts the error in their place); a read-only file system is a real one.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
 
 mod support;
@@ -78,12 +78,38 @@ fn shim(folder: &Path) -> Option<PathBuf> {
 
 impl Registry {
     fn start(tls: bool) -> Option<Self> {
+        Self::start_as(tls, |root| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.env(RULES, root.join("rules")).env("LD_PRELOAD", shim(root)?);
+            Some(command)
+        })
+    }
+
+    /// One of which each of the two threads that serve fails to send a piece of a file once, when it does so for the second time.
+    fn start_failing_to_send() -> Option<Self> {
+        let strace = tool("strace")?;
+        // The tracer is nobody's child, so that the server is ours, and ends with it.
+        let inject = ["-e", "signal=none", "-e", "trace=sendfile", "-e", "inject=sendfile:error=EIO:when=2"];
+        let options = ["-D", "-f", "--seccomp-bpf", "-qq", "-o"];
+        let tried = Command::new(&strace).args(["-f", "--seccomp-bpf", "-qq", "-e", "trace=sendfile", "true"]).output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            println!("skipped: no process can be traced here");
+            return None;
+        }
+        Self::start_as(false, |root| {
+            let mut command = Command::new(strace);
+            command.args(options).arg(root.join("sent")).args(inject).arg(std::env::current_exe().unwrap());
+            command.env("TOKIO_WORKER_THREADS", "2");
+            Some(command)
+        })
+    }
+
+    fn start_as(tls: bool, server: impl FnOnce(&Path) -> Option<Command>) -> Option<Self> {
         // Not in the folder for temporary files, which may be in memory: there nothing has to be read from a disk.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let root = folder.path().canonicalize().unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "server_of_the_failing_disk"]).stdout(Stdio::null());
-        command.env(ROOT, &root).env(RULES, root.join("rules")).env("LD_PRELOAD", shim(&root)?);
+        let mut command = server(&root)?;
+        command.args(["--exact", "server_of_the_failing_disk"]).stdout(Stdio::null()).env(ROOT, &root);
         if tls {
             command.env(WITH_TLS, "");
         }
@@ -309,6 +335,90 @@ async fn assert_acknowledged_only_when_synced(registry: &Registry, step: &str, n
     assert!(blob.bytes().await.unwrap() == layer, "{step}");
 }
 
+/// What came of a body, and whether it broke off.
+async fn receive(response: Response) -> (Vec<u8>, bool) {
+    let (mut got, mut stream) = (Vec::new(), response.bytes_stream());
+    while let Some(piece) = stream.next().await {
+        match piece {
+            Ok(piece) => got.extend_from_slice(&piece),
+            Err(_) => return (got, true),
+        }
+    }
+    (got, false)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_that_the_kernel_cannot_send_to_its_end_breaks_the_connection() {
+    let Some(registry) = Registry::start_failing_to_send() else { return };
+    let (layer, small) = (bytes(1, 24 * MIB), bytes(2, 1000));
+    let text = registry.push("a", "v1", &layer).await;
+    registry.push("b", "v1", &small).await;
+    let path = format!("/v2/a/blobs/{}", Digest::of(&layer));
+    let mut broken = 0;
+    loop {
+        let response = registry.get(&path).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(header(&response, "content-length"), layer.len().to_string());
+        let (got, broke) = receive(response).await;
+        assert!(layer.starts_with(&got), "what came is right");
+        if !broke {
+            assert_eq!(got.len(), layer.len(), "what did not break is whole");
+            break;
+        }
+        assert!(got.len() < layer.len());
+        broken += 1;
+        // It goes on: others pull and push, and it does not take itself for broken.
+        assert_eq!(registry.get("/v2/a/manifests/v1").await.text().await.unwrap(), text);
+        assert_eq!(registry.client.get(&registry.health).send().await.unwrap().status(), 200);
+        registry.push("a", &format!("again{broken}"), b"reading alone stops no push").await;
+    }
+    let sent = fs::read_to_string(registry.folder.path().join("sent")).unwrap();
+    assert_eq!(sent.matches("(INJECTED)").count(), broken, "each error broke one connection");
+    assert!(broken >= 1, "nothing was sent by the kernel");
+    let other = registry.get(&format!("/v2/b/blobs/{}", Digest::of(&small))).await;
+    assert!(other.bytes().await.unwrap() == small);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_is_acknowledged_only_when_it_was_synced_and_needs_no_room_elsewhere() {
+    let Some(registry) = Registry::start(false) else { return };
+    let pushed = |name: &'static str| {
+        let registry = &registry;
+        async move {
+            let text = registry.push(name, "v1", &bytes(1, 1000)).await;
+            assert_eq!(registry.put_manifest(name, "v2", &text).await.status(), 201);
+            format!("/v2/{name}/manifests/{}", Digest::of(text.as_bytes()))
+        }
+    };
+    let left = || {
+        let removed = fs::read_dir(registry.store().join(".airlock/removed"));
+        removed.into_iter().flatten().map(|deletion| fs::read_dir(deletion.unwrap().path()).unwrap().count()).sum()
+    };
+    let delete = async |path: &str| registry.ask(Method::DELETE, path).await;
+    for (name, step) in [("a", "sync a/_manifests/tags"), ("b", "sync b/_manifests/revisions")] {
+        let path = pushed(name).await;
+        // The second attempt finds no tag any more, and knows as little as the first whether they are gone for good.
+        for _ in 0..if name == "a" { 2 } else { 1 } {
+            registry.fail(step);
+            assert_refused(delete(&path).await, &registry.store()).await;
+            registry.heal().await;
+        }
+        let status = delete(&path).await.status().as_u16();
+        assert!(status == 202 || (name == "b" && status == 404), "{step}: {status}");
+        for path in [&path, &format!("/v2/{name}/manifests/v1"), &format!("/v2/{name}/manifests/v2")] {
+            assert_eq!(registry.get(path).await.status(), 404, "{step}");
+        }
+    }
+    // Where nothing can be moved, everything goes in its place.
+    let (path, before) = (pushed("c").await, left());
+    registry.fail("name .airlock/removed");
+    assert_eq!(delete(&path).await.status(), 202);
+    assert_eq!(registry.get("/v2/c/manifests/v1").await.status(), 404);
+    let tags = registry.store().join("docker/registry/v2/repositories/c/_manifests/tags");
+    let after: usize = left();
+    assert_eq!((fs::read_dir(tags).unwrap().count(), after <= before), (0, true));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blob_that_cannot_be_read_to_its_end_breaks_the_connection() {
     for tls in [false, true] {
@@ -321,16 +431,7 @@ async fn a_blob_that_cannot_be_read_to_its_end_breaks_the_connection() {
         let response = registry.get(&format!("/v2/a/blobs/{digest}")).await;
         assert_eq!(response.status(), 200);
         assert_eq!(header(&response, "content-length"), layer.len().to_string());
-        let (mut got, mut broke, mut stream) = (Vec::new(), false, response.bytes_stream());
-        while let Some(piece) = stream.next().await {
-            match piece {
-                Ok(piece) => got.extend_from_slice(&piece),
-                Err(_) => {
-                    broke = true;
-                    break;
-                }
-            }
-        }
+        let (got, broke) = receive(response).await;
         // What the kernel had read ahead may have come too.
         assert!(broke && got.len() < layer.len(), "TLS {tls}: {} bytes came", got.len());
         assert!(layer.starts_with(&got), "TLS {tls}: what came is right");

@@ -200,8 +200,13 @@ impl DirectorySyncs {
     /// Notes that the entry at `path` was added, replaced or removed.
     pub(crate) fn changed(&mut self, path: &Path) {
         if let Some(parent) = path.parent() {
-            self.0.insert(parent.to_owned());
+            self.folder(parent.to_owned());
         }
+    }
+
+    /// Notes that entries of a directory may have changed.
+    pub(crate) fn folder(&mut self, path: PathBuf) {
+        self.0.insert(path);
     }
 
     /// Makes everything noted so far durable.

@@ -261,6 +261,7 @@ async fn serve(
                         let (service, fault) = (service.clone(), fault_of(&rules, &request));
                         let tags = listed_tags(&folder, &request).filter(|_| fault.is_none());
                         let behind = Duration::from_secs(behind.load(Ordering::Relaxed) as u64);
+                        let is_listing = request.uri().query().is_some_and(|query| query.contains("list-type=2"));
                         async move {
                             let mut answer = match tags {
                                 Some(text) => return Ok(document(200, text)),
@@ -269,6 +270,11 @@ async fn serve(
                             if let Some(date) = answer.headers_mut().get_mut("last-modified") {
                                 let date_here = httpdate::parse_http_date(date.to_str().unwrap()).unwrap();
                                 *date = httpdate::fmt_http_date(date_here - behind).parse().unwrap();
+                            }
+                            if is_listing && !behind.is_zero() {
+                                let (head, body) = answer.into_parts();
+                                let text = String::from_utf8(body.collect().await?.to_bytes().to_vec()).unwrap();
+                                answer = document(head.status.as_u16(), turned_back(&text, behind));
                             }
                             Ok::<_, std::io::Error>(answer)
                         }
@@ -289,6 +295,31 @@ fn fault_of(rules: &Mutex<Vec<Rule>>, request: &Request<Incoming>) -> Option<Fau
     })?;
     hit.times -= 1;
     Some(hit.fault.clone())
+}
+
+/// A listing by a clock that is so far behind.
+fn turned_back(listing: &str, behind: Duration) -> String {
+    let mut pieces = listing.split("<LastModified>");
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (date, rest) = piece.split_once('<').unwrap();
+        text += &format!("<LastModified>{}<{rest}", date_before(date, behind));
+    }
+    text
+}
+
+/// An RFC 3339 time in UTC, so much earlier.
+fn date_before(date: &str, earlier: Duration) -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = MONTHS[date[5..7].parse::<usize>().unwrap() - 1];
+    let rest = format!("{} {month} {} {} GMT", &date[8..10], &date[..4], &date[11..19]);
+    // The other form names the day of the week, and is no date with another one.
+    let known = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+        .iter()
+        .find_map(|day| httpdate::parse_http_date(&format!("{day}, {rest}")).ok());
+    let then = httpdate::fmt_http_date(known.unwrap() - earlier);
+    let month = MONTHS.iter().position(|month| *month == &then[8..11]).unwrap() + 1;
+    format!("{}-{month:02}-{}T{}.000Z", &then[12..16], &then[5..7], &then[17..25])
 }
 
 /// The answer to a listing of tags. s3s-fs walks through the whole bucket for each thousand keys, a thread's work for each file, which

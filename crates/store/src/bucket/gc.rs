@@ -280,3 +280,31 @@ impl Bucket {
 fn is_old(meta: &Meta, now: SystemTime, age: Duration) -> bool {
     now.duration_since(meta.modified).is_ok_and(|found| found >= age)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_term_ends_by_whichever_clock_is_ahead() {
+        let ago = CONDEMNED_TIME + Duration::from_secs(1);
+        let term = || Term::begin("here".into());
+        term().check().unwrap();
+        // The machine slept: only the clock on the wall went on. Or somebody set that one back: only the other tells.
+        let slept = Term { by_the_wall: SystemTime::now() - ago, ..term() };
+        let set_back =
+            Term { begun: Instant::now().checked_sub(ago).unwrap(), by_the_wall: SystemTime::now() + ago, ..term() };
+        for over in [slept, set_back] {
+            assert_eq!(over.check().unwrap_err().kind(), ErrorKind::Server);
+        }
+    }
+
+    #[test]
+    fn what_is_from_the_future_is_not_old() {
+        let (now, age) = (SystemTime::now(), Duration::from_secs(60));
+        let written = |modified| Meta { len: 0, modified, version: None };
+        assert!(is_old(&written(now - age), now, age));
+        assert!(!is_old(&written(now - age + Duration::from_secs(1)), now, age));
+        assert!(!is_old(&written(now + age), now, age));
+    }
+}

@@ -11,8 +11,6 @@ use crate::distribution::UploadId;
 
 /// From which age on a lock is that of a process which died.
 const STALE: Duration = Duration::from_secs(10 * 60);
-/// How often the holder writes it.
-const RENEW: Duration = Duration::from_secs(60);
 /// Bytes of the object at most.
 const MAX_LOCK_BYTES: u64 = 1024;
 
@@ -66,7 +64,7 @@ impl Bucket {
 impl Held {
     /// To be called now and then: writes the lock again. [`ErrorKind::Locked`] when it was lost.
     pub(super) async fn renew(&mut self) -> Result<(), Error> {
-        if self.renewed.elapsed() < RENEW {
+        if self.renewed.elapsed() < self.bucket.0.lock_renewal {
             return Ok(());
         }
         let lost = || {

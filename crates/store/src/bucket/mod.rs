@@ -68,6 +68,8 @@ struct Inner {
     keys: Keys,
     copied_bytes: u64,
     collected_age: std::time::Duration,
+    lock_renewal: std::time::Duration,
+    held_renewal: std::time::Duration,
     /// Manifests that were verified.
     manifests: Mutex<Kept<Digest, Manifest>>,
     /// Lists of tags, for those who turn their pages.
@@ -93,6 +95,8 @@ impl Bucket {
             keys: Keys::new(&for_keys)?,
             copied_bytes: settings.copied_bytes,
             collected_age: settings.collected_age,
+            lock_renewal: settings.lock_renewal,
+            held_renewal: settings.held_renewal,
             manifests: Mutex::default(),
             lists: Mutex::default(),
             referrers: referrers::Known::default(),

@@ -31,6 +31,11 @@ pub const MAX_COPIED_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// How old a blob, or a lease on it, must be to be collected.
 pub const COLLECTED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How often whoever collects garbage writes its lock again; far more often than a lock counts as that of a process which died.
+const LOCK_RENEWAL: Duration = Duration::from_secs(60);
+/// How often a request that holds an upload for long says so in the bucket; far more often than uploads expire.
+const HELD_RENEWAL: Duration = Duration::from_secs(5 * 60);
+
 /// Where the content of a registry lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -49,6 +54,10 @@ pub struct Settings {
     pub collected_age: Duration,
     /// Uploads whose bytes are received at once.
     pub receiving: usize,
+    /// How often whoever collects garbage says that it still does.
+    pub lock_renewal: Duration,
+    /// How often a request that holds an upload says that it still does.
+    pub held_renewal: Duration,
     /// A key and its secret, instead of those of the environment.
     pub key: Option<AccessKey>,
 }
@@ -96,6 +105,8 @@ impl Settings {
             copied_bytes: MAX_COPIED_BYTES,
             collected_age: COLLECTED_AGE,
             receiving: MAX_RECEIVING,
+            lock_renewal: LOCK_RENEWAL,
+            held_renewal: HELD_RENEWAL,
             key: None,
         })
     }

@@ -34,8 +34,6 @@ const MAX_PARTS: usize = 10_000;
 pub const MAX_BLOB_BYTES: u64 = MAX_PARTS as u64 * PART_BYTES as u64;
 /// How long an upload waits until its bytes can be received.
 const RECEIVING_WAIT: Duration = Duration::from_secs(120);
-/// How often a request that holds a session for long says so in the bucket; far more often than sessions expire.
-const HELD_AGAIN: Duration = Duration::from_secs(5 * 60);
 /// How long a request waits for another one at the same process that holds the same session.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// Parts under way at once when a blob is too large for the store to copy it.
@@ -73,7 +71,7 @@ impl Holding {
         let told = said.clone();
         let task = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(HELD_AGAIN).await;
+                tokio::time::sleep(bucket.0.held_renewal).await;
                 told.store(true, Ordering::Relaxed);
                 if let Err(e) = bucket.objects().put(&key, Bytes::new()).await {
                     tracing::debug!(error = %e, "nobody was told that an upload is held");

@@ -103,6 +103,9 @@ impl Writer {
             if let Err(error) = self.remove_abandoned_imports() {
                 tracing::warn!("what imports left could not be looked through: {error}");
             }
+            if let Err(error) = self.clear_removed() {
+                tracing::warn!("what is left of removed tags cannot be taken away: {error}");
+            }
         }
         retired.tell(&mut collected);
         Ok(collected)

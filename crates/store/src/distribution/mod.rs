@@ -21,6 +21,7 @@ mod paths;
 mod publish;
 mod record;
 mod referrers;
+mod removed;
 mod retire;
 mod scrub;
 mod sink;
@@ -116,22 +117,35 @@ impl Directory {
         }))
     }
 
-    /// What a tag points at. A damaged link is made good from the tag's history where that leaves no doubt.
+    /// What a tag points at.
     fn current(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, Error> {
-        let path = self.paths.current(repository, tag);
         // The state before the reading: a change in between makes it differ from the one that is found next time.
-        let stamp = Stamp::at(&path);
-        match read_link(&path)? {
-            Some(Some(digest)) => {
-                self.cache.keep_target(repository, tag, stamp, &digest);
-                Ok(Some(digest))
-            }
+        let stamp = Stamp::at(&self.paths.current(repository, tag));
+        let digest = self.target(repository, tag)?;
+        if let Some(digest) = &digest {
+            self.cache.keep_target(repository, tag, stamp, digest);
+        }
+        Ok(digest)
+    }
+
+    /// The same without remembering it. A damaged link is made good from the tag's history where that leaves no doubt.
+    fn target(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, Error> {
+        match read_link(&self.paths.current(repository, tag))? {
+            Some(Some(digest)) => Ok(Some(digest)),
             None => Ok(None),
             Some(None) => {
                 let mut past = digests_below(&self.paths.history(repository, tag))?;
                 Ok(if past.len() == 1 { past.pop() } else { None })
             }
         }
+    }
+
+    /// The tags that point at a digest. Every link is read, several at a time: they may all have to come from the disk.
+    fn tags_at(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, Error> {
+        let names = disk::names(&self.paths.tags(repository))?;
+        let tags: Vec<Tag> = names.iter().filter_map(|name| Tag::new(name).ok()).collect();
+        let targets = disk::side_by_side(&tags, |tag| self.target(repository, tag))?;
+        Ok(tags.into_iter().zip(targets).filter_map(|(tag, at)| (at.as_ref() == Some(digest)).then_some(tag)).collect())
     }
 
     fn manifest_by_digest(&self, repository: &Repository, digest: &Digest) -> Result<Option<Manifest>, Error> {

@@ -13,6 +13,7 @@
 //! .airlock/generations/                                       what each import brought (`generations.rs`)
 //! .airlock/scrubbed.json                                      what the last scrub found
 //! .airlock/quarantine/ALG-HEX                                 files whose bytes do not have their digest
+//! .airlock/removed/ID/TAG                                     tags that were removed, to be taken apart (`removed.rs`)
 //! ```
 //!
 //! A `link` holds `ALG:HEX` and nothing else: 71 bytes for sha256.
@@ -119,6 +120,10 @@ impl Paths {
 
     pub(super) fn generations(&self) -> PathBuf {
         self.own().join("generations")
+    }
+
+    pub(super) fn removed(&self) -> PathBuf {
+        self.own().join("removed")
     }
 
     pub(super) fn scrubbed(&self) -> PathBuf {

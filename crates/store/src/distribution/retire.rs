@@ -167,8 +167,9 @@ impl Writer {
         let own = records.pushed_of(repository, of)?;
         let members = directory.retirable(repository, of, &own)?;
         let mut syncs = DirectorySyncs::default();
+        let mut aside = self.aside()?;
         for tag in members.tags.keys() {
-            self.remove_tag(repository, tag, &mut syncs)?;
+            self.remove_tag(repository, tag, &mut aside, &mut syncs)?;
         }
         syncs.sync()?;
         for digest in &members.manifests {

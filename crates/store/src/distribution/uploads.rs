@@ -292,3 +292,38 @@ impl Drop for Upload {
 pub(super) fn gone() -> Error {
     Error::new(ErrorKind::NotFound, "continue an upload", "it was finished or cancelled")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distribution::Durability;
+
+    #[tokio::test]
+    async fn an_upload_expires_when_nobody_is_at_it_and_nobody_was_lately() {
+        let root = tempfile::tempdir().unwrap();
+        let writer = Writer::open(root.path(), Durability::Image).unwrap();
+        let name = Repository::new("a/b").unwrap();
+        let id = writer.begin_upload(&name, Algorithm::Sha256).unwrap();
+        let long_ago = || {
+            let session = writer.sessions().get(&name, &id).unwrap();
+            *session.last_use.lock().unwrap() = Instant::now().checked_sub(2 * MAX_IDLE).unwrap();
+        };
+        let bytes = || futures_util::stream::iter([Ok(Bytes::from_static(b"some"))]);
+        let mut upload = writer.upload(&name, &id).await.unwrap().unwrap();
+        upload.append(bytes()).await.unwrap();
+        long_ago();
+        // A client that is slow, or was asleep: its request still has the upload.
+        assert_eq!(writer.sessions().expire(Duration::ZERO, Duration::ZERO), 0);
+        upload.append(bytes()).await.unwrap();
+        drop(upload);
+        assert_eq!(writer.sessions().expire(MAX_IDLE, MAX_AGE), 0, "bytes came just now");
+        long_ago();
+        drop(writer.upload(&name, &id).await.unwrap().unwrap());
+        assert_eq!(writer.sessions().expire(MAX_IDLE, MAX_AGE), 0, "a request came just now");
+        let files = || std::fs::read_dir(root.path().join(".airlock/uploads")).unwrap().count();
+        assert_eq!((writer.upload_status(&name, &id).unwrap().offset, files()), (8, 1));
+        long_ago();
+        assert_eq!((writer.sessions().expire(MAX_IDLE, MAX_AGE), files()), (1, 0));
+        assert!(writer.upload(&name, &id).await.unwrap().is_none());
+    }
+}

@@ -21,6 +21,7 @@ use super::generations::Generations;
 use super::leases::Leases;
 use super::paths::Link;
 use super::publish::{Durability, MAX_PENDING_AGE, Pending, Readable, write_link};
+use super::removed::{self, Aside, Removed};
 use super::stamp::Stamp;
 use super::uploads::{self, Sessions, UploadId};
 use super::{Directory, has_digest_below, open_region, read_link};
@@ -59,6 +60,7 @@ struct Inner {
     catalog: Catalog,
     leases: Leases,
     generations: Generations,
+    removed: Removed,
     sessions: Sessions,
     locks: Vec<Mutex<()>>,
     /// Files that were sent lately, open, each with the state in which it was opened.
@@ -95,6 +97,7 @@ impl Writer {
         syncs.create(&paths.repositories())?;
         syncs.sync()?;
         let generations = Generations::at(paths.generations());
+        let removed = Removed::at(paths.removed());
         let locks = (0..REPOSITORY_LOCKS).map(|_| Mutex::new(())).collect();
         Ok(Self(Arc::new(Inner {
             directory,
@@ -103,6 +106,7 @@ impl Writer {
             catalog: Catalog::default(),
             leases: Leases::default(),
             generations,
+            removed,
             sessions: Sessions::default(),
             locks,
             open: Mutex::default(),
@@ -153,13 +157,27 @@ impl Writer {
         self.publish_older_than(std::time::Duration::ZERO)
     }
 
-    /// What has to be done now and then: removes upload sessions whose time is over (their number is returned) and publishes blobs that
-    /// have waited long for their manifest.
+    /// What has to be done now and then: removes upload sessions whose time is over (their number is returned), publishes blobs that
+    /// have waited long for their manifest, and gives back some of the room of removed tags.
     pub fn maintain(&self) -> Result<usize, Error> {
         self.close_files();
         let expired = self.0.sessions.expire(uploads::MAX_IDLE, uploads::MAX_AGE);
         self.publish_older_than(MAX_PENDING_AGE)?;
+        if let Err(error) = self.0.removed.clear_some(removed::AT_ONCE) {
+            // They are gone for everybody; only their room is missing.
+            tracing::warn!("what is left of removed tags cannot be taken away: {error}");
+        }
         Ok(expired)
+    }
+
+    /// Gives back all the room of removed tags.
+    pub(super) fn clear_removed(&self) -> Result<(), Error> {
+        self.0.removed.clear_all()
+    }
+
+    /// A place for the tags that a change removes.
+    pub(super) fn aside(&self) -> Result<Aside<'_>, Error> {
+        self.0.removed.begin()
     }
 
     /// Finds the names of all repositories if that was not done lately. Until the first search has ended, lists of repositories are
@@ -418,27 +436,34 @@ impl Writer {
     pub fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, Error> {
         self.removal(|| {
             let _names = self.lock_repository(repository);
+            let there = disk::is_file(&self.0.directory.paths.current(repository, tag))?;
             let mut syncs = DirectorySyncs::default();
-            let there = self.remove_tag(repository, tag, &mut syncs)?;
+            self.remove_tag(repository, tag, &mut self.aside()?, &mut syncs)?;
             syncs.sync()?;
             Ok(there)
         })
     }
 
+    /// Removes a tag with its history, in one step where the disk has room for that.
     pub(super) fn remove_tag(
         &self,
         repository: &Repository,
         tag: &Tag,
+        aside: &mut Aside<'_>,
         syncs: &mut DirectorySyncs,
-    ) -> Result<bool, Error> {
+    ) -> Result<(), Error> {
         let paths = &self.0.directory.paths;
-        // The name goes first, then its history.
-        let there = disk::remove_file(&paths.current(repository, tag))?;
         let folder = paths.tag(repository, tag);
+        if aside.take(&folder, tag.as_str()) {
+            syncs.changed(&folder);
+            return Ok(());
+        }
+        // The name goes first, then its history.
+        disk::remove_file(&paths.current(repository, tag))?;
         if disk::remove_tree(&folder)? {
             syncs.changed(&folder);
         }
-        Ok(there)
+        Ok(())
     }
 
     /// Removes a manifest from a repository, with every tag that points at it. Its blobs stay. `false` when there was none.
@@ -450,10 +475,11 @@ impl Writer {
         let _names = self.lock_repository(repository);
         let directory = &self.0.directory;
         let mut syncs = DirectorySyncs::default();
-        for tag in directory.tags(repository)?.unwrap_or_default() {
-            if directory.current(repository, &tag)?.as_ref() == Some(digest) {
-                self.remove_tag(repository, &tag, &mut syncs)?;
-            }
+        // Also where none goes now: an attempt before may have taken some away and not have come to the sync.
+        syncs.folder(directory.paths.tags(repository));
+        let mut aside = self.aside()?;
+        for tag in directory.tags_at(repository, digest)? {
+            self.remove_tag(repository, &tag, &mut aside, &mut syncs)?;
         }
         syncs.sync()?;
         let link = directory.paths.link(repository, Link::Revision, digest);
