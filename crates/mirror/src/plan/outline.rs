@@ -271,7 +271,8 @@ mod tests {
         let mut all = Vec::new();
         places(&good, "", &mut all);
         let same = |text: &[u8], what: &str| {
-            let whole = serde_json::from_slice::<Plan>(text).map(|_| ()).map_err(|e| e.to_string());
+            // Read in the same way: of a text at hand serde counts some columns differently.
+            let whole = serde_json::from_reader::<_, Plan>(text).map(|_| ()).map_err(|e| e.to_string());
             assert_eq!(outline(text).map(|_| ()), whole, "{what}");
             whole.is_err()
         };
