@@ -903,6 +903,9 @@ async fn pushes_at_two_servers_and_garbage_collection_do_not_disturb_each_other(
         pushes
     };
     let ((), a, b, c, d) = tokio::join!(collect, push(0), push(1), push(2), push(3));
-    println!("{} pushes, {quick:?} of them quick, {collections:?} collections, {removed:?} files removed", a + b + c + d);
+    println!(
+        "{} pushes, {quick:?} of them quick, {collections:?} collections, {removed:?} files removed",
+        a + b + c + d
+    );
     assert!(is_enough(), "{quick:?} {collections:?} {removed:?}");
 }
