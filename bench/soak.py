@@ -5,7 +5,7 @@ What is carried: an image set of the world (scale small) and one image with laye
 the middle of a large one are hit. Judged for registry -> archive: the archive's files are byte-identical, nothing unfinished is left, the
 rerun fetches no blob that the journal had as done, and of each other blob at most 16 MiB that lay on the disk already. For archive -> registry: the target holds exactly the same, every byte hashed.
 """
-import argparse, datetime, json, os, random, re, shutil, subprocess, sys, tarfile, time
+import argparse, datetime, http.client, json, os, random, re, shutil, subprocess, sys, tarfile, time
 import lab
 
 REFETCH = 16 * lab.MIB
@@ -18,7 +18,7 @@ class Soak:
     def __init__(self, a, work, upstream, log):
         self.a, self.work, self.upstream, self.log = a, work, upstream, log
         self.random = random.Random(a.seed)
-        self.problems = []
+        self.problems, self.marks = [], 0
 
     def env(self, home):
         return lab.clean_env(os.path.join(self.work, home), CONTAINERS_REGISTRIES_CONF=os.path.join(self.work, 'registries.conf'), SOURCE_DATE_EPOCH='1700000000')
@@ -45,11 +45,23 @@ class Soak:
         return early
 
     def fetched(self, since):
-        """{digest: bytes} of blobs that the upstream sent since an offset of its log, and the offset now. Waits until the log is quiet."""
-        size = -1
-        while size != os.path.getsize(self.log):
-            size = os.path.getsize(self.log)
-            time.sleep(0.15)
+        """{digest: bytes} of blobs that the upstream sent since an offset of its log, and the offset now. Waits until the log has a
+        request that is made after all of them, and a second more for those that the registry is slower with."""
+        self.marks += 1
+        mark, end = f'soak/mark-{self.marks}', time.monotonic() + 120
+        asked = http.client.HTTPConnection(self.upstream, timeout=120)
+        asked.request('GET', f'/v2/{mark}/tags/list')
+        asked.getresponse().read()
+        asked.close()
+        while True:
+            with open(self.log) as f:
+                f.seek(since)
+                if f'/v2/{mark}/tags/list' in f.read():
+                    break
+            if time.monotonic() > end:
+                raise Failed(f'the log of the upstream never had {mark}')
+            time.sleep(0.05)
+        time.sleep(1)
         sent = {}
         with open(self.log) as f:
             f.seek(since)

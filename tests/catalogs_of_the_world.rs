@@ -487,7 +487,7 @@ fn where_there_is_no_route_the_archive_is_all_that_is_needed() {
         let (folder, storage) = (there.folder(), there.folder().join("storage"));
         let script = format!(
             "ip link set lo up && {{ {AIRLOCK} registry serve --root {storage} --listen 127.0.0.1:5000 --plain-http --anonymous push & }} ; \
-             for n in $(seq 100); do (echo > /dev/tcp/127.0.0.1/5000) 2>/dev/null && break; sleep 0.1; done; \
+             for n in $(seq 1200); do (echo > /dev/tcp/127.0.0.1/5000) 2>/dev/null && break; sleep 0.1; done; \
              {AIRLOCK} mirror -c {isc} --from file://{archive} --dest-tls-verify=false docker://127.0.0.1:5000/ns; code=$?; \
              {AIRLOCK} verify -c {isc} --from file://{archive} --dest-tls-verify=false docker://127.0.0.1:5000/ns || code=99; \
              kill $! 2>/dev/null; exit $code",

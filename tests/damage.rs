@@ -7,7 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airlock_testkit::binary::{Binary, Outcome};
 use airlock_testkit::contents::Contents;
@@ -205,43 +205,51 @@ fn a_damaged_journal_costs_nothing_but_time() {
     let Some(world) = World::get(Scale::Small) else { return };
     let Some(upstream) = world.start(Serving::Scripted(Faults { slow: 0.02, ..Faults::default() })) else { return };
     let isc = upstream.isc("add-10-ai-stack").display().to_string();
-    let run = |binary: &Binary, kill: Option<Duration>| {
+    let arguments =
+        |archive: &Path| ["mirror", "-c", &isc, &format!("file://{}", archive.display())].map(str::to_owned);
+    let run = |binary: &Binary| {
         let archive = binary.folder().join("archive");
-        let arguments = ["mirror", "-c", &isc, &format!("file://{}", archive.display())].map(str::to_owned);
-        match kill {
-            Some(after) => drop(binary.kill_after(after, arguments)),
-            None => drop(binary.run(arguments).expect_code(0)),
-        }
+        binary.run(arguments(&archive)).expect_code(0);
         archive
+    };
+    // Killed when something has been written down as done; `None` when it had ended before that was seen.
+    let killed = |binary: &Binary| {
+        let archive = binary.folder().join("archive");
+        let journal = archive.join(".airlock-journal");
+        let started = binary.start(arguments(&archive));
+        let end = Instant::now() + Duration::from_secs(120);
+        while !fs::read_to_string(&journal).is_ok_and(|text| text.contains("done ")) {
+            if archive.join(PART).exists() {
+                return None;
+            }
+            assert!(Instant::now() < end, "nothing was written:\n{}", started.stderr());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        drop(started);
+        journal.exists().then_some(archive)
     };
     let binary = || Binary::new(AIRLOCK).envs(upstream.env()).env("SOURCE_DATE_EPOCH", "1700000000");
     let undisturbed = binary();
-    let wanted = fs::read(run(&undisturbed, None).join(PART)).expect("read the archive");
+    let wanted = fs::read(run(&undisturbed).join(PART)).expect("read the archive");
 
-    let mut damaged = 0;
     for (step, garbage) in
         [&b"done 99999999\nat x\n"[..], b"\0\0\0\0", b"", b"airlock-journal 7\n"].into_iter().enumerate()
     {
-        let binary = binary();
-        // Later and later, until a run was caught with a journal.
-        let archive = (1..60)
-            .map(|tenth| run(&binary, Some(Duration::from_millis(100 * tenth))))
-            .find(|archive| archive.join(".airlock-journal").exists() || archive.join(PART).exists())
+        let (binary, archive) = (0..20)
+            .map(|_| binary())
+            .find_map(|binary| killed(&binary).map(|archive| (binary, archive)))
             .expect("no run was caught writing");
         let journal = archive.join(".airlock-journal");
-        if let Ok(text) = fs::read(&journal) {
-            let kept = if garbage.is_empty() || step == 3 { text.len() / 2 } else { text.len() };
-            fs::write(&journal, [&text[..kept], garbage].concat()).expect("damage the journal");
-            damaged += 1;
-        }
-        run(&binary, None);
+        let text = fs::read(&journal).expect("read the journal");
+        let kept = if garbage.is_empty() || step == 3 { text.len() / 2 } else { text.len() };
+        fs::write(&journal, [&text[..kept], garbage].concat()).expect("damage the journal");
+        run(&binary);
         assert!(
             fs::read(archive.join(PART)).expect("read the archive") == wanted,
             "the archive differs after damage {step}"
         );
         assert!(!journal.exists(), "the journal is left over");
     }
-    assert!(damaged > 0, "no journal was damaged");
 }
 
 /// A run of several parts, verified and loaded by [`support`].

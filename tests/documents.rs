@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use airlock_testkit::fixture;
+use airlock_testkit::process::Port;
 use airlock_testkit::scripted::Registry;
 use airlock_testkit::world::{Scale, Serving, World};
 
@@ -26,8 +27,28 @@ fn script(page: &str) -> String {
     out
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A server needs a moment; the reader of the page takes it while typing. Here it is waited for by the address that it is told to listen at.
+fn waiting_for_servers(commands: &str) -> String {
+    let mut waiting = String::new();
+    // A command may go over several lines.
+    let mut command = String::new();
+    for line in commands.lines() {
+        waiting += &format!("{line}\n");
+        command += line;
+        if line.ends_with('\\') {
+            continue;
+        }
+        if line.ends_with(" &") {
+            let port =
+                command.split_once("--listen 127.0.0.1:").map(|(_, rest)| rest.split([' ', '\\']).next().unwrap());
+            let port = port.unwrap_or_else(|| panic!("where does this listen: {command}"));
+            waiting += &format!(
+                "for i in $(seq 1200); do (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.1; done\n"
+            );
+        }
+        command.clear();
+    }
+    waiting
 }
 
 fn root() -> PathBuf {
@@ -69,11 +90,12 @@ fn run_page_with(page: &str, env: &[(String, String)]) {
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_airlock"), bin.join("airlock")).unwrap();
     let mut commands = script(&text);
     assert!(commands.contains("airlock"), "{page} has no commands");
-    for port in ["5000", "5001"] {
-        commands = commands.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", free_port()));
+    // Claimed until the page has been run, so that nobody else is given them.
+    let ports = [Port::claim(), Port::claim()];
+    for (there, here) in ["5000", "5001"].into_iter().zip(&ports) {
+        commands = commands.replace(&format!("127.0.0.1:{there}"), &here.address().to_string());
     }
-    // A server needs a moment; the reader of the page takes it while typing.
-    commands = commands.replace(" &\n", " &\nsleep 1\n");
+    commands = waiting_for_servers(&commands);
     let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\ncd work\n{commands}");
     std::fs::create_dir(here.join("work")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());

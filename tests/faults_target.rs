@@ -313,7 +313,7 @@ fn what_was_lost_at_the_target_is_repaired_by_the_next_run() {
 /// Runs with a limit on the size of files, in KiB: writing beyond it fails as on a full disk.
 fn with_file_limit(gap: &Gap, isc: &str, folder: &Path, kib: u32) -> Outcome {
     let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
-    let binary = Binary::new("/bin/bash").env("SOURCE_DATE_EPOCH", "1700000000").timeout(Duration::from_secs(60));
+    let binary = Binary::new("/bin/bash").env("SOURCE_DATE_EPOCH", "1700000000").timeout(Duration::from_secs(120));
     let to = format!("file://{}", folder.display());
     let fixed = ["mirror", "-c", isc, "--tls-verify=false", "--retry-times", "1", "--retry-delay", "10ms", &to];
     let outcome = binary.run(["-c", &script, AIRLOCK].iter().chain(&fixed));
@@ -394,11 +394,11 @@ fn a_disk_that_somebody_else_fills_keeps_the_journal_and_the_run_goes_on_when_th
     let Some(_small) = Small::new(&stick, 2048) else { return };
     let archive = stick.join("archive");
     // The large blob stalls; meanwhile the reserved place is cut and the disk filled by somebody else.
-    gap.upstream.fault(Fault::on("GET", &gap.large_path()).first(1).stall_after(50_000, Duration::from_secs(4)));
+    gap.upstream.fault(Fault::on("GET", &gap.large_path()).first(1).stall_after(50_000, Duration::from_secs(300)));
     let to = format!("file://{}", archive.display());
     let started = gap.binary.start(["mirror", "-c", &isc, "--tls-verify=false", "--retry-times", "1", &to]);
     let partial = archive.join(".mirror_000001.tar.partial");
-    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let end = std::time::Instant::now() + Duration::from_secs(120);
     let large = gap.large_path();
     while gap.upstream.count("GET", &large) == 0 || !partial.exists() {
         assert!(std::time::Instant::now() < end, "the run did not begin: {}", started.stderr());
@@ -423,7 +423,8 @@ fn a_disk_that_somebody_else_fills_keeps_the_journal_and_the_run_goes_on_when_th
         at += 4096;
     }
     drop(filler);
-    let outcome = started.wait(Duration::from_secs(60)).expect_code(NO_SPACE);
+    gap.upstream.heal();
+    let outcome = started.wait(Duration::from_secs(120)).expect_code(NO_SPACE);
     says(&outcome, &["No space left", &archive.display().to_string(), "hint: free space on this disk"]);
     assert_eq!(parts(&archive), Vec::<String>::new(), "something was sealed");
     assert!(leftovers(&archive).contains(&".airlock-journal".to_owned()), "the journal is gone");

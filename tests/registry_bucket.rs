@@ -91,7 +91,7 @@ fn the_commands_of_the_book_serve_a_bucket() {
     let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let script = format!(
         "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{commands}\n\
-         for port in {one} {two}; do for i in $(seq 100); do (exec 3<>/dev/tcp/127.0.0.1/$port) 2>/dev/null && break; sleep 0.1; done; done\n\
+         for port in {one} {two}; do for i in $(seq 1200); do (exec 3<>/dev/tcp/127.0.0.1/$port) 2>/dev/null && break; sleep 0.1; done; done\n\
          ask() {{ exec 3<>/dev/tcp/127.0.0.1/$1; printf '%s HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n' \"$2\" >&3; head -1 <&3; }}\n\
          ask {one} 'POST /v2/a/blobs/uploads/?digest={empty}' | grep ' 201 '\n\
          ask {two} 'HEAD /v2/a/blobs/{empty}' | grep ' 200 '\n"

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use airlock_testkit::binary::{Binary, Started};
 use airlock_testkit::fixture::{self, Built};
@@ -15,8 +15,10 @@ use airlock_testkit::scripted::Registry;
 use serde_json::Value;
 
 const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
-/// How long it goes on, unless the environment says otherwise (seconds).
+/// How long it goes on at least, unless the environment says otherwise (seconds).
 const SECONDS: u64 = 15;
+/// How long it goes on at most when too little has come of it until then (seconds more).
+const MORE_SECONDS: u64 = 300;
 /// Products among which each import chooses some.
 const PRODUCTS: usize = 8;
 /// Where a registry has each product, and under which tags.
@@ -108,7 +110,7 @@ fn old_generations_go_while_others_come_and_images_are_pushed() {
     let seconds = std::env::var("AIRLOCK_REGISTRY_SOAK").map_or(SECONDS, |n| n.parse().unwrap());
     let (upstream, served) = (Upstream::new(), Served::start());
     let url = format!("docker://{}", upstream.registry.address());
-    let (end, stop) = (Instant::now() + Duration::from_secs(seconds), AtomicBool::new(false));
+    let (begun, stop) = (Instant::now(), AtomicBool::new(false));
     let (collections, retired, removed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     // Repository, tag and image of what was pushed: all of it stays.
     let pushed: Mutex<Vec<(String, String, &Built)>> = Mutex::default();
@@ -155,7 +157,15 @@ fn old_generations_go_while_others_come_and_images_are_pushed() {
         });
         let _ends = Ends(stop);
         let mut imports = 0_usize;
-        while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+        let is_enough = |imports| {
+            let [collections, retired] = [collections, retired].map(|count| count.load(Ordering::Relaxed));
+            imports > 2 && collections > 2 && retired > 1 && !pushed.lock().unwrap().is_empty()
+        };
+        let goes_on = |imports| {
+            let gone = begun.elapsed().as_secs();
+            gone < seconds || (gone < seconds + MORE_SECONDS && !is_enough(imports))
+        };
+        while goes_on(imports) && !stop.load(Ordering::Relaxed) {
             let chosen = [imports, imports + 1, imports + 3].map(|n| n * 5 % PRODUCTS);
             let moving = &upstream.moving[imports % upstream.moving.len()];
             upstream.registry.put("demo/moving", moving, Some("latest"));

@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use airlock_oci::Digest;
 use airlock_testkit::binary::{Binary, Started};
@@ -128,6 +129,20 @@ impl Served {
         let answer = self.ask("GET", path, "text/plain", b"");
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.text()
+    }
+
+    /// The page as soon as it has all these words: what is read from an archive, or has changed, shows when it was looked at.
+    fn page_with(&self, path: &str, words: &[&str]) -> String {
+        let end = Instant::now() + Duration::from_secs(120);
+        loop {
+            let page = self.page(path);
+            let missing: Vec<_> = words.iter().filter(|word| !page.contains(**word)).collect();
+            if missing.is_empty() {
+                return page;
+            }
+            assert!(Instant::now() < end, "{path} has no {missing:?}:\n{page}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     fn blob(&self, name: &str, media_type: &str, bytes: &[u8]) -> Value {
@@ -317,29 +332,23 @@ fn an_archive_of_a_release_and_operators_is_shown() {
     let isc = upstream.isc("mix-01-happy").display().to_string();
     binary.run(["mirror", "-c", &isc, "file://usb"]).expect_code(0);
     let served = Served::with(binary, &["--archive", "usb", "--anonymous", "pull"]);
-    let overview = served.page("/");
-    assert!(overview.contains("Not verified yet") && overview.contains("read-only"), "{overview}");
+    let overview = served.page_with("/", &["Not verified yet", "read-only", "href=\"/release/", "href=\"/catalog/"]);
     let find = |page: &str, what: &str| -> String {
         let (_, rest) = page.split_once(&format!("href=\"{what}")).unwrap_or_else(|| panic!("no {what}:\n{page}"));
         format!("{what}{}", rest.split_once('"').unwrap().0)
     };
-    let release = served.page(&find(&overview, "/release/"));
-    assert!(release.contains("Complete") && !release.contains("Missing"), "{release}");
-    let catalog = served.page(&find(&overview, "/catalog/"));
-    assert!(catalog.contains("Packages by name") && catalog.contains("All "), "{catalog}");
-    let package = served.page(&find(&catalog, "/catalog/").replace("&amp;", "&"));
-    assert!(package.contains("Channels"), "{package}");
-    let clusters = served.page("/clusters");
-    assert!(
-        clusters.contains("- source: quay.io/openshift-release-dev/") && clusters.contains("kind: CatalogSource"),
-        "{clusters}"
-    );
+    let release = served.page_with(&find(&overview, "/release/"), &["Complete"]);
+    assert!(!release.contains("Missing"), "{release}");
+    let catalog = served.page_with(&find(&overview, "/catalog/"), &["Packages by name", "All "]);
+    served.page_with(&find(&catalog, "/catalog/").replace("&amp;", "&"), &["Channels"]);
+    let clusters = served.page_with("/clusters", &["- source: quay.io/openshift-release-dev/", "kind: CatalogSource"]);
     assert!(
         !clusters.contains("image: 127.0.0.1") || !clusters.contains(":sha256-"),
         "the published catalog is not what a cluster wants"
     );
     served.binary.run(["archive", "verify", "usb"]).expect_code(0);
-    assert!(served.page("/").contains("Nothing is damaged or missing"), "a receipt is noticed while it serves");
+    // A receipt is noticed while it serves.
+    served.page_with("/", &["Nothing is damaged or missing"]);
     if let Some(browser) = Browser::start() {
         for (name, path) in [
             ("archive", "/".to_owned()),

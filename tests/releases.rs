@@ -246,7 +246,7 @@ fn a_narrower_configuration_loads_only_what_it_means_without_a_network() {
     let (folder, storage) = (there.folder(), there.folder().join("storage"));
     let script = format!(
         "ip link set lo up && {{ {AIRLOCK} registry serve --root {storage} --listen 127.0.0.1:5000 --plain-http --anonymous push & }} ; server=$!; \
-         for n in $(seq 100); do (echo > /dev/tcp/127.0.0.1/5000) 2>/dev/null && break; sleep 0.1; done; \
+         for n in $(seq 1200); do (echo > /dev/tcp/127.0.0.1/5000) 2>/dev/null && break; sleep 0.1; done; \
          {AIRLOCK} mirror -c {isc} --from file://{archive} --dest-tls-verify=false docker://127.0.0.1:5000; code=$?; \
          {AIRLOCK} verify -c {isc} --from file://{archive} --dest-tls-verify=false docker://127.0.0.1:5000 || code=99; \
          kill %1 2>/dev/null; kill $server 2>/dev/null; exit $code",

@@ -200,9 +200,9 @@ pub(crate) fn tools(names: &[&str]) -> bool {
 /// Waits until it is so.
 #[track_caller]
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while !so() {
-        assert!(std::time::Instant::now() < end, "in half a minute it did not happen: {what}");
+        assert!(std::time::Instant::now() < end, "in two minutes it did not happen: {what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

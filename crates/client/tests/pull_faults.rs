@@ -141,22 +141,22 @@ async fn a_blob_that_never_comes_through_is_a_network_error_with_its_place() {
 #[tokio::test]
 async fn a_stalled_body_is_noticed_and_resumed() {
     let (registry, image) = upstream();
-    registry.fault(Fault::on("GET", BLOB).first(1).stall_after(100_000, Duration::from_secs(30)));
-    let (told, source) = told();
-    let started = Instant::now();
+    registry.fault(Fault::on("GET", BLOB).first(1).stall_after(100_000, Duration::from_secs(300)));
+    let told = Told::default();
+    let mut options = told.listen(options());
+    options.timeouts.stall = Duration::from_secs(1);
+    let source = RegistrySource::new(Client::new(options).unwrap());
     let bytes = pull_blob(&source, &registry, &image, 0).await.unwrap();
     assert_eq!(bytes, layers(&image)[0].bytes);
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert!(told.says("stalled: no byte for 1 s"), "{:?}", told.all());
 }
 
 #[tokio::test]
 async fn a_silent_registry_times_out() {
     let (registry, _) = upstream();
-    registry.fault(Fault::on("GET", MANIFEST).delay(Duration::from_secs(3)));
+    registry.fault(Fault::on("GET", MANIFEST).delay(Duration::from_secs(300)));
     let mut options = Options { retry_times: 0, ..options() };
-    options.timeouts.connect = Duration::from_millis(200);
-    options.timeouts.first_byte = Duration::from_millis(200);
+    options.timeouts.first_byte = Duration::from_secs(2);
     let source = RegistrySource::new(Client::new(options).unwrap());
     let error = source.manifest(&registry.reference("team/app:v1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);

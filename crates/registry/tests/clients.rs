@@ -159,26 +159,33 @@ async fn docker_registry_serves_what_was_pushed_and_we_serve_it_read_only() {
     run(&skopeo, &[&copy[..], &["oci:in:v1", &image]].concat(), work.path()).await.unwrap();
     let root = registry.stop().await;
 
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = work.path().join("config.yml");
-    fs::write(
-        &config,
-        format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-            root.path().display()
-        ),
-    )
-    .unwrap();
-    let mut child = Command::new(docker_registry)
-        .args(["serve", config.to_str().unwrap()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
+    let end = Instant::now() + Duration::from_secs(120);
+    // Until it gets the port that was free a moment before.
+    let (mut child, port) = 'started: loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        fs::write(
+            &config,
+            format!(
+                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+                root.path().display()
+            ),
+        )
         .unwrap();
-    let end = Instant::now() + Duration::from_secs(20);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() && Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        let mut child = Command::new(&docker_registry)
+            .args(["serve", config.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while child.try_wait().unwrap().is_none() {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || Instant::now() > end {
+                break 'started (child, port);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(Instant::now() < end, "docker-registry does not start");
+    };
     let theirs = format!("docker://127.0.0.1:{port}/a/b:v1");
     let copied = run(&skopeo, &[&copy[..], &[&theirs, "dir:theirs"]].concat(), work.path()).await;
     child.kill().unwrap();

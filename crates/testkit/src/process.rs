@@ -14,7 +14,7 @@ const FIRST_PORT: u16 = 20_000;
 /// How many ports there are to choose from.
 const PORTS: u32 = 12_000;
 /// How long a server may take until it answers. Generous: the machine may be building at the same time.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
 /// How often a server that died at its start (its port was taken after all) is tried again.
 const STARTS: usize = 5;
 

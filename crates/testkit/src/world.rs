@@ -7,10 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use airlock_oci::{Algorithm, Hasher};
 use serde::Deserialize;
@@ -19,6 +24,12 @@ use tempfile::TempDir;
 
 use crate::process::{Port, Running};
 use crate::tools;
+
+/// What [`Upstream::requests`] asks for, which is never there.
+const MARK: &str = "/v2/airlock-testkit/mark-";
+/// How long the registry may take to write down what it has answered, and how much longer for what it is slower with.
+const LOGGED: Duration = Duration::from_secs(120);
+const LOGGED_LATE: Duration = Duration::from_millis(300);
 
 /// How much content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +201,11 @@ impl World {
         &self.inventory
     }
 
+    /// The folder of its generated files, which all tests share: nobody writes there.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The bytes of a manifest of the world.
     ///
     /// # Panics
@@ -264,13 +280,29 @@ impl Upstream {
         format!("http://{}", self.http.address())
     }
 
-    /// Every request that docker-registry has answered, as `GET /v2/…`, in order.
+    /// Every request that docker-registry has answered, as `GET /v2/…`, in order. It writes them down after it has answered them: one more is
+    /// made and waited for, which is not among them.
+    ///
+    /// # Panics
+    /// When that does not come to its log.
     pub fn requests(&self) -> Vec<String> {
+        static MARKS: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("{MARK}{}/tags/list", MARKS.fetch_add(1, Ordering::Relaxed));
+        let mut asked = TcpStream::connect(self.address()).expect("reach the registry");
+        let head = format!("GET {mark} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address());
+        asked.write_all(head.as_bytes()).expect("ask the registry");
+        asked.read_to_end(&mut Vec::new()).expect("read the registry's answer");
+        let end = Instant::now() + LOGGED;
+        while !self.registry.output().contains(&format!("GET {mark} ")) {
+            assert!(Instant::now() < end, "the registry does not say that it was asked for {mark}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        thread::sleep(LOGGED_LATE);
         let of_line = |line: &str| -> Option<String> {
             let (_, rest) = line.split_once("] \"")?;
             Some(rest.split_once(" HTTP/")?.0.to_owned())
         };
-        self.registry.output().lines().filter_map(of_line).collect()
+        self.registry.output().lines().filter_map(of_line).filter(|request| !request.contains(MARK)).collect()
     }
 
     /// A folder of this start, for a test's own files; it goes with the servers.

@@ -112,9 +112,9 @@ pub fn options() -> Options {
         retry_times: 3,
         retry_delay: Duration::from_millis(10),
         timeouts: Timeouts {
-            connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(5),
-            stall: Duration::from_secs(1),
+            connect: Duration::from_secs(60),
+            first_byte: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
         },
         ..Options::default()
     }

@@ -103,16 +103,7 @@ pub(crate) fn world() -> Option<WorldSource> {
 
 /// The folder of the generated small world.
 pub(crate) fn world_folder() -> PathBuf {
-    let kept = tools::target_dir().join("world");
-    let mut found: Vec<PathBuf> = std::fs::read_dir(kept)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| {
-            p.is_dir() && p.extension().is_none() && p.file_name().unwrap().to_str().unwrap().starts_with("small-")
-        })
-        .collect();
-    found.sort_by_key(|p| std::fs::metadata(p).unwrap().modified().unwrap());
-    found.pop().unwrap()
+    World::get(Scale::Small).expect("the world was there a moment ago").root().to_owned()
 }
 
 /// Reads a catalog as an image set names it.

