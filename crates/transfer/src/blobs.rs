@@ -122,10 +122,10 @@ impl Blobs {
             }
             return Err(error);
         }
-        // What the sink took without opening the source (it had a prefix) is told now, so that sums come out.
+        // What the sink did not ask the source for, it had: told now, so that sums come out.
         let told = mark.swap(blob.size, Ordering::Relaxed);
         if told < blob.size {
-            (self.events)(Event::Moved { bytes: blob.size - told });
+            (self.events)(Event::Reused { digest: blob.digest.clone(), bytes: blob.size - told });
         }
         (self.events)(Event::Written { digest: blob.digest.clone(), bytes: blob.size });
         Ok(())
@@ -146,6 +146,11 @@ impl Content for Pull {
         let stream =
             self.source.blob(&self.name, &self.blob, offset, self.near.as_ref()).await.map_err(of_the_source)?;
         let (mark, events, mut at) = (Arc::clone(&self.mark), Arc::clone(&self.events), offset);
+        // A prefix that the sink kept from an interrupted run did not pass here.
+        let before = mark.fetch_max(offset, Ordering::Relaxed);
+        if offset > before {
+            events(Event::Reused { digest: self.blob.digest.clone(), bytes: offset - before });
+        }
         let stream = stream.map(|item| item.map_err(of_the_source));
         Ok(Box::pin(stream.inspect(move |item| {
             if let Ok(bytes) = item {

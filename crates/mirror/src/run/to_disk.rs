@@ -51,9 +51,13 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         history.add(found.carried)?;
         events(Event::Warning(format!("{} holds the whole archive of this plan already", directory.display())));
         forecast(&plan, 0, plan.bytes().blobs, &events);
+        events(Event::Phase(Phase::Copy));
         for blob in &plan.blobs {
             let (digest, bytes) = (blob.0.clone(), blob.1.size);
             events(Event::Transfer(airlock_transfer::Event::Reused { digest, bytes }));
+        }
+        for job in 0..plan.images.len() {
+            events(Event::Transfer(airlock_transfer::Event::Done { job }));
         }
         let outcomes: Vec<Outcome> = plan.images.iter().map(|_| Outcome::Done).collect();
         let mut report = ledger.report(&request, &plan, None, Some(&outcomes), Some(found.archive))?;
