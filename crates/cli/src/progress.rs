@@ -240,6 +240,11 @@ impl Progress {
         }
     }
 
+    /// Whether a bar shows what happens.
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.bar.is_some()
+    }
+
     /// The image that a job is about, as the user wrote it.
     pub(crate) fn job(&self, number: usize) -> Option<Job> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(number).cloned()

@@ -110,7 +110,13 @@ impl Blobs {
             mark: Arc::clone(&mark),
         };
         let written = self.sink.write_blob(&job.repository, blob, &pull).await;
-        if let Err(error) = written {
+        if let Err(mut error) = written {
+            // What looks at the bytes knows neither which image they are of, nor who gave them.
+            if error.kind() == ErrorKind::Content && !error.what().contains(&job.source.name()) {
+                let from = job.near.as_ref().filter(|near| near.0 != job.source.name());
+                let from = from.map_or_else(String::new, |near| format!(" from `{near}`"));
+                error = error.context(format!("copy blob `{}` of `{}`{from}", blob.digest, job.source.name()));
+            }
             lock(&self.counted).remove(&blob.digest);
             // Only what will not be otherwise in a minute is remembered for the next image that shares the blob.
             let lasting = matches!(

@@ -60,6 +60,9 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
             events(Event::Transfer(airlock_transfer::Event::Done { job }));
         }
         let outcomes: Vec<Outcome> = plan.images.iter().map(|_| Outcome::Done).collect();
+        if request.settings.oc_mirror {
+            ledger.write_pins(&request, &plan, &workspace)?;
+        }
         let mut report = ledger.report(&request, &plan, None, Some(&outcomes), Some(found.archive))?;
         ledger.write_report(&mut report, &workspace, false)?;
         return Ok(report);
@@ -168,7 +171,7 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         events(Event::Wrote(path.clone()));
     }
     events(Event::Phase(Phase::Outputs));
-    ledger.write_pins(&request.loaded, &plan, &workspace)?;
+    ledger.write_pins(&request, &plan, &workspace)?;
     let archive = ArchiveReport {
         identity: sealed.identity,
         sequence,
