@@ -2,6 +2,8 @@
 
 use tracing_subscriber::EnvFilter;
 
+use crate::told::{self, Lines};
+
 /// Who changed what in a registry is always shown; `-v` shows decisions, `-vv` requests, `-vvv` everything; `AIRLOCK_LOG` overrides.
 pub(crate) fn init(verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
@@ -13,6 +15,7 @@ pub(crate) fn init(verbose: u8, quiet: bool) {
     };
     let filter = EnvFilter::try_from_env("AIRLOCK_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // A line that nobody can read any more is not worth ending the program for, which telling of it would do.
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines);
+    let subscriber = subscriber.with_ansi(!told::is_json());
     let _ = subscriber.log_internal_errors(false).try_init();
 }

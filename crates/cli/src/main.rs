@@ -32,6 +32,7 @@ mod logging;
 mod output;
 mod progress;
 mod signals;
+mod told;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { 0 });
         }
     };
+    let look = progress::Look { quiet: parsed.quiet, verbose: parsed.verbose, style: parsed.progress };
+    told::begin(look);
     logging::init(parsed.verbose, parsed.quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -67,14 +70,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(run(parsed));
+    let code = runtime.block_on(run(parsed, look));
+    told::end(code);
     // What still blocks on a slow disk or network must not keep the terminal.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     ExitCode::from(code)
 }
 
-async fn run(arguments: Arguments) -> u8 {
-    let look = progress::Look { quiet: arguments.quiet, verbose: arguments.verbose, style: arguments.progress };
+async fn run(arguments: Arguments, look: progress::Look) -> u8 {
     let result = match arguments.command {
         Command::Mirror(args) => commands::mirror::run(*args, look).await,
         Command::Plan(args) => commands::plan::run(args, look).await,

@@ -2,6 +2,8 @@
 
 use airlock_transfer::Stop;
 
+use crate::told;
+
 /// Listens for SIGINT and SIGTERM for as long as the program runs.
 pub(crate) fn listen(stop: &Stop) {
     let stop = stop.clone();
@@ -13,7 +15,9 @@ pub(crate) fn listen(stop: &Stop) {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
-        eprintln!("\nstopping: what has arrived is kept (press Ctrl-C again to stop at once)");
+        let words = "stopping: what has arrived is kept (press Ctrl-C again to stop at once)";
+        // On a terminal the line has a `^C` in it already.
+        told::say("stopping", &if told::is_json() { words.to_owned() } else { format!("\n{words}") });
         stop.stop();
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}

@@ -231,7 +231,9 @@ impl Round {
         let several = attempts.len() > 1 && failure.kind != ErrorKind::Content;
         let cause = if several { format!("none of its {} endpoints serves it", attempts.len()) } else { failure.cause };
         let mut error = Error::new(failure.kind, self.what.clone(), cause).retryable(self.transient);
-        if attempts.len() > 1 {
+        // Where registries.conf leads elsewhere, the host that was asked is not the one that was written.
+        let elsewhere = attempts.iter().any(|attempt| !self.what.contains(&attempt.endpoint));
+        if attempts.len() > 1 || elsewhere {
             error = error.attempts(attempts);
         }
         match hint {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use airlock_client::Notice;
 
+use crate::plan::Kind;
+
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -23,9 +25,11 @@ pub enum Event {
         images: usize,
         /// Unique bytes of blobs and manifests.
         bytes: u64,
+        /// Of these, bytes of blobs: what the copy tells of, moved or reused.
+        blobs: u64,
         /// Of these, bytes that an earlier archive carried.
         carried_before: u64,
-        /// Of these, bytes that an interrupted run has on disk.
+        /// Of these, bytes that are on this disk already: of an interrupted run, or of the whole archive.
         resumed: u64,
         /// What was asked for and cannot be had.
         missing: usize,
@@ -37,6 +41,15 @@ pub enum Event {
         /// In all.
         total: u64,
     },
+    /// So many of so many manifests and blobs have been asked for at the target.
+    Sought {
+        /// Asked for.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+    /// The images that the jobs of the transfer are about, in their order.
+    Images(Arc<[Job]>),
     /// From the transfer; jobs are in the order of the plan's images.
     Transfer(airlock_transfer::Event),
     /// From the client: a retry, a wait, another endpoint.
@@ -45,6 +58,15 @@ pub enum Event {
     Warning(String),
     /// A file was written.
     Wrote(PathBuf),
+}
+
+/// What one job of the transfer is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// As the user wrote it.
+    pub name: String,
+    /// What kind of content.
+    pub kind: Kind,
 }
 
 /// The phases of a run, in order.

@@ -199,7 +199,7 @@ impl ImageReport {
 
 impl Report {
     /// Images that are not there.
-    pub fn failures(&self) -> impl Iterator<Item = &ImageReport> {
+    pub fn failures(&self) -> impl Iterator<Item = &ImageReport> + Clone {
         self.images.iter().filter(|i| i.status != Status::Complete)
     }
 
@@ -209,17 +209,7 @@ impl Report {
             Status::Complete => 0,
             Status::Partial => 3,
             Status::Interrupted => 130,
-            Status::Failed if self.failures().any(|i| i.kind.is_release()) => 1,
-            Status::Failed => {
-                let mut codes: Vec<u8> =
-                    self.failures().flat_map(|i| &i.errors).map(|e| exit_code_of(&e.code)).collect();
-                // An image of a kind that cannot be carried is a failure of the image, not of what the user typed.
-                codes.iter_mut().filter(|c| **c == 2).for_each(|c| *c = 1);
-                codes.sort_unstable();
-                codes.dedup();
-                // One cause for everything has a code of its own; different ones are just a failure.
-                if let [code] = codes[..] { code } else { 1 }
-            }
+            Status::Failed => failed_code(self.failures()),
         }
     }
 
@@ -273,6 +263,20 @@ pub fn exit_code_of(code: &str) -> u8 {
         "locked" => 9,
         _ => 1,
     }
+}
+
+/// The exit code of a run of which nothing usable comes because of these.
+pub fn failed_code<'a>(failures: impl Iterator<Item = &'a ImageReport> + Clone) -> u8 {
+    if failures.clone().any(|i| i.kind.is_release()) {
+        return 1;
+    }
+    let mut codes: Vec<u8> = failures.flat_map(|i| &i.errors).map(|e| exit_code_of(&e.code)).collect();
+    // An image of a kind that cannot be carried is a failure of the image, not of what the user typed.
+    codes.iter_mut().filter(|c| **c == 2).for_each(|c| *c = 1);
+    codes.sort_unstable();
+    codes.dedup();
+    // One cause for everything has a code of its own; different ones are just a failure.
+    if let [code] = codes[..] { code } else { 1 }
 }
 
 /// The exit code of a run that an error ended before it had a report.

@@ -214,7 +214,8 @@ fn within(layout: &Layout, name: &Reference) -> Reference {
         return name.clone();
     }
     match layout.manifests() {
-        [only] => name.with_digest(only.digest.clone()),
+        // One that was asked for by another name is not the one.
+        [only] if name.tag().is_none_or(|tag| tag.as_str() == "latest") || layout.names().is_empty() => name.with_digest(only.digest.clone()),
         _ => name.clone(),
     }
 }

@@ -18,6 +18,19 @@ use crate::{Digest, digest};
 
 /// Most bytes of `host/path` (mirror-rules 1.1 rule 7).
 pub const MAX_NAME_BYTES: usize = 255;
+/// Transports of containers/image without `//` that are not read here.
+const FOREIGN_TRANSPORTS: [&str; 10] = [
+    "atomic",
+    "containers-storage",
+    "dir",
+    "docker-archive",
+    "docker-daemon",
+    "oci-archive",
+    "ostree",
+    "sif",
+    "static",
+    "tarball",
+];
 /// Most bytes of a tag.
 pub const MAX_TAG_BYTES: usize = 128;
 
@@ -105,6 +118,13 @@ impl From<digest::ParseError> for ParseError {
             digest::ParseError::Algorithm => Self::DigestAlgorithm,
         }
     }
+}
+
+/// The transport that a name begins with where it is one that other tools know and a registry's image is hardly called by:
+/// `dir:foo` would else be the tag `foo` of Docker Hub's `dir`.
+pub fn foreign_transport(text: &str) -> Option<&'static str> {
+    let (before, _) = text.split_once(':')?;
+    FOREIGN_TRANSPORTS.into_iter().find(|transport| *transport == before)
 }
 
 impl Registry {

@@ -110,7 +110,13 @@ impl Blobs {
             mark: Arc::clone(&mark),
         };
         let written = self.sink.write_blob(&job.repository, blob, &pull).await;
-        if let Err(error) = written {
+        if let Err(mut error) = written {
+            // What looks at the bytes knows neither which image they are of, nor who gave them.
+            if error.kind() == ErrorKind::Content && !error.what().contains(&job.source.name()) {
+                let from = job.near.as_ref().filter(|near| near.0 != job.source.name());
+                let from = from.map_or_else(String::new, |near| format!(" from `{near}`"));
+                error = error.context(format!("copy blob `{}` of `{}`{from}", blob.digest, job.source.name()));
+            }
             lock(&self.counted).remove(&blob.digest);
             // Only what will not be otherwise in a minute is remembered for the next image that shares the blob.
             let lasting = matches!(
@@ -122,10 +128,10 @@ impl Blobs {
             }
             return Err(error);
         }
-        // What the sink took without opening the source (it had a prefix) is told now, so that sums come out.
+        // What the sink did not ask the source for, it had: told now, so that sums come out.
         let told = mark.swap(blob.size, Ordering::Relaxed);
         if told < blob.size {
-            (self.events)(Event::Moved { bytes: blob.size - told });
+            (self.events)(Event::Reused { digest: blob.digest.clone(), bytes: blob.size - told });
         }
         (self.events)(Event::Written { digest: blob.digest.clone(), bytes: blob.size });
         Ok(())
@@ -150,6 +156,11 @@ impl Content for Pull {
         let stream =
             self.source.blob(&self.name, &self.blob, offset, self.near.as_ref()).await.map_err(of_the_source)?;
         let (mark, events, mut at) = (Arc::clone(&self.mark), Arc::clone(&self.events), offset);
+        // A prefix that the sink kept from an interrupted run did not pass here.
+        let before = mark.fetch_max(offset, Ordering::Relaxed);
+        if offset > before {
+            events(Event::Reused { digest: self.blob.digest.clone(), bytes: offset - before });
+        }
         let stream = stream.map(|item| item.map_err(of_the_source));
         Ok(Box::pin(stream.inspect(move |item| {
             if let Ok(bytes) = item {

@@ -17,11 +17,11 @@ pub enum Event {
         /// Bytes.
         bytes: u64,
     },
-    /// A blob was there already (in the sink, in the journal, or mounted from another repository).
+    /// A blob, or the beginning of one, was there already (in the sink, in the journal, or mounted from another repository).
     Reused {
         /// The blob.
         digest: Digest,
-        /// Its size.
+        /// So many bytes of it.
         bytes: u64,
     },
     /// A blob was written.

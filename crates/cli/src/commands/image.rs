@@ -7,6 +7,7 @@ use airlock_client::{RegistrySink, RegistrySource};
 use airlock_mirror::event::{Event, Events, Phase};
 use airlock_mirror::plan::{Attachments, Cache};
 use airlock_mirror::run::one_image;
+use airlock_oci::reference::foreign_transport;
 use airlock_oci::sink::ManifestName;
 use airlock_oci::{Descriptor, Error, ErrorKind, Manifest, Reference, Repository, Shape, Sink, Source, Tag};
 use airlock_store::oci_layout::{Layout, Writer};
@@ -79,8 +80,14 @@ pub(crate) async fn run(args: ImageArgs, look: Look) -> Result<u8, Failure> {
         }
         ImageCommand::Tags { repository, output, common, side } => {
             let place = parse(&repository)?;
-            let (source, name) = open(&place, &common, &side.side(), &events)?;
-            let tags = source.tags(&name).await?;
+            let tags = match &place {
+                // All of them, not those of one image.
+                Place::Layout { path, .. } => Layout::open(path)?.tag_list(),
+                Place::Registry(_) => {
+                    let (source, name) = open(&place, &common, &side.side(), &events)?;
+                    source.tags(&name).await?
+                }
+            };
             if !output::value(output, &tags)? {
                 let lines: Vec<&str> = tags.iter().map(Tag::as_str).collect();
                 output::text(&format!("{}\n", lines.join("\n")))?;
@@ -109,6 +116,15 @@ pub(super) fn parse(text: &str) -> Result<Place, Failure> {
             None => (rest, None),
         };
         return Ok(Place::Layout { path: path.into(), tag });
+    }
+    if let Some(transport) = foreign_transport(text) {
+        return Err(Failure::usage(
+            format!("`{text}`: the transport `{transport}:` is not supported"),
+            format!(
+                "docker:// and oci: are; `skopeo copy {text} oci:DIR:TAG` makes a layout of it. An image that is called so is \
+                 docker://{text}"
+            ),
+        ));
     }
     let name = text.strip_prefix("docker://").unwrap_or(text);
     let reference: Reference = name.parse().map_err(|e| {
@@ -170,7 +186,8 @@ async fn copy(args: CopyArgs, events: &Events) -> Result<u8, Failure> {
             }
             let client = client(&args.common, &args.to.side(), &[reference.registry().to_string()], events)?;
             let sink = RegistrySink::new(client, reference.registry().clone(), None)?;
-            let tag = reference.tag().cloned().or_else(|| name.tag().cloned());
+            // As everywhere else, a name without a tag means `latest`, whatever the image is called where it comes from.
+            let tag = latest(reference.clone())?.tag().cloned();
             (Arc::new(sink), reference.repository().clone(), tag)
         }
         Place::Layout { path, tag } => {
@@ -183,7 +200,7 @@ async fn copy(args: CopyArgs, events: &Events) -> Result<u8, Failure> {
         }
     };
     let job = plan.job(repository, tag)?;
-    events(Event::Forecast { images: 1, bytes: plan.bytes(), carried_before: 0, resumed: 0, missing: 0 });
+    events(Event::Forecast { images: 1, bytes: plan.bytes(), blobs: plan.blob_bytes(), carried_before: 0, resumed: 0, missing: 0 });
     events(Event::Phase(Phase::Copy));
     let stop = Stop::default();
     signals::listen(&stop);

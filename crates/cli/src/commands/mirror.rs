@@ -8,7 +8,7 @@ use airlock_mirror::config::{self, Loaded};
 use airlock_mirror::event::{Event, Events};
 use airlock_mirror::plan::catalogs::{OnMissing, Rules};
 use airlock_mirror::policy::Policy;
-use airlock_mirror::report::{ErrorReport, Report, Status};
+use airlock_mirror::report::Report;
 use airlock_mirror::run::{DryRun, Request, Settings, Workflow};
 use airlock_oci::{Error, ErrorKind};
 use airlock_transfer::Stop;
@@ -18,14 +18,11 @@ use crate::args::mirror::{
 };
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::version::VERSION;
-use crate::commands::{file_path, host_of, registry_name};
+use crate::commands::{file_path, host_of, registry_name, summary};
 use crate::exit::{Exit, Failure};
-use crate::output::{self, size};
+use crate::output;
 use crate::progress::{Look, Progress};
 use crate::{environment, signals};
-
-/// Failures that are printed one by one at the end; the report has all of them.
-const MAX_PRINTED_FAILURES: usize = 10;
 
 /// Runs the verb.
 pub(crate) async fn run(args: MirrorArgs, look: Look) -> Result<u8, Failure> {
@@ -76,8 +73,7 @@ pub(crate) async fn run(args: MirrorArgs, look: Look) -> Result<u8, Failure> {
     let report = report?;
     match args.output {
         Some(format) if output::value(format, &report)? => {}
-        _ if look.quiet => {}
-        _ => summary(&report, &workflow),
+        _ => summary::tell(&report, &workflow, &args),
     }
     Ok(report.exit_code())
 }
@@ -272,85 +268,4 @@ pub(crate) fn client(common: &CommonArgs, side: &Side, hosts: &[String], events:
     let events = Arc::clone(events);
     options.notices = Some(Arc::new(move |notice| events(Event::Client(notice))));
     Ok(Client::new(options)?)
-}
-
-/// Says in a few lines what came of a run, and what to do next.
-fn summary(report: &Report, workflow: &Workflow) {
-    let done = report.images.iter().filter(|i| i.status == Status::Complete).count();
-    let bytes = format!("{} moved, {} there before", size(report.bytes.moved), size(report.bytes.reused));
-    match (report.dry_run, report.status) {
-        (true, _) => eprintln!("planned: {done} of {} images, {}", report.images.len(), size(report.bytes.planned)),
-        (false, Status::Complete) => eprintln!("complete: {done} images, {bytes}"),
-        (false, Status::Partial) => eprintln!("partial: {done} of {} images, {bytes}", report.images.len()),
-        (false, Status::Failed) => eprintln!("failed: none of {} images", report.images.len()),
-        (false, Status::Interrupted) => eprintln!("interrupted: {done} of {} images, {bytes}", report.images.len()),
-    }
-    let failures: Vec<_> = report.failures().filter(|i| !i.errors.is_empty()).collect();
-    let (withheld, failures): (Vec<_>, Vec<_>) =
-        failures.into_iter().partition(|i| i.errors.iter().all(ErrorReport::is_withheld));
-    for image in failures.iter().take(MAX_PRINTED_FAILURES) {
-        let place = image.reasons.first().map_or_else(String::new, |r| format!(" ({}:{})", r.file, r.line));
-        for error in &image.errors {
-            eprintln!("error: `{}`{place}: {}", image.name, error.cause);
-            if let Some(hint) = &error.hint {
-                eprintln!("hint: {hint}");
-            }
-        }
-    }
-    if failures.len() > MAX_PRINTED_FAILURES {
-        eprintln!("… and {} more in the report", failures.len() - MAX_PRINTED_FAILURES);
-    }
-    if let Some(why) = withheld.first().and_then(|i| i.errors.first()) {
-        eprintln!("{} images were {}", withheld.len(), why.cause);
-        if let Some(hint) = &why.hint {
-            eprintln!("hint: {hint}");
-        }
-    }
-    if let Some(archive) = &report.archive {
-        eprintln!("archive {} ({}), {} parts", archive.sequence, archive.identity, archive.parts.len());
-    }
-    for file in &report.files {
-        eprintln!("wrote {file}");
-    }
-    for line in next_steps(report, workflow) {
-        eprintln!("next: {line}");
-    }
-}
-
-fn next_steps(report: &Report, workflow: &Workflow) -> Vec<String> {
-    let config = &report.config;
-    if report.dry_run {
-        return vec!["run the same command without --dry-run".into()];
-    }
-    let retry = report
-        .files
-        .iter()
-        .find(|f| f.ends_with("report.json"))
-        .map(|f| format!("when the cause is mended: airlock mirror --retry {f}"));
-    match report.status {
-        Status::Interrupted => vec!["run the same command again: it goes on where it stopped".into()],
-        Status::Failed => retry.into_iter().collect(),
-        Status::Partial | Status::Complete => {
-            let mut steps: Vec<String> =
-                (report.status == Status::Partial).then_some(retry).flatten().into_iter().collect();
-            match workflow {
-                Workflow::ToDisk { directory } => {
-                    let directory = directory.display();
-                    steps.push(format!(
-                        "carry {directory} to the other side, then: airlock mirror -c {config} --from file://{directory} docker://HOST:PORT"
-                    ));
-                }
-                Workflow::FromDisk { .. } | Workflow::ToRegistry { .. } => {
-                    if let Some(file) = report.files.iter().find(|f| f.contains("cluster-resources/")) {
-                        let folder = Path::new(file).parent().unwrap_or(Path::new(".")).display();
-                        steps.push(format!("oc apply -f {folder}"));
-                    }
-                    steps.extend(
-                        report.releases.iter().map(|r| format!("to update a cluster to {}: {}", r.version, r.update)),
-                    );
-                }
-            }
-            steps
-        }
-    }
 }

@@ -19,6 +19,7 @@ pub(crate) mod release_graph;
 pub(crate) mod release_mirror;
 pub(crate) mod release_payload;
 pub(crate) mod rules;
+pub(crate) mod summary;
 pub(crate) mod verify;
 pub(crate) mod version;
 
@@ -55,4 +56,26 @@ pub(crate) fn registry_name(text: &str) -> Result<String, Failure> {
 /// The host of `host[:port][/namespace]`.
 pub(crate) fn host_of(name: &str) -> String {
     name.split('/').next().unwrap_or(name).to_owned()
+}
+
+/// A word for a POSIX shell: in quotes where it needs them.
+pub(crate) fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell;
+
+    #[test]
+    fn words_for_a_shell() {
+        assert_eq!(shell("file:///mnt/usb-1"), "file:///mnt/usb-1");
+        assert_eq!(shell("/my disk/it's"), r"'/my disk/it'\''s'");
+        assert_eq!(shell(""), "''");
+        assert_eq!(shell("a$b"), "'a$b'");
+    }
 }

@@ -3,13 +3,14 @@
 //! Lines are `YYYY/MM/DD HH:MM:SS [LEVEL]  : message`, to stderr until the workspace's log is open, then to stdout and the log
 //! (oc-mirror 3.2, 13), because that is what scripts match.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use airlock_client::Client;
 use airlock_mirror::clock;
@@ -25,52 +26,67 @@ use airlock_transfer::Stop;
 use clap::{CommandFactory, Parser};
 
 use crate::args::mirror::PolicyArgs;
-use crate::args::oc_mirror::OcMirrorArgs;
+use crate::args::oc_mirror::{OcMirrorArgs, first_word, plain_switches};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::host_of;
 use crate::commands::mirror::{policy_file, source_hosts};
 use crate::commands::version::VERSION;
 use crate::exit::Failure;
-use crate::progress::time;
+use crate::output::{self, Format};
+use crate::progress::{Progress, QUIET_PERIOD, time};
 use crate::{environment, logging, signals};
 
 /// Verbs of oc-mirror that this version does not have.
 const LATER: [&str; 3] = ["delete", "init", "describe"];
 
+/// How often it is looked whether the run has been silent.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Writes lines as oc-mirror does.
 struct Log {
     file: Mutex<Option<File>>,
     level: u8,
+    /// Counts, and on a terminal a bar beneath the lines.
+    progress: OnceLock<Arc<Progress>>,
+    /// When the last line came.
+    last: Mutex<Instant>,
+    /// Images of which a failure was told.
+    failed: Mutex<HashSet<usize>>,
 }
 
 /// Runs the program.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    let command = OcMirrorArgs::command();
     let words: Vec<String> = arguments.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let has = |flag: &str| words.iter().any(|w| w == flag);
-    if words.first().is_some_and(|w| w == "version") {
-        eprintln!("airlock {VERSION}, in place of oc-mirror v2");
-        println!("Client Version: version.Info{{GitVersion:\"{VERSION}\"}}");
-        return ExitCode::SUCCESS;
-    }
-    if words.first().is_some_and(|w| w == "completion") {
-        let shell =
-            words.get(1).and_then(|s| s.parse::<clap_complete::Shell>().ok()).unwrap_or(clap_complete::Shell::Bash);
-        clap_complete::generate(shell, &mut OcMirrorArgs::command(), "oc-mirror", &mut std::io::stdout());
-        return ExitCode::SUCCESS;
+    let at = first_word(&words, &command);
+    match at.map(|at| words[at].as_str()) {
+        Some("version") => return version(&words),
+        Some("help") => {
+            let _ = OcMirrorArgs::command().print_long_help();
+            return ExitCode::SUCCESS;
+        }
+        Some("completion") => {
+            let shell = at.and_then(|at| words.get(at + 1)).and_then(|s| s.parse::<clap_complete::Shell>().ok());
+            let shell = shell.unwrap_or(clap_complete::Shell::Bash);
+            clap_complete::generate(shell, &mut OcMirrorArgs::command(), "oc-mirror", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        Some(verb) if LATER.contains(&verb) => {
+            eprintln!("error: `oc-mirror {verb}` is not yet supported by airlock {VERSION}");
+            eprintln!("hint: mirroring works: oc-mirror -c isc.yaml file://DIR --v2");
+            return ExitCode::from(1);
+        }
+        _ => {}
     }
     if super::oc_mirror_list::is_meant(&words) {
         return super::oc_mirror_list::main(arguments);
-    }
-    if let Some(verb) = words.first().filter(|w| LATER.contains(&w.as_str())) {
-        eprintln!("error: `oc-mirror {verb}` is not yet supported by airlock {VERSION}");
-        eprintln!("hint: mirroring works: oc-mirror -c isc.yaml file://DIR --v2");
-        return ExitCode::from(1);
     }
     if has("--v1") {
         eprintln!("error: oc-mirror v1 is not provided; its image sets (v1alpha2) are read by --v2");
         return ExitCode::from(1);
     }
-    let args = match OcMirrorArgs::try_parse_from(&arguments) {
+    let args = match OcMirrorArgs::try_parse_from(plain_switches(arguments, &command)) {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();
@@ -96,7 +112,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     logging::init(level.saturating_sub(1), level == 0);
-    let log = Arc::new(Log { file: Mutex::default(), level });
+    let log = Arc::new(Log::new(level));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -121,6 +137,38 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// `oc-mirror version [--output json|yaml]`.
+fn version(words: &[String]) -> ExitCode {
+    let output = words.iter().enumerate().find_map(|(at, word)| match word.split_once('=') {
+        Some(("--output" | "-o", value)) => Some(value.to_owned()),
+        None if word == "--output" || word == "-o" => words.get(at + 1).cloned().or(Some(String::new())),
+        _ => None,
+    });
+    let mut numbers = VERSION.split('.');
+    let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
+    let object = serde_json::json!({"clientVersion": {
+        "major": numbers.next().unwrap_or_default(), "minor": numbers.next().unwrap_or_default(), "gitVersion": VERSION,
+        "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "rustc", "platform": platform,
+    }});
+    let format = match output.as_deref() {
+        None => {
+            eprintln!("airlock {VERSION}, in place of oc-mirror v2");
+            println!("Client Version: version.Info{{GitVersion:\"{VERSION}\"}}");
+            return ExitCode::SUCCESS;
+        }
+        Some("json") => Format::Json,
+        Some("yaml") => Format::Yaml,
+        Some(other) => {
+            eprintln!("error: --output must be 'yaml' or 'json', not `{other}`");
+            return ExitCode::from(1);
+        }
+    };
+    match output::value(format, &object) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 fn describe(failure: &Failure) -> String {
     match failure {
         Failure::Config(problems) => format!("invalid configuration: {problems}"),
@@ -135,19 +183,50 @@ fn describe(failure: &Failure) -> String {
 }
 
 impl Log {
+    fn new(level: u8) -> Self {
+        Self {
+            file: Mutex::default(),
+            level,
+            progress: OnceLock::new(),
+            last: Mutex::new(Instant::now()),
+            failed: Mutex::default(),
+        }
+    }
+
     fn write(&self, name: &str, colour: &str, message: &str) {
         let now = clock::now().rfc3339();
         let (date, rest) = now.split_at(10);
         let stamp = format!("{} {}", date.replace('-', "/"), rest.trim_matches(['T', 'Z']));
         let line = format!("{stamp} {colour}[{name}]\x1b[0m  : {message}\n");
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        match file.as_mut() {
+        let mut print = || match file.as_mut() {
             Some(file) => {
                 let _ = file.write_all(line.as_bytes());
                 let _ = std::io::stdout().write_all(line.as_bytes());
             }
             None => eprint!("{line}"),
+        };
+        match self.progress.get() {
+            Some(progress) => progress.beneath(print),
+            None => print(),
         }
+    }
+
+    /// Tells where the run is when nothing else was told for a while. Ends with the log.
+    fn keep_talking(self: &Arc<Self>) {
+        let log = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let Some(log) = log.upgrade() else { return };
+                let quiet = log.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+                let Some(progress) = log.progress.get().filter(|_| quiet + LOOK >= QUIET_PERIOD) else { continue };
+                if !progress.is_drawn() {
+                    log.info(&format!("⏳ {}", progress.status()));
+                }
+            }
+        });
     }
 
     fn info(&self, message: &str) {
@@ -249,6 +328,10 @@ fn workflow(args: &OcMirrorArgs) -> Result<Workflow, Failure> {
     }
 }
 
+fn credentials(creds: &Option<String>, user: &Option<String>, password: &Option<String>) -> Option<String> {
+    creds.clone().or_else(|| Some(format!("{}:{}", user.as_ref()?, password.as_ref()?)))
+}
+
 async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
     let began = Instant::now();
     log.info("👋 Hello, welcome to oc-mirror");
@@ -295,6 +378,12 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
     for warning in &loaded.warnings {
         log.warn(&warning.message);
     }
+    for (flag, why) in args.ignored.given() {
+        log.warn(&format!("{flag} has no effect: {why}"));
+    }
+    if !args.since.is_empty() && !matches!(workflow, Workflow::ToDisk { .. }) {
+        log.warn("--since has no effect here: it is for writing archives");
+    }
     let settings = Settings {
         oc_mirror: true,
         remove_signatures: args.remove_signatures,
@@ -327,7 +416,16 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
     let kinds: Vec<&'static str> = collected.iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| *kind).collect();
     let events = {
         let log = Arc::clone(log);
-        Arc::new(move |event: Event| tell(&log, &kinds, &event))
+        let progress = Arc::clone(log.progress.get_or_init(Progress::beside));
+        log.keep_talking();
+        let place = match &workflow {
+            Workflow::ToDisk { .. } => "archive".to_owned(),
+            Workflow::FromDisk { registry, .. } | Workflow::ToRegistry { registry, .. } => registry.clone(),
+        };
+        Arc::new(move |event: Event| {
+            progress.on(&event);
+            tell(&log, &progress, &kinds, &place, &event);
+        })
     };
     let client = |side: Side, hosts: &[String]| -> Result<Client, Failure> {
         let mut options = common.options(&side, hosts)?;
@@ -341,7 +439,7 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
     };
     let source = client(
         Side {
-            creds: args.src_creds.clone(),
+            creds: credentials(&args.src_creds, &args.src_username, &args.src_password),
             tls_verify: Some(args.tls_verify.unwrap_or(args.src_tls_verify)),
             cert_dir: args.src_cert_dir.clone(),
             no_creds: args.src_no_creds,
@@ -352,7 +450,7 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
     )?;
     let target = client(
         Side {
-            creds: args.dest_creds.clone(),
+            creds: credentials(&args.dest_creds, &args.dest_username, &args.dest_password),
             tls_verify: Some(args.tls_verify.unwrap_or(args.dest_tls_verify)),
             cert_dir: args.dest_cert_dir.clone(),
             no_creds: args.dest_no_creds,
@@ -388,31 +486,71 @@ async fn run(args: &OcMirrorArgs, log: &Arc<Log>) -> Result<u8, Failure> {
     };
     let stop = Stop::default();
     signals::listen(&stop);
-    let report = airlock_mirror::run::run(request, events, &stop).await?;
+    let report = airlock_mirror::run::run(request, events, &stop).await;
+    if let Some(progress) = log.progress.get() {
+        progress.end();
+    }
+    let report = report?;
     results(&report, log, &workspace);
     log.info(&format!("mirror time     : {}", time(began.elapsed().as_secs())));
     log.info("👋 Goodbye, thank you for using oc-mirror");
     Ok(report.exit_mask())
 }
 
-fn tell(log: &Log, kinds: &[&str], event: &Event) {
+fn tell(log: &Log, progress: &Progress, kinds: &[&str], place: &str, event: &Event) {
     use airlock_transfer::Event as Moved;
     match event {
+        Event::Phase(Phase::Verify) => log.info("🔎 reading and verifying the archives..."),
         Event::Phase(Phase::Plan) => {
             log.info("🕵  going to discover the necessary images...");
             for kind in kinds {
                 log.info(&format!("🔍 collecting {kind} images..."));
             }
         }
+        Event::Images(jobs) => {
+            for job in jobs.iter().filter(|job| job.kind == Kind::Release) {
+                log.info(&format!("Success collecting release {}", job.name));
+            }
+        }
         Event::Forecast { images, missing, .. } => {
             log.info("🚀 Start copying the images...");
             log.info(&format!("📌 images to copy {}", images + missing));
         }
+        Event::Phase(Phase::Probe) => log.info("🔌 asking the destination what it takes..."),
         Event::Phase(Phase::Seal) => log.info("📦 Preparing the tarball archive..."),
-        Event::Transfer(Moved::Failed { error, .. }) => log.error(&format!("[Worker] {error}")),
-        Event::Client(notice) => log.debug(&notice.to_string()),
+        Event::Transfer(Moved::Done { job }) => {
+            if let Some(job) = progress.job(*job) {
+                // Components of a release are many; oc-mirror's scripts look for this word at payloads.
+                let release = if job.kind == Kind::Release { "release " } else { "" };
+                log.info(&format!("Success copying {release}{} ➡️  {place}", job.name));
+            }
+        }
+        Event::Transfer(Moved::Failed { job: number, error }) => {
+            log.error(&format!("[Worker] {error}"));
+            let first = log.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(*number);
+            if let Some(job) = progress.job(*number).filter(|_| first) {
+                log.error(&format!("Failed to copy {} {}", type_of(job.kind), job.name));
+            }
+        }
+        Event::Client(notice) => {
+            use airlock_client::Notice;
+            match notice {
+                Notice::Retrying { .. } | Notice::Waiting { .. } => log.info(&notice.to_string()),
+                Notice::Warning { .. } => log.warn(&notice.to_string()),
+                _ => log.debug(&notice.to_string()),
+            }
+        }
         Event::Warning(text) => log.warn(text),
-        Event::Wrote(path) => log.info(&format!("{} file created", path.display())),
+        Event::Wrote(path) => {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with("isc_pinned_") {
+                log.info(&format!("📄 Pinned ISC written to {}", path.display()));
+            } else if name.starts_with("disc_pinned_") {
+                log.info(&format!("📄 Pinned DISC written to {}", path.display()));
+            } else {
+                log.info(&format!("{} file created", path.display()));
+            }
+        }
         _ => {}
     }
 }
@@ -443,16 +581,6 @@ fn results(report: &Report, log: &Log, workspace: &Workspace) {
         }
         return;
     }
-    for image in report.images.iter().filter(|i| i.status == Status::Complete) {
-        let place = if report.workflow == "mirrorToDisk" {
-            "archive"
-        } else {
-            report.destination.trim_start_matches("docker://")
-        };
-        // Components of a release are many; oc-mirror's scripts look for this word at payloads.
-        let release = if image.kind == Kind::Release { "release " } else { "" };
-        log.info(&format!("Success copying {release}{} ➡️  {place}", image.name));
-    }
     log.info("=== Results ===");
     let mut whole = true;
     for (kind, done, all) in counts {
@@ -464,6 +592,10 @@ fn results(report: &Report, log: &Log, workspace: &Workspace) {
         }
     }
     if whole {
+        return;
+    }
+    if report.status == Status::Interrupted {
+        log.warn("stopped on request: run the same command again, it goes on where it stopped");
         return;
     }
     for line in report.error_lines().lines() {

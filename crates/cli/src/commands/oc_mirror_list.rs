@@ -8,8 +8,9 @@ use airlock_client::{Client, RegistrySource};
 use airlock_content::catalog::Package;
 use airlock_oci::{Error, ErrorKind, Reference};
 use airlock_updates::{Architecture, ChannelName, GraphClient, Graphs, Minor, Options, Query, Service};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
+use crate::args::oc_mirror::plain_switches;
 use crate::args::oc_mirror_list::{OcMirrorListArgs, OcMirrorListed, OcMirrorOperatorsArgs, OcMirrorReleasesArgs};
 use crate::args::registries::{CommonArgs, Side};
 use crate::commands::catalog::{self, view};
@@ -30,7 +31,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let mut given = vec![OsString::from("oc-mirror list")];
     given.extend(rest.by_ref().take_while(|word| word != "list"));
     given.extend(rest);
-    let args = match OcMirrorListArgs::try_parse_from(&given) {
+    let args = match OcMirrorListArgs::try_parse_from(plain_switches(given, &OcMirrorListArgs::command())) {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();

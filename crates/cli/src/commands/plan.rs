@@ -7,17 +7,18 @@ use airlock_mirror::archives::Archives;
 use airlock_mirror::config;
 use airlock_mirror::plan::explain::explain;
 use airlock_mirror::plan::{Cache, Discovered, Plan};
+use airlock_mirror::report::{ImageReport, failed_code};
 use airlock_mirror::run::{Carried, Settings, Upstream, Workflow};
 use serde::Serialize;
 
 use crate::args::mirror::{AttachmentsArg, PlanArgs};
 use crate::args::registries::{CommonArgs, Side};
-use crate::commands::file_path;
+use crate::commands::{file_path, summary};
 use crate::commands::mirror::{client, found_by, policy_file, source_hosts, warn};
-use crate::environment;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, size, table};
 use crate::progress::{Look, Progress};
+use crate::{environment, told};
 
 /// What `-o json` prints.
 #[derive(Serialize)]
@@ -87,7 +88,7 @@ pub(crate) async fn run(args: PlanArgs, look: Look) -> Result<u8, Failure> {
             .collect();
         output::text(&table(&["IMAGE", "DESTINATION", "DIGEST", "SIZE", "ATTACHMENTS", "WHY"], &rows))?;
         let bytes = plan.bytes();
-        eprintln!(
+        let text = format!(
             "{} images, {} manifests, {} blobs: {} in all ({} of blobs), each byte counted once",
             plan.images.len(),
             plan.manifests.len(),
@@ -95,14 +96,17 @@ pub(crate) async fn run(args: PlanArgs, look: Look) -> Result<u8, Failure> {
             size(bytes.total()),
             size(bytes.blobs)
         );
+        told::say("summary", &text);
     }
-    for missing in &plan.missing {
-        eprintln!("error: `{}`: {}", missing.name, missing.cause);
-        if let Some(hint) = &missing.hint {
-            eprintln!("hint: {hint}");
-        }
-    }
-    Ok(if plan.missing.is_empty() { 0 } else { 3 })
+    let missing: Vec<ImageReport> = plan.missing.iter().map(ImageReport::missing).collect();
+    summary::causes(missing.iter());
+    // A run of this plan would end so.
+    let nothing = plan.images.is_empty() || missing.iter().any(|image| image.kind.is_release());
+    Ok(match missing.is_empty() {
+        true => 0,
+        false if nothing => failed_code(missing.iter()),
+        false => 3,
+    })
 }
 
 /// The plan of a configuration, from registries or from archives.

@@ -22,11 +22,12 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::args::QuickstartArgs;
+use crate::commands::shell;
 use crate::commands::version::VERSION;
 use crate::exit::Failure;
 use crate::output::size;
 use crate::progress::{Look, Progress, time};
-use crate::signals;
+use crate::{signals, told};
 
 /// Marks a folder that an earlier quickstart made and this one may make anew.
 const MARKER: &str = ".made-by-airlock-quickstart";
@@ -95,7 +96,8 @@ pub(crate) async fn run(args: QuickstartArgs, look: Look) -> Result<u8, Failure>
     };
 
     let archive = root.join("archive");
-    say(&format!("2/6 airlock mirror -c isc.yaml file://{}", archive.display()));
+    let at = shell(&format!("file://{}", archive.display()));
+    say(&format!("2/6 airlock mirror -c isc.yaml {at}"));
     let events = progress.events();
     let out =
         airlock_mirror::run::run(request(Workflow::ToDisk { directory: archive.clone() })?, Arc::clone(&events), &stop)
@@ -104,7 +106,7 @@ pub(crate) async fn run(args: QuickstartArgs, look: Look) -> Result<u8, Failure>
     // From here on nothing but the archive is left of the upstream.
     upstream.shutdown().await?;
 
-    say(&format!("3/6 airlock archive verify {}", archive.display()));
+    say(&format!("3/6 airlock archive verify {}", shell(&archive.display().to_string())));
     let Opened::Ours { archive: opened, .. } = archives::open(&archive)? else {
         return Err(Error::new(ErrorKind::Invalid, "open the archive", "it is not ours").into());
     };
@@ -117,15 +119,12 @@ pub(crate) async fn run(args: QuickstartArgs, look: Look) -> Result<u8, Failure>
 
     let (mirror, _) = serve(&root.join("registry")).await?;
     let name = mirror.addr.to_string();
-    say(&format!(
-        "4/6 airlock mirror -c isc.yaml --from file://{} docker://{name} (the upstream is gone)",
-        archive.display()
-    ));
+    say(&format!("4/6 airlock mirror -c isc.yaml --from {at} docker://{name} (the upstream is gone)"));
     let workflow = Workflow::FromDisk { from: vec![archive.clone()], workspace: None, registry: name.clone() };
     let loaded = airlock_mirror::run::run(request(workflow)?, Arc::clone(&events), &stop).await?;
     complete(&loaded)?;
 
-    say(&format!("5/6 airlock verify -c isc.yaml --from file://{} docker://{name}", archive.display()));
+    say(&format!("5/6 airlock verify -c isc.yaml --from {at} docker://{name}"));
     let target = Target::parse(&name, 0)?;
     let archives = Arc::new(archives::Archives::open(std::slice::from_ref(&archive))?);
     let settings = Settings::default();
@@ -149,8 +148,10 @@ pub(crate) async fn run(args: QuickstartArgs, look: Look) -> Result<u8, Failure>
         crate::output::text(&format!("# {}\n{text}", resources.join(file).display()))?;
     }
     mirror.shutdown().await?;
-    eprintln!();
-    eprintln!(
+    if !told::is_json() {
+        told::say("summary", "");
+    }
+    let text = format!(
         "done in {}: {} images, {} carried; {} manifests and {} blobs verified at the mirror",
         time(began.elapsed().as_secs()),
         out.images.len(),
@@ -158,16 +159,17 @@ pub(crate) async fn run(args: QuickstartArgs, look: Look) -> Result<u8, Failure>
         verified.manifests,
         verified.blobs
     );
+    told::say("summary", &text);
     for line in [
         format!("everything is in {}", root.display()),
-        format!("see what the archive holds:  airlock archive ls {}", archive.display()),
+        format!("see what the archive holds:  airlock archive ls {}", shell(&archive.display().to_string())),
         format!(
             "serve it as a registry:      airlock registry serve --archive {} --plain-http --anonymous pull",
-            archive.display()
+            shell(&archive.display().to_string())
         ),
         "mirror your own images:      airlock mirror -c isc.yaml file:///mnt/usb".to_owned(),
     ] {
-        eprintln!("{line}");
+        told::say("next", &line);
     }
     Ok(0)
 }

@@ -2,15 +2,17 @@
 
 use airlock_client::RegistrySink;
 use airlock_mirror::plan::Target;
+use airlock_mirror::report::ImageReport;
 use airlock_mirror::run::{Settings, verify_target};
 
 use crate::args::mirror::{AttachmentsArg, VerifyArgs};
 use crate::commands::mirror::{client, found_by, policy_file};
 use crate::commands::plan::{discover, reading, verification};
-use crate::commands::{host_of, registry_name};
+use crate::commands::{host_of, registry_name, summary};
 use crate::exit::Failure;
 use crate::output::{self, table};
 use crate::progress::{Look, Progress};
+use crate::told;
 
 /// Runs the verb.
 pub(crate) async fn run(args: VerifyArgs, look: Look) -> Result<u8, Failure> {
@@ -41,10 +43,7 @@ pub(crate) async fn run(args: VerifyArgs, look: Look) -> Result<u8, Failure> {
                 .collect();
             output::text(&table(&["IMAGE", "REPOSITORY", "ABSENT", "DIGEST"], &rows))?;
         }
-        for missing in &report.missing {
-            eprintln!("error: `{}`: {}", missing.name, missing.cause);
-        }
-        eprintln!(
+        let text = format!(
             "{}: {} images, {} manifests, {} blobs looked for at {target}, {} absent",
             if whole { "whole" } else { "not whole" },
             report.images,
@@ -52,9 +51,12 @@ pub(crate) async fn run(args: VerifyArgs, look: Look) -> Result<u8, Failure> {
             report.blobs,
             report.absent.len()
         );
+        told::say("summary", &text);
         if !report.absent.is_empty() {
-            eprintln!("hint: run the same `airlock mirror` again: it brings exactly what is absent");
+            told::say("next", "hint: run the same `airlock mirror` again: it brings exactly what is absent");
         }
+        let missing: Vec<ImageReport> = report.missing.iter().map(ImageReport::missing).collect();
+        summary::causes(missing.iter());
     }
     Ok(verification(whole))
 }

@@ -2,13 +2,20 @@
 
 use std::path::PathBuf;
 
-use airlock_oci::reference::ParseError;
+use airlock_oci::reference::{ParseError, foreign_transport};
 use airlock_oci::{Reference, Repository, Tag};
 
 use super::model::{ImageLocation, ImageName};
 use super::problem::code;
 use super::reader::Reader;
 use super::yaml::Mark;
+
+/// The directory and the tag of `DIR:TAG`; `None` without a tag.
+pub(crate) fn layout_tag(directory: &str) -> Option<(&str, Tag)> {
+    let (path, tag) = directory.rsplit_once(':').filter(|(path, _)| !path.is_empty())?;
+    // A tag has no slash: a colon before the last slash is one of the path.
+    Some((path, Tag::new(tag).ok()?))
+}
 
 /// What happens to a name that has neither tag nor digest.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,13 +35,16 @@ impl Reader<'_> {
                 self.error(code::REFERENCE, mark, message).hint = Some("write `oci:///absolute/path`".to_owned());
                 return None;
             }
-            let location = ImageLocation::Layout(PathBuf::from(directory));
+            // A colon after the last slash begins the name of one of its images, as `oci:DIR:NAME` elsewhere.
+            let path = layout_tag(directory).map_or(directory, |(path, _)| path);
+            let location = ImageLocation::Layout(PathBuf::from(path));
             return Some(ImageName { text: text.to_owned(), location });
         }
         let name = text.strip_prefix("docker://").unwrap_or(text);
-        if let Some((transport, _)) = name.split_once("://") {
+        let foreign = foreign_transport(text).or(text.strip_prefix("oci:").map(|_| "oci"));
+        if let Some(transport) = name.split_once("://").map(|(transport, _)| transport).or(foreign) {
             let message = format!("{what} `{text}`: the transport `{transport}` is not supported");
-            self.error(code::REFERENCE, mark, message).hint = Some("docker:// (or none) and oci:// are".to_owned());
+            self.error(code::REFERENCE, mark, message).hint = Some("docker:// (or none) and oci:// (an OCI layout: oci://DIR or oci://DIR:TAG) are".to_owned());
             return None;
         }
         let reference = match name.parse::<Reference>() {

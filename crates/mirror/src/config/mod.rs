@@ -17,6 +17,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use image::layout_tag;
 pub use model::{
     AdditionalImage, ApiVersion, ArchiveSize, BlockedImage, Catalog, Chart, Content, DeleteImageSetConfiguration, Helm,
     HelmRepository, ImageLocation, ImageName, ImageSetConfiguration, Package, PackageChannel, ReleaseChannel,

@@ -138,6 +138,7 @@ pub async fn run(request: Request, events: Events, stop: &Stop) -> Result<Import
     events(Event::Forecast {
         images: planned.images.len(),
         bytes: bytes.planned,
+        blobs: bytes.planned,
         carried_before: bytes.present.min(bytes.planned),
         resumed: bytes.resumed,
         missing: planned.failures.len(),

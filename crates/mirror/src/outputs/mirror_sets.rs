@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use airlock_document::scalar;
 use airlock_oci::Error;
 
 use crate::plan::naming::is_local;
@@ -38,6 +39,7 @@ pub fn mirror_sets(
     target: &Target,
     legacy: bool,
     stamp: &Stamp,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<Resource>, Error> {
     let (mut by_digest, mut by_tag): (BTreeMap<&str, Mirrors>, BTreeMap<&str, Mirrors>) = Default::default();
     for image in &plan.images {
@@ -60,6 +62,14 @@ pub fn mirror_sets(
     if legacy {
         // An ICSP knows digests only; older clusters have nothing for tags.
         push(&mut resources, "icsp-oc-mirror.yaml", documents(&by_digest, &Shape::ICSP, stamp));
+        let tags: BTreeSet<&String> = by_tag.values().flat_map(Mirrors::keys).collect();
+        if let Some(first) = tags.first() {
+            warnings.push(format!(
+                "an ImageContentSourcePolicy serves digests only: what is pulled by tag below {} of the sources, such as `{first}`, \
+                 a cluster before 4.13 does not take from the mirror; name it by digest, or by the mirror's own name",
+                tags.len()
+            ));
+        }
     } else {
         push(&mut resources, "idms-oc-mirror.yaml", documents(&by_digest, &Shape::IDMS, stamp));
         push(&mut resources, "itms-oc-mirror.yaml", documents(&by_tag, &Shape::ITMS, stamp));
@@ -143,10 +153,29 @@ fn documents(categories: &BTreeMap<&str, Mirrors>, shape: &Shape, stamp: &Stamp)
         for (source, places) in mirrors {
             out.push_str("  - mirrors:\n");
             for place in places {
-                out.push_str(&format!("    - {place}\n"));
+                out.push_str(&format!("    - {}\n", scalar(place)));
             }
-            out.push_str(&format!("    source: {source}\n"));
+            out.push_str(&format!("    source: {}\n", scalar(source)));
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_by_its_ipv6_address_is_no_list() {
+        let stamp = Stamp { created: "2026-01-01T00:00:00Z".into(), created_by: "airlock".into(), version: "1".into() };
+        let place = "[::1]:6113/x".to_owned();
+        let mirrors = Mirrors::from([("[fd00::1]:5000/y".to_owned(), BTreeSet::from([place.clone()]))]);
+        for shape in [Shape::IDMS, Shape::ITMS, Shape::ICSP] {
+            let text = documents(&BTreeMap::from([("generic", mirrors.clone())]), &shape, &stamp);
+            let object: serde_json::Value = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+            let entry = &object["spec"][shape.list][0];
+            assert_eq!(entry["mirrors"][0].as_str(), Some(place.as_str()), "{text}");
+            assert_eq!(entry["source"], "[fd00::1]:5000/y");
+        }
+    }
 }

@@ -9,13 +9,14 @@ use crate::plan::Plan;
 /// What a configuration for deleting may say.
 const DELETED: [&str; 4] = ["platform", "operators", "additionalImages", "helm"];
 
-/// The pinned `ImageSetConfiguration` and `DeleteImageSetConfiguration`; none where no catalog is named by a tag.
-pub fn pinned(loaded: &Loaded, plan: &Plan) -> Option<(String, String)> {
+/// The pinned `ImageSetConfiguration` and `DeleteImageSetConfiguration`; none where no catalog is named by a tag, unless they are
+/// wanted `always`, as oc-mirror's scripts do.
+pub fn pinned(loaded: &Loaded, plan: &Plan, always: bool) -> Option<(String, String)> {
     let entries = &loaded.config.mirror.operators;
     let mut written: Value = serde_saphyr::from_str(&loaded.text).ok()?;
-    let operators = written.get_mut("mirror")?.get_mut("operators")?.as_array_mut()?;
-    let mut any = false;
-    for (entry, value) in entries.iter().zip(operators.iter_mut()) {
+    let operators = written.get_mut("mirror")?.get_mut("operators").and_then(Value::as_array_mut);
+    let mut any = always;
+    for (entry, value) in entries.iter().zip(operators.into_iter().flatten()) {
         let (ImageLocation::Registry(reference), Some(object)) = (&entry.catalog.location, value.as_object_mut())
         else {
             continue;
@@ -53,12 +54,24 @@ mod tests {
     use airlock_oci::{Digest, Repository, Tag};
 
     #[test]
+    fn without_catalogs_there_is_something_only_when_it_is_always_wanted() {
+        let text = "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n  - name: r.io/a:v1\n";
+        let loaded = config::parse("isc.yaml", text).unwrap();
+        assert!(pinned(&loaded, &Plan::new(), false).is_none());
+        let (mirror, delete) = pinned(&loaded, &Plan::new(), true).unwrap();
+        assert_eq!(config::parse("isc.yaml", &mirror).unwrap().config.mirror.additional_images.len(), 1);
+        assert_eq!(config::parse_delete("disc.yaml", &delete).unwrap().config.delete.additional_images.len(), 1);
+    }
+
+    #[test]
     fn catalogs_by_tag_are_pinned_and_others_stay() {
         let text = "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\narchiveSize: 4\nmirror:\n  operators:\n  - catalog: r.io/a/index:v1\n    packages:\n    - name: x\n  - catalog: oci:///srv/index\n  blockedImages:\n  - name: \"y\"\n";
         let loaded = config::parse("isc.yaml", text).unwrap();
         let digest = Digest::of(b"catalog");
         let mut plan = Plan::new();
-        assert!(pinned(&loaded, &plan).is_none());
+        assert!(pinned(&loaded, &plan, false).is_none());
+        let (unchanged, _) = pinned(&loaded, &plan, true).unwrap();
+        assert!(unchanged.contains("r.io/a/index:v1"), "{unchanged}");
         plan.catalogs.push(Catalog {
             name: "r.io/a/index:v1".into(),
             source: "r.io/a/index:v1".parse().unwrap(),
@@ -70,7 +83,7 @@ mod tests {
             whole: false,
             packages: std::collections::BTreeMap::new(),
         });
-        let (mirror, delete) = pinned(&loaded, &plan).unwrap();
+        let (mirror, delete) = pinned(&loaded, &plan, false).unwrap();
         let again = config::parse("isc.yaml", &mirror).unwrap().config;
         assert_eq!(again.mirror.operators[0].catalog.text, format!("r.io/a/index@{digest}"));
         assert_eq!(again.mirror.operators[0].target_tag.as_ref().map(Tag::as_str), Some("v1"));

@@ -1,5 +1,6 @@
 //! What clusters need besides the images of their releases: signatures to trust them by, an update service, and the words that update by hand.
 
+use airlock_document::scalar;
 use airlock_oci::Error;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -88,7 +89,7 @@ pub fn install_config(plan: &Plan, present: &dyn Fn(&Image) -> bool, target: &Ta
     }
     let mut text = String::from("imageDigestSources:\n");
     for (source, mirror) in pairs {
-        text.push_str(&format!("- mirrors:\n  - {mirror}\n  source: {source}\n"));
+        text.push_str(&format!("- mirrors:\n  - {}\n  source: {}\n", scalar(&mirror), scalar(&source)));
     }
     Ok(Some(text))
 }
@@ -143,7 +144,22 @@ fn config_map_json(signatures: &[(String, String)], stamp: &Stamp) -> String {
 fn update_service(releases: &str, graph: &str, stamp: &Stamp) -> String {
     format!(
         "apiVersion: updateservice.operator.openshift.io/v1\nkind: UpdateService\n{}  name: update-service-oc-mirror\n  \
-         namespace: openshift-update-service\nspec:\n  graphDataImage: {graph}\n  releases: {releases}\n  replicas: {REPLICAS}\n",
-        metadata_yaml(stamp)
+         namespace: openshift-update-service\nspec:\n  graphDataImage: {}\n  releases: {}\n  replicas: {REPLICAS}\n",
+        metadata_yaml(stamp),
+        scalar(graph),
+        scalar(releases)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_by_its_ipv6_address_is_no_list() {
+        let stamp = Stamp { created: "2026-01-01T00:00:00Z".into(), created_by: "airlock".into(), version: "1".into() };
+        let text = update_service("[::1]:6113/ns/release-images", "[::1]:6113/ns/graph:latest", &stamp);
+        let object: serde_json::Value = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert_eq!(object["spec"]["releases"], "[::1]:6113/ns/release-images");
+    }
 }

@@ -92,12 +92,14 @@ pub(super) fn wanted(loaded: &Loaded) -> Result<Vec<Wanted>, Error> {
     Ok(all)
 }
 
-/// A layout on disk has no registry; inside a plan it is known as `oci-layout.localhost/layout-<digest of the path>:latest`.
+/// A layout on disk has no registry; inside a plan it is known as `oci-layout.localhost/layout-<digest of the path>:latest`, or with
+/// the tag that stands behind the path.
 pub(crate) fn layout_reference(text: &str) -> Result<Reference, Error> {
     let registry =
         Registry::new(LAYOUT_REGISTRY).map_err(|e| Error::new(ErrorKind::Invalid, format!("name `{text}`"), e))?;
     // A path may hold what no repository's name can, so the key is a digest of it: two paths are never one.
     let key = format!("layout-{}", &Digest::of(text.as_bytes()).hex()[..32]);
     let repository = Repository::new(&key).map_err(|e| Error::new(ErrorKind::Invalid, format!("name `{text}`"), e))?;
-    Ok(Reference::new(registry, repository, Tag::new("latest").ok(), None))
+    let named = text.strip_prefix("oci://").and_then(crate::config::layout_tag).map(|(_, tag)| tag);
+    Ok(Reference::new(registry, repository, named.or(Tag::new("latest").ok()), None))
 }

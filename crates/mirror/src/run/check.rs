@@ -89,7 +89,7 @@ pub async fn verify_target(
     let mut done = 0;
     while let Some(result) = stream.next().await {
         done += 1;
-        events(Event::Verified { done, total });
+        events(Event::Sought { done, total });
         absent.extend(result?);
     }
     Ok(VerifyReport { images: plan.images.len(), manifests, blobs, absent, missing: plan.missing.clone() })

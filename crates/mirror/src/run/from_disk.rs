@@ -222,7 +222,7 @@ async fn held_by_target(
     while let Some(result) = looked.next().await {
         let (digest, image, place) = result?;
         done += 1;
-        events(Event::Verified { done, total });
+        events(Event::Sought { done, total });
         match (place, archives.absent(&digest)) {
             (Some(place), _) => drop(held.insert(digest, place)),
             (None, Some(absent)) => nowhere

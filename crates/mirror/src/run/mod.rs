@@ -20,7 +20,7 @@ pub use single::{OneImage, one_image};
 
 use crate::archives::{ArchiveSource, Archives};
 use crate::config::Loaded;
-use crate::event::{Event, Events, Phase};
+use crate::event::{Event, Events, Job, Phase};
 use crate::plan::catalogs::{Choice, OnMissing, Rules};
 use crate::plan::discover::Workshop;
 use crate::plan::graph::{DEFAULT_BASE, Generator};
@@ -370,9 +370,12 @@ fn part_limit(loaded: &Loaded, settings: &Settings) -> u64 {
 
 /// Tells what is going to happen.
 fn forecast(plan: &Plan, carried_before: u64, resumed: u64, events: &Events) {
+    let job = |image: &crate::plan::Image| Job { name: image.name.clone(), kind: image.kind };
+    events(Event::Images(plan.images.iter().map(job).collect()));
     events(Event::Forecast {
         images: plan.images.len(),
         bytes: plan.bytes().total(),
+        blobs: plan.bytes().blobs,
         carried_before,
         resumed,
         missing: plan.missing.len(),

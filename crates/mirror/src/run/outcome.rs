@@ -10,7 +10,6 @@ use airlock_transfer::Outcome;
 
 use super::{Request, Retry, Workflow};
 use crate::clock::{self, Time};
-use crate::config::Loaded;
 use crate::event::{Event, Events};
 use crate::outputs::mapping::destination_of;
 use crate::outputs::pins::pinned;
@@ -153,8 +152,9 @@ impl Ledger {
     }
 
     /// Writes the configuration with catalogs by digest (oc-mirror 3.9).
-    pub(super) fn write_pins(&self, loaded: &Loaded, plan: &Plan, workspace: &Workspace) -> Result<(), Error> {
-        let Some((mirror, delete)) = pinned(loaded, plan) else { return Ok(()) };
+    pub(super) fn write_pins(&self, request: &Request, plan: &Plan, workspace: &Workspace) -> Result<(), Error> {
+        let always = request.settings.oc_mirror;
+        let Some((mirror, delete)) = pinned(&request.loaded, plan, always) else { return Ok(()) };
         for (name, text) in [("isc", mirror), ("disc", delete)] {
             // Colons are hostile to some file systems (oc-mirror 14.2).
             let name = format!("{name}_pinned_{}.yaml", self.started.compact());

@@ -44,8 +44,12 @@ impl OneImage {
 
     /// Unique bytes.
     pub fn bytes(&self) -> u64 {
-        let blobs: u64 = self.graph.blobs.values().map(|b| b.size).sum();
-        blobs + self.graph.manifests.values().map(|m| m.size).sum::<u64>()
+        self.blob_bytes() + self.graph.manifests.values().map(|m| m.size).sum::<u64>()
+    }
+
+    /// Unique bytes of blobs.
+    pub fn blob_bytes(&self) -> u64 {
+        self.graph.blobs.values().map(|b| b.size).sum()
     }
 
     /// The job that moves it into a repository, under a tag if there is one.

@@ -51,11 +51,18 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         history.add(found.carried)?;
         events(Event::Warning(format!("{} holds the whole archive of this plan already", directory.display())));
         forecast(&plan, 0, plan.bytes().blobs, &events);
+        events(Event::Phase(Phase::Copy));
         for blob in &plan.blobs {
             let (digest, bytes) = (blob.0.clone(), blob.1.size);
             events(Event::Transfer(airlock_transfer::Event::Reused { digest, bytes }));
         }
+        for job in 0..plan.images.len() {
+            events(Event::Transfer(airlock_transfer::Event::Done { job }));
+        }
         let outcomes: Vec<Outcome> = plan.images.iter().map(|_| Outcome::Done).collect();
+        if request.settings.oc_mirror {
+            ledger.write_pins(&request, &plan, &workspace)?;
+        }
         let mut report = ledger.report(&request, &plan, None, Some(&outcomes), Some(found.archive))?;
         ledger.write_report(&mut report, &workspace, false)?;
         return Ok(report);
@@ -164,7 +171,7 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
         events(Event::Wrote(path.clone()));
     }
     events(Event::Phase(Phase::Outputs));
-    ledger.write_pins(&request.loaded, &plan, &workspace)?;
+    ledger.write_pins(&request, &plan, &workspace)?;
     let archive = ArchiveReport {
         identity: sealed.identity,
         sequence,

@@ -126,7 +126,7 @@ pub(super) async fn load(
         write_resources(&request, Load { plan, documents }, &present(plan, &outcomes), target, workspace, ledger)?;
     }
     if matches!(request.workflow, Workflow::ToRegistry { .. }) {
-        ledger.write_pins(&request.loaded, plan, workspace)?;
+        ledger.write_pins(&request, plan, workspace)?;
     }
     let mut report = ledger.report(&request, plan, Some(target), Some(&outcomes), None)?;
     report.releases = updates_by_hand(plan, &present(plan, &outcomes), target)?
@@ -151,9 +151,10 @@ fn write_resources(
         created_by: if oc_mirror { "oc-mirror v2" } else { "airlock" }.into(),
         version: request.version.clone(),
     };
-    let mut resources = mirror_sets(plan, present, target, request.settings.legacy_resources, &stamp)?;
-    resources.extend(releases(plan, documents, present, target, &stamp)?);
     let mut warnings = Vec::new();
+    let legacy = request.settings.legacy_resources;
+    let mut resources = mirror_sets(plan, present, target, legacy, &stamp, &mut warnings)?;
+    resources.extend(releases(plan, documents, present, target, &stamp)?);
     resources.extend(catalogs(plan, &request.loaded, present, target, &stamp, &mut warnings)?);
     for warning in warnings {
         ledger.tell(Event::Warning(warning));

@@ -1,5 +1,6 @@
 //! New objects as YAML: sorted or grouped, the same input always the same bytes.
 
+use airlock_document::scalar;
 use serde::Serialize;
 
 use crate::objects::{Kind, Policy, Pull};
@@ -85,7 +86,7 @@ impl DraftEntry {
             out.push_str(&format!("{indent}  mirrors:\n"));
         }
         for mirror in &self.mirrors {
-            out.push_str(&format!("{indent}  - {mirror}\n"));
+            out.push_str(&format!("{indent}  - {}\n", scalar(mirror)));
         }
         if self.never && kind != Kind::Icsp {
             out.push_str(&format!("{indent}  mirrorSourcePolicy: {}\n", Policy::NeverContactSource.as_str()));
@@ -97,9 +98,4 @@ impl DraftEntry {
 /// One text of several documents; objects without entries are left out.
 pub fn documents(drafts: &[Draft]) -> String {
     drafts.iter().filter(|d| !d.entries.is_empty()).map(Draft::yaml).collect()
-}
-
-/// A wildcard would be an alias of YAML without quotes.
-pub(crate) fn scalar(text: &str) -> String {
-    if text.starts_with('*') { format!("\"{text}\"") } else { text.to_owned() }
 }

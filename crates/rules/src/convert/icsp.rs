@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::Note;
-use super::draft::scalar;
+use airlock_document::scalar;
 use crate::edit::{Edit, apply};
 use crate::objects::{Kind, MirrorSet, Objects, Others};
 use crate::problem::{Problem, Problems, Severity, code};

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use airlock_oci::Reference;
 
 use super::Note;
-use super::draft::{Draft, DraftEntry, documents, scalar};
+use super::draft::{Draft, DraftEntry, documents};
+use airlock_document::scalar;
 use super::images::{Listed, Scope};
 use crate::edit::{Edit, apply, is_written_plainly, line_end, line_start};
 use crate::objects::{Entry, Kind, MirrorSet, Objects, Policy};

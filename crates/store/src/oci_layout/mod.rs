@@ -229,7 +229,8 @@ impl Layout {
         Ok(found.into_values().collect())
     }
 
-    fn tag_list(&self) -> Vec<Tag> {
+    /// The tags of its images.
+    pub fn tag_list(&self) -> Vec<Tag> {
         // A name that is a whole reference is no tag.
         self.names().into_iter().filter_map(|name| Tag::new(name).ok()).collect()
     }

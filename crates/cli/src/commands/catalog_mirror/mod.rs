@@ -256,8 +256,14 @@ async fn copy(
     };
     let stop = Stop::default();
     signals::listen(&stop);
-    let bytes = items.iter().map(|item| item.image.bytes()).sum();
-    events(Event::Forecast { images: items.len(), bytes, carried_before: 0, resumed: 0, missing: done.failed.len() });
+    events(Event::Forecast {
+        images: items.len(),
+        bytes: items.iter().map(|item| item.image.bytes()).sum(),
+        blobs: items.iter().map(|item| item.image.blob_bytes()).sum(),
+        carried_before: 0,
+        resumed: 0,
+        missing: done.failed.len(),
+    });
     events(Event::Phase(Phase::Copy));
     let is_index = |item: &&Item<'_>| std::ptr::eq(item.mapped, &raw const plan.index);
     let (index, content): (Vec<&Item<'_>>, Vec<&Item<'_>>) = items.iter().partition(is_index);
