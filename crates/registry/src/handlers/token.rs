@@ -2,6 +2,8 @@
 //!
 //! What is asked for is cut down to what the user may do, without an error: the registry itself says what is missing when it is used.
 
+use std::net::IpAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, HeaderValue};
@@ -30,6 +32,7 @@ pub(crate) async fn issue(
     access: &Access,
     method: &Method,
     headers: &HeaderMap,
+    from: IpAddr,
     query: &str,
     body: &mut Option<Received>,
 ) -> Answer {
@@ -64,7 +67,7 @@ pub(crate) async fn issue(
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "a token is asked for with GET or POST");
         return Err(refusal.header(ALLOW, "GET, POST"));
     };
-    let permit = access.identify(&headers).await?;
+    let permit = access.identify(&headers, from).await?;
     let grants = scopes
         .iter()
         .filter_map(|scope| Grant::parse(scope))
