@@ -168,6 +168,7 @@ async fn token(registry: &Registry, user: &str, scopes: &[&str]) -> (u16, String
     let status = response.status().as_u16();
     let answer: serde_json::Value = response.json().await.unwrap();
     assert_eq!(answer["token"], answer["access_token"]);
+    assert!(answer["issued_at"].as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z')), "{answer}");
     (status, answer["token"].as_str().unwrap_or_default().to_owned())
 }
 

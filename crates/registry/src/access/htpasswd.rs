@@ -107,7 +107,7 @@ impl Users {
             tracing::debug!(user = name, peer = %from, "too many wrong passwords");
             return Verdict::TooMany(wait);
         }
-        if password.len() <= MAX_PASSWORD_BYTES && self.matches(name, password).await {
+        if self.has(name, password).await {
             let mut remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             if remembered.len() >= MAX_REMEMBERED {
                 remembered.retain(|_, until| *until > Instant::now());
@@ -123,6 +123,11 @@ impl Users {
         drop(turn);
         tokio::time::sleep(delay).await;
         Verdict::Wrong
+    }
+
+    /// Whether the password is the user's, for who is no client of a server: nothing is counted and nothing is remembered.
+    pub async fn has(&self, name: &str, password: &str) -> bool {
+        password.len() <= MAX_PASSWORD_BYTES && self.matches(name, password).await
     }
 
     /// The slow comparison.

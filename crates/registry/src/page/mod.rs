@@ -23,7 +23,7 @@ mod overview;
 pub(crate) mod path;
 mod repository;
 mod search;
-mod words;
+pub(crate) mod words;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
