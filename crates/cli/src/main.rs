@@ -59,7 +59,8 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { 0 });
         }
     };
-    logging::init(parsed.verbose, parsed.quiet);
+    let serves = matches!(&parsed.command, Command::Registry(args) if args.is_serve());
+    logging::init(parsed.verbose, parsed.quiet, serves);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
