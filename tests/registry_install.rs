@@ -370,6 +370,11 @@ fn the_flags_of_mirror_registry_are_understood() {
     // What was given at the installation may be repeated, and nothing else.
     let upgrade = ["registry", "upgrade", "--quayHostname", &host, "--quayRoot", &root, "--quayStorage", &storage];
     site.airlock(&upgrade).expect(0);
+    let again = ["--sslCert", &certificate, "--sslKey", &key, "--sslCheckSkip"];
+    let ran = site.airlock(&[&upgrade[..], &again].concat()).expect(0);
+    assert!(!ran.stderr.contains("warning: its CA"), "what is served already stays as it is: {}", ran.stderr);
+    let absent = ["--sslCert", "/nowhere/tls.crt", "--sslKey", "/nowhere/tls.key"];
+    site.airlock(&[&upgrade[..], &absent].concat()).expect(1);
     let other = site.airlock(&["registry", "upgrade", "--quayHostname", "other.example.com"]).expect(2);
     assert!(other.stderr.contains("was installed with `quay.example.com:"), "{}", other.stderr);
     // A certificate for another name.
@@ -380,6 +385,7 @@ fn the_flags_of_mirror_registry_are_understood() {
     assert!(!second.root().exists());
     second.install(&[&more[..], &["--sslCheckSkip"]].concat()).expect(0);
     second.install(&["--sslCert", &certificate]).expect(2);
+    site.airlock(&["registry", "uninstall", "--yes", "--quayRoot", &root, "--quayStorage", "/elsewhere"]).expect(2);
     // Nobody is there to be asked.
     let asked = site.airlock(&["registry", "uninstall", "-v", "--quayRoot", &root]).expect(9);
     assert!(asked.stderr.contains("--yes"), "{}", asked.stderr);

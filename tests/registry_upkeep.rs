@@ -86,6 +86,25 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 #[test]
+fn what_the_log_says_is_plain_text_where_nobody_watches() {
+    let loaded = Loaded::new();
+    let said = loaded.server.stderr();
+    assert!(said.contains("airlock_registry::audit"), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+    let quickstart = loaded.binary.run(["quickstart", "--progress", "none"]).expect_code(0);
+    assert!(!quickstart.stderr.contains("airlock_registry::audit"), "{}", quickstart.stderr);
+}
+
+#[test]
+fn flags_that_would_do_nothing_and_files_that_are_not_there_are_refused() {
+    let binary = Binary::new(AIRLOCK);
+    let refused = binary.run(["registry", "serve", "--root", "store", "--anonymous", "--s3-region", "eu-west-1"]);
+    assert!(refused.expect_code(2).stderr.contains("--s3"));
+    let absent = binary.run(["registry", "user", "list", "--htpasswd", "nothing"]).expect_code(1);
+    assert!(absent.stderr.contains("there is no such file"), "{}", absent.stderr);
+}
+
+#[test]
 fn damage_is_named_and_brought_back_from_the_archive() {
     let loaded = Loaded::new();
     let store = loaded.store.to_str().unwrap();

@@ -62,7 +62,8 @@ fn main() -> ExitCode {
     };
     let look = progress::Look { quiet: parsed.quiet, verbose: parsed.verbose, style: parsed.progress };
     told::begin(look);
-    logging::init(parsed.verbose, parsed.quiet);
+    let serves = matches!(&parsed.command, Command::Registry(args) if args.is_serve());
+    logging::init(parsed.verbose, parsed.quiet, serves);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

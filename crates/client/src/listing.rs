@@ -46,6 +46,7 @@ impl Client {
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>, Error> {
         let what = format!("list repositories of `{registry}`");
         let host = self.host(registry.as_str(), self.endpoints().insecure_for_push(registry, None)?)?;
+        self.introduce(&host).await.map_err(|failure| failure.into_error(what.clone()))?;
         let path = format!("/v2/_catalog?n={PAGE_ENTRIES}");
         let mut call = Call::new(Method::GET, Target::Path(path), Scope::catalog());
         call.what = format!("GET {registry} _catalog");
@@ -53,6 +54,22 @@ impl Client {
             .await
             .map_err(|failure| failure.into_error(what))?;
         Ok(known(self, &host, names, Repository::new))
+    }
+
+    /// Says who we are, where a credential is known for the host: a registry may show everybody a part of its list without asking, and then
+    /// neither the rest is seen nor that the password is wrong. The ping is what every registry challenges.
+    async fn introduce(&self, host: &std::sync::Arc<Host>) -> Result<(), Failure> {
+        let known = self.credentials().find(&host.name, "").await?;
+        if known.credential.is_none() || host.auth().is_some() {
+            return Ok(());
+        }
+        let mut call = Call::new(Method::GET, Target::Path("/v2/".into()), Scope::none());
+        call.what = format!("GET {} /v2/", host.name);
+        match self.send(host, &call).await {
+            // Whoever has a list and no base is odd; the list will tell.
+            Err(failure) if failure.kind != ErrorKind::NotFound => Err(failure),
+            _ => Ok(()),
+        }
     }
 }
 

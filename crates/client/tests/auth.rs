@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,6 +78,52 @@ async fn a_refusal_says_which_credential_was_used_and_never_the_secret() {
     assert!(error.to_string().contains("anonymously: no credential for"), "{error}");
     assert!(error.to_string().contains(&other.display().to_string()), "{error}");
     assert!(error.hint_text().unwrap().contains("airlock login"), "{error}");
+}
+
+/// A registry that shows everybody a part of its list, and asks for the password (`me:pw`) only at the ping.
+fn lenient() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let is_me = head.contains("Basic bWU6cHc=");
+            let (status, more, body) = match head.split(' ').nth(1) {
+                Some("/v2/") if !is_me => ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", "{}"),
+                Some("/v2/") => ("200 OK", "", "{}"),
+                _ if is_me => ("200 OK", "", r#"{"repositories":["private","public"]}"#),
+                _ => ("200 OK", "", r#"{"repositories":["public"]}"#),
+            };
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 {status}\r\n{more}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn who_has_a_credential_shows_it_before_the_list_of_repositories() {
+    let address = lenient();
+    let registry = airlock_oci::Registry::new(&address).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let list = async |user: &str, password: &str| {
+        let file = authfile(dir.path(), &[(&address, user, password)]);
+        Client::new(with_file(&file)).unwrap().catalog(&registry).await
+    };
+    let all = list("me", "pw").await.unwrap();
+    assert_eq!(all.iter().map(ToString::to_string).collect::<Vec<_>>(), ["private", "public"]);
+    let error = list("me", "wrong").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
+    let other = authfile(dir.path(), &[("other.example", "me", "pw")]);
+    let public = Client::new(with_file(&other)).unwrap().catalog(&registry).await.unwrap();
+    assert_eq!(public.len(), 1, "who has none goes on without");
 }
 
 #[tokio::test]

@@ -356,6 +356,17 @@ impl Writer {
         }
     }
 
+    /// Puts a blob aside whose bytes are not those of its digest; whether it was so. In a bucket only a scrub does.
+    pub(crate) async fn heal_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        match self {
+            Self::Disk(writer) => {
+                let (writer, digest) = (writer.clone(), digest.clone());
+                blocking(move || writer.heal_blob(&digest)).await
+            }
+            Self::Bucket(_) => Ok(false),
+        }
+    }
+
     pub(crate) async fn mount_blob(
         &self,
         repository: &Repository,

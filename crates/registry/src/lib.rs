@@ -15,6 +15,7 @@ pub mod access;
 pub mod admin;
 mod backend;
 mod body;
+mod crowd;
 mod handlers;
 mod health;
 pub mod install;
@@ -32,6 +33,6 @@ pub mod server;
 mod service;
 pub mod tls;
 
-pub use access::{Anonymous, Password, PasswordFile, Rights, Users};
+pub use access::{Anonymous, ExternalUrl, Password, PasswordFile, Rights, Users};
 pub use server::{Builder, Running, Server};
 pub use tls::Tls;

@@ -16,8 +16,17 @@ pub(crate) const FREED_BYTES_KEPT: usize = 2 * 1024 * 1024;
 pub(crate) const MAX_URL_BYTES: usize = 8 * 1024;
 /// How long a TLS handshake may take.
 pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long the headers of a request may take, and how long a kept connection may be idle.
+/// How long the first request of a connection may take until its headers are whole, from when the connection is made or its handshake done.
+pub(crate) const FIRST_HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long the headers of a later request may take, and how long a kept connection may be idle.
 pub(crate) const HEADER_TIME: Duration = Duration::from_secs(75);
+/// While all places are taken: how long a connection that never asked for anything keeps its place, and how long one that is between requests does.
+pub(crate) const SILENT_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_GRACE: Duration = Duration::from_secs(10);
+/// How often one is looked for that gives way.
+pub(crate) const ROOM_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a connection that has to go may take to say so.
+pub(crate) const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// How long a client may send nothing in the middle of a body.
 pub(crate) const BODY_STALL_TIME: Duration = Duration::from_secs(60);
 /// How slowly a client may send a body: fewer bytes than this, in so long a time of waiting for them, end it.

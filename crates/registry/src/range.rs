@@ -13,12 +13,15 @@ pub enum Wanted {
 
 /// Reads a `Range` header (RFC 9110, 14.2).
 pub fn wanted(header: Option<&str>, len: u64) -> Wanted {
-    let Some(spec) = header.and_then(|h| h.trim().strip_prefix("bytes=")) else { return Wanted::Whole };
+    let Some((unit, spec)) = header.and_then(|h| h.trim().split_once('=')) else { return Wanted::Whole };
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return Wanted::Whole;
+    }
     if spec.contains(',') {
         return Wanted::Whole;
     }
     let Some((first, last)) = spec.trim().split_once('-') else { return Wanted::Whole };
-    match (number(first), number(last)) {
+    match (position(first), position(last)) {
         (Some(first), Some(last)) if last < first => Wanted::Unsatisfiable,
         (Some(first), _) if first >= len => Wanted::Unsatisfiable,
         (Some(first), Some(last)) => Wanted::Part(first, last.saturating_add(1).min(len)),
@@ -41,6 +44,13 @@ pub fn chunk(header: &str) -> Option<(u64, u64)> {
     (first <= last && last < u64::MAX).then_some((first, last))
 }
 
+/// A position in a blob; one that is too large for a number lies behind the end of every blob.
+fn position(text: &str) -> Option<u64> {
+    let digits = text.trim();
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     // `parse` alone would take a sign.
@@ -60,7 +70,11 @@ mod tests {
             ("bytes=2-", Part(2, 10)),
             ("bytes=-3", Part(7, 10)),
             ("bytes=-30", Part(0, 10)),
-            ("bytes=5-99999999999999999999", Whole),
+            ("bytes=5-99999999999999999999", Part(5, 10)),
+            ("bytes=-99999999999999999999", Part(0, 10)),
+            ("bytes=99999999999999999999-", Unsatisfiable),
+            ("bytes=99999999999999999999-99999999999999999999", Unsatisfiable),
+            ("Bytes=2-5", Part(2, 6)),
             ("bytes=5-18446744073709551615", Part(5, 10)),
             ("bytes=9-9", Part(9, 10)),
             ("bytes=10-10", Unsatisfiable),

@@ -1,6 +1,7 @@
 //! From a port to a registry: listening, TLS, connections, and the end of it.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,14 +16,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 
-use crate::access::{Access, Anonymous, Rights, Tokens, Users};
+use crate::access::{Access, Anonymous, ExternalUrl, Rights, Tokens, Users};
 use crate::admin;
 use crate::backend::{Reader, Writer};
+use crate::crowd::{Crowd, Presence};
 use crate::limits::{
-    DRAIN_TIME, FILES_PER_CONNECTION, FREED_BYTES_KEPT, HANDSHAKE_TIME, HEADER_TIME, MAINTENANCE_INTERVAL,
-    MAX_CONNECTIONS, MAX_HEADER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_TIME,
+    DRAIN_TIME, FILES_PER_CONNECTION, FREED_BYTES_KEPT, HANDSHAKE_TIME, HEADER_TIME, LEAVE_TIME, MAINTENANCE_INTERVAL,
+    MAX_CONNECTIONS, MAX_HEADER_BYTES, READ_BUFFER_BYTES, ROOM_INTERVAL, WRITE_STALL_TIME,
 };
 use crate::lingering::{Lingering, Unread};
 use crate::page::{Describe, Site};
@@ -109,6 +112,12 @@ impl Builder {
     /// Gives clients tokens for some minutes instead of asking them for the password with every request. Passwords are still taken.
     pub fn tokens(mut self) -> Self {
         self.tokens = true;
+        self
+    }
+
+    /// By which URL clients reach the server, where something stands before it: tokens are fetched there, and the page names it.
+    pub fn external_url(mut self, url: ExternalUrl) -> Self {
+        self.access.external = Some(url);
         self
     }
 
@@ -252,14 +261,20 @@ async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(connection_limit()));
     let mut connections = JoinSet::new();
+    let crowd = Arc::new(Crowd::default());
     let mut maintenance = tokio::time::interval(MAINTENANCE_INTERVAL);
     loop {
         // A place is taken first, so that beyond the limit clients wait in the system's queue and cost nothing here.
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place,
-            _ = stopping.changed() => break,
+        let place = loop {
+            tokio::select! {
+                place = places.clone().acquire_owned() => break place.ok(),
+                _ = stopping.changed() => break None,
+                _ = maintenance.tick() => maintain(&registry),
+                Some(_) = connections.join_next() => {}
+                () = tokio::time::sleep(ROOM_INTERVAL) => crowd.make_room(),
+            }
         };
-        let Ok(place) = place else { break };
+        let Some(place) = place else { break };
         let accepted = loop {
             tokio::select! {
                 accepted = listener.accept() => break Some(accepted),
@@ -273,16 +288,18 @@ async fn serve(
             None => break,
             Some(Ok((stream, peer))) => {
                 let (registry, acceptor, stopping) = (registry.clone(), acceptor.clone(), stopping.clone());
+                let entered = crowd.enter();
                 connections.spawn(async move {
                     let _place = place;
                     registry.metrics.connections.fetch_add(1, Ordering::Relaxed);
-                    connection(stream, peer, acceptor, registry.clone(), stopping).await;
+                    connection(stream, peer, acceptor, registry.clone(), stopping, entered.presence()).await;
                     registry.metrics.connections.fetch_sub(1, Ordering::Relaxed);
                 });
             }
             Some(Err(e)) => {
                 // Out of file descriptors, mostly: others are closed soon.
                 tracing::warn!(error = %e, "cannot accept a connection");
+                crowd.make_room();
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }
@@ -344,18 +361,26 @@ async fn connection(
     acceptor: Option<Arc<Live>>,
     registry: Arc<Registry>,
     stopping: watch::Receiver<bool>,
+    presence: &Arc<Presence>,
 ) {
     // Answers are written whole; waiting for more only delays them.
     let _ = stream.set_nodelay(true);
     match acceptor {
         None => {
             let queue = Queue::default();
-            requests(Sending::new(stream, queue.clone()), peer, registry, stopping, Some(queue)).await;
+            requests(Sending::new(stream, queue.clone()), peer, registry, stopping, Some(queue), presence).await;
         }
         Some(live) => {
             let acceptor = TlsAcceptor::from(live.config().await);
-            match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => requests(stream, peer, registry, stopping, None).await,
+            let handshake = tokio::select! {
+                handshake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => handshake,
+                () = presence.is_over() => return tracing::debug!(%peer, "a connection without a handshake made room"),
+            };
+            match handshake {
+                Ok(Ok(stream)) => {
+                    presence.is_open();
+                    requests(stream, peer, registry, stopping, None, presence).await;
+                }
                 Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
             }
@@ -369,6 +394,7 @@ async fn requests<S>(
     registry: Arc<Registry>,
     mut stopping: watch::Receiver<bool>,
     queue: Option<Queue>,
+    presence: &Arc<Presence>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -385,12 +411,23 @@ async fn requests<S>(
         .keep_alive_interval(Some(HEADER_TIME));
     let unread = Unread::default();
     let stream = Lingering::new(Patient::new(stream, WRITE_STALL_TIME), unread.clone());
+    let asking = presence.clone();
     let service = service_fn(move |request| {
         let (registry, queue, unread) = (registry.clone(), queue.clone(), unread.clone());
-        async move { Ok::<_, std::convert::Infallible>(registry.handle(request, peer, queue, &unread).await) }
+        let turn = asking.begin();
+        async move {
+            let response = registry.handle(request, peer, queue, &unread).await;
+            Ok::<_, std::convert::Infallible>(response.map(|body| turn.hold(body)))
+        }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let over = async {
+        presence.is_over().await;
+        tracing::debug!(%peer, "a connection without requests is closed");
+    };
+    tokio::pin!(over);
+    let mut leaving = None;
     let mut stop = *stopping.borrow();
     if stop {
         connection.as_mut().graceful_shutdown();
@@ -407,6 +444,19 @@ async fn requests<S>(
                 stop = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = &mut over, if leaving.is_none() => {
+                connection.as_mut().graceful_shutdown();
+                leaving = Some(Box::pin(tokio::time::sleep(LEAVE_TIME)));
+            }
+            () = wait_for(&mut leaving) => return,
         }
+    }
+}
+
+/// Waits for the end of the time, or for ever where none was set.
+async fn wait_for(time: &mut Option<Pin<Box<Sleep>>>) {
+    match time {
+        Some(time) => time.as_mut().await,
+        None => std::future::pending().await,
     }
 }

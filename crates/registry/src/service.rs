@@ -1,6 +1,6 @@
 //! One request: what it asks for, whether it may, who answers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version, header};
 
-use crate::access::{Access, Action, Permit, Subject};
+use crate::access::{Access, Action, FORWARDED_PROTO, Permit, Subject};
 use crate::backend::{Reader, Writer};
 use crate::body::{self, Body};
 use crate::handlers::{blobs, lists, manifests, token, uploads};
@@ -116,7 +116,11 @@ impl Registry {
         unread: &Unread,
     ) -> Response<Body> {
         let start = Instant::now();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        // Only what runs on this machine is believed when it says what the client's connection to it was.
+        if !peer.ip().to_canonical().is_loopback() {
+            parts.headers.remove(&FORWARDED_PROTO);
+        }
         // HTTP/2 mixes the bytes of several answers, and copies them.
         let queue = queue.filter(|_| parts.version <= Version::HTTP_11);
         let mut body = Some(unread.watch(body));
@@ -125,8 +129,9 @@ impl Registry {
         let mut kind = metrics::kind(None);
         let reads = parts.method == Method::GET || parts.method == Method::HEAD;
         let authority = parts.uri.authority().map(|authority| authority.as_str());
-        let answer =
-            self.answer(&parts.method, uri, authority, &parts.headers, &mut body, &mut subject, &mut kind, queue).await;
+        let answer = self
+            .answer(&parts.method, uri, authority, &parts.headers, peer.ip(), &mut body, &mut subject, &mut kind, queue)
+            .await;
         let mut response = match answer {
             Ok(response) => response,
             Err(refusal) => {
@@ -185,6 +190,7 @@ impl Registry {
         uri: &str,
         authority: Option<&str>,
         headers: &HeaderMap,
+        from: IpAddr,
         body: &mut Option<Received>,
         subject: &mut Subject,
         kind: &mut usize,
@@ -200,13 +206,13 @@ impl Registry {
         }
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         if path == "/token" {
-            return token::issue(&self.access, method, headers, query, body).await;
+            return token::issue(&self.access, method, headers, from, query, body).await;
         }
         if let Some(place) = page::path::parse(path) {
             *kind = metrics::PAGE;
-            return Ok(self.page(method, place, authority, headers, query, subject).await);
+            return Ok(self.page(method, place, authority, headers, from, query, subject).await);
         }
-        let permit = self.access.identify(headers).await?;
+        let permit = self.access.identify(headers, from).await?;
         *subject = permit.subject.clone();
         let route = match route::parse(path) {
             Ok(route) => route,

@@ -127,6 +127,36 @@ async fn lists_and_mounts_show_only_what_may_be_read() {
     assert_eq!(mount("admin", "&from=team/b").await, 201);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_would_see_more_with_a_password_is_asked_for_it_before_the_list() {
+    let with_public = format!("{RIGHTS}\n@anonymous team/b pull\n");
+    let registry = Registry::with(|b| b.users(users()).rights(Rights::parse(&with_public).unwrap())).await;
+    let answer = registry.get("/v2/_catalog").await;
+    assert_eq!(answer.status(), 401);
+    assert!(header(&answer, "www-authenticate").starts_with("Basic"));
+    let known = registry.ask(Method::GET, "/v2/_catalog").basic_auth("reader", Some("reader"));
+    assert_eq!(known.send().await.unwrap().status(), 200);
+    // Who sees everything, and where nobody can log in, gets the list.
+    let open = Registry::with(|b| b.users(users()).anonymous(Anonymous::Pull)).await;
+    assert_eq!(
+        (open.get("/v2/_catalog").await.status().as_u16(), open.get("/v2/").await.status().as_u16()),
+        (200, 401)
+    );
+    let rights = Rights::parse("@anonymous public/** pull\n").unwrap();
+    let nobody = Registry::with(|b| b.rights(rights)).await;
+    assert_eq!(nobody.get("/v2/_catalog").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_users_delete_where_there_are_some() {
+    let registry = Registry::with(|b| b.users(users()).anonymous(Anonymous::Push)).await;
+    let (_, digest) = registry.push_image("a", "v1", "1").await;
+    let path = format!("/v2/a/manifests/{digest}");
+    assert_eq!(registry.delete(&path).await, 401);
+    let known = registry.ask(Method::DELETE, &path).basic_auth("admin", Some("admin"));
+    assert_eq!(known.send().await.unwrap().status(), 202);
+}
+
 /// A token for scopes, and whether it was given.
 async fn token(registry: &Registry, user: &str, scopes: &[&str]) -> (u16, String) {
     let query: String = scopes.iter().map(|scope| format!("&scope={scope}")).collect();
@@ -138,6 +168,7 @@ async fn token(registry: &Registry, user: &str, scopes: &[&str]) -> (u16, String
     let status = response.status().as_u16();
     let answer: serde_json::Value = response.json().await.unwrap();
     assert_eq!(answer["token"], answer["access_token"]);
+    assert!(answer["issued_at"].as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z')), "{answer}");
     (status, answer["token"].as_str().unwrap_or_default().to_owned())
 }
 

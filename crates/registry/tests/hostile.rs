@@ -261,6 +261,76 @@ async fn a_damaged_manifest_is_not_served_and_a_new_push_heals_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_place_of_a_blob_is_never_followed_nor_waited_for() {
+    let registry = Registry::start().await;
+    registry.push_image("a", "v1", "1").await;
+    let digest = registry.push_blob("a", b"a layer").await;
+    registry.put_manifest("a", "v1", OCI_MANIFEST, &manifest(OCI_MANIFEST, b"{}", &[b"a layer"], "")).await;
+    let hex = digest.hex();
+    let data = registry.root.path().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
+    let url = format!("/v2/a/blobs/{digest}");
+    for kind in ["link", "pipe"] {
+        assert_eq!(registry.get(&url).await.bytes().await.unwrap(), &b"a layer"[..]);
+        std::fs::remove_file(&data).unwrap();
+        if kind == "link" {
+            std::os::unix::fs::symlink("/etc/passwd", &data).unwrap();
+        } else {
+            assert!(Command::new("mkfifo").arg(&data).status().unwrap().success());
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(10), registry.get(&url)).await.unwrap();
+        assert_eq!((answer.status().as_u16(), registry.head(&url).await.status().as_u16()), (404, 404), "{kind}");
+        let writer = registry.writer.clone();
+        let scrubbed = tokio::task::spawn_blocking(move || writer.scrub(None)).await.unwrap().unwrap();
+        assert_eq!(scrubbed.damage.len(), 1, "{kind}: {:?}", scrubbed.damage);
+        assert_eq!((&scrubbed.damage[0].digest, scrubbed.damage[0].affected), (&digest, 1), "{kind}");
+        registry.push_blob("a", b"a layer").await;
+        registry.put_manifest("a", "v1", OCI_MANIFEST, &manifest(OCI_MANIFEST, b"{}", &[b"a layer"], "")).await;
+    }
+    assert!(std::fs::read("/etc/passwd").unwrap().len() > 10);
+}
+
+#[tokio::test]
+async fn a_blob_that_was_cut_off_is_brought_back_by_the_next_push() {
+    let registry = Registry::start().await;
+    let (text, _) = registry.push_image("a", "v1", "1").await;
+    let digest = registry.push_blob("a", b"a layer").await;
+    let text_with = manifest(OCI_MANIFEST, b"{}", &[b"a layer"], "");
+    assert_ne!(text, text_with);
+    assert_eq!(registry.put_manifest("a", "v2", OCI_MANIFEST, &text_with).await.status(), 201);
+    let hex = digest.hex();
+    let data = registry.root.path().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
+    std::fs::write(&data, "a la").unwrap();
+    let response = registry.put_manifest("a", "v3", OCI_MANIFEST, &text_with).await;
+    assert_eq!(response.status(), 400);
+    assert_eq!(codes(response).await, ["MANIFEST_BLOB_UNKNOWN"]);
+    assert_eq!(registry.head(&format!("/v2/a/blobs/{digest}")).await.status(), 404, "the client sends it again");
+    registry.push_blob("a", b"a layer").await;
+    assert_eq!(registry.put_manifest("a", "v3", OCI_MANIFEST, &text_with).await.status(), 201);
+    assert_eq!(registry.get(&format!("/v2/a/blobs/{digest}")).await.bytes().await.unwrap(), &b"a layer"[..]);
+    // A manifest that is wrong about a whole blob takes nothing away.
+    let wrong = text_with.replace("\"size\":7", "\"size\":8");
+    assert_ne!(wrong, text_with);
+    assert_eq!(codes(registry.put_manifest("a", "v4", OCI_MANIFEST, &wrong).await).await, ["SIZE_INVALID"]);
+    assert_eq!(registry.head(&format!("/v2/a/blobs/{digest}")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn who_guesses_passwords_hears_when_it_is_enough() {
+    let users = Users::parse(&format!("anna:{}", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let registry = Registry::with(|builder| builder.users(users)).await;
+    let ask = async |name: &str, password: &str| {
+        registry.ask(Method::GET, "/v2/").basic_auth(name, Some(password)).send().await.unwrap()
+    };
+    let guesses = (0..20).map(|number| async move { ask("anna", &format!("guess-{number}")).await });
+    let answers = futures_util::future::join_all(guesses).await;
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status() == 429).collect();
+    assert_eq!(refused.len(), 10);
+    assert!(refused.iter().all(|answer| header(answer, "retry-after").parse::<u64>().unwrap() >= 1));
+    assert!(answers.iter().all(|answer| matches!(answer.status().as_u16(), 401 | 429)));
+    assert_eq!(ask("bert", "secret").await.status(), 401, "other names are asked as before");
+}
+
 #[tokio::test]
 async fn requests_under_way_finish_when_the_server_is_shut_down() {
     let registry = Registry::start().await;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use airlock_oci::{Error, ErrorKind};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// The directories whose entries were changed and not yet synced.
 ///
@@ -26,14 +27,18 @@ pub(crate) fn is_file(path: &Path) -> Result<bool, Error> {
     metadata(path).map(|found| found.is_some_and(|m| m.is_file()))
 }
 
-/// Whether there is a directory; see [`is_file`].
+/// Whether there is a directory, or a symbolic link to one: an administrator may keep parts of a storage on another disk.
 pub(crate) fn is_directory(path: &Path) -> Result<bool, Error> {
-    metadata(path).map(|found| found.is_some_and(|m| m.is_dir()))
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(e) if is_absent(&e) => Ok(false),
+        Err(e) => Err(failed("look at", path, &e)),
+    }
 }
 
-/// What the file system says of a path; `None` when there is nothing.
+/// What the file system says of a path, of a symbolic link itself; `None` when there is nothing.
 pub(crate) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Error> {
-    match fs::metadata(path) {
+    match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
         Err(e) if is_absent(&e) => Ok(None),
         Err(e) => Err(failed("look at", path, &e)),
@@ -57,11 +62,24 @@ pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
     Error::io(format!("{doing} `{}`", path.display()), error)
 }
 
-/// Opens a regular file for reading; `None` when there is none.
+/// Opens a regular file for reading; `None` when there is none. A symbolic link is none: it could lead to any file of this machine, which would
+/// then be served. Nothing else is waited for either, as a named pipe would be.
 pub(crate) fn open(path: &Path) -> Result<Option<(File, u64)>, Error> {
-    let file = match File::open(path) {
+    open_with(path, OFlags::NOFOLLOW)
+}
+
+/// The same for the files of somebody else's who was named as the source, and who may have made them of links (as Bazel makes its layouts).
+pub(crate) fn open_through_links(path: &Path) -> Result<Option<(File, u64)>, Error> {
+    open_with(path, OFlags::empty())
+}
+
+fn open_with(path: &Path, flags: OFlags) -> Result<Option<(File, u64)>, Error> {
+    let flags = (flags | OFlags::NONBLOCK).bits() as i32;
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(e) if is_absent(&e) => return Ok(None),
+        // A symbolic link, or something without a reader's side (a socket).
+        Err(e) if is_special(&e) => return Ok(None),
         Err(e) => return Err(failed("open", path, &e)),
     };
     let metadata = file.metadata().map_err(|e| failed("read", path, &e))?;
@@ -71,9 +89,23 @@ pub(crate) fn open(path: &Path) -> Result<Option<(File, u64)>, Error> {
     Ok(Some((file, metadata.len())))
 }
 
-/// The whole of a small file, `None` when there is none. More than `most` bytes are an error.
+fn is_special(error: &io::Error) -> bool {
+    let special = [Errno::LOOP, Errno::NXIO, Errno::NODEV];
+    special.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// The whole of a small file, `None` when there is none; see [`open`]. More than `most` bytes are an error.
 pub(crate) fn read_small(path: &Path, most: usize) -> Result<Option<Vec<u8>>, Error> {
-    let Some((file, len)) = open(path)? else { return Ok(None) };
+    read_opened(path, open(path)?, most)
+}
+
+/// The same with [`open_through_links`].
+pub(crate) fn read_small_through_links(path: &Path, most: usize) -> Result<Option<Vec<u8>>, Error> {
+    read_opened(path, open_through_links(path)?, most)
+}
+
+fn read_opened(path: &Path, opened: Option<(File, u64)>, most: usize) -> Result<Option<Vec<u8>>, Error> {
+    let Some((file, len)) = opened else { return Ok(None) };
     let too_long = || {
         Error::new(
             ErrorKind::Invalid,
@@ -309,6 +341,26 @@ mod tests {
             });
             assert_eq!(outcome.is_err(), count > 0);
         }
+    }
+
+    #[test]
+    fn neither_links_nor_pipes_are_files() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("file"), b"x").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        assert!(open(&at("file")).unwrap().is_some() && is_file(&at("file")).unwrap());
+        for name in ["link", "pipe", "socket", "nothing"] {
+            assert!(open(&at(name)).unwrap().is_none(), "{name}");
+            assert!(read_small(&at(name), 9).unwrap().is_none() && !is_file(&at(name)).unwrap(), "{name}");
+        }
+        assert!(open_through_links(&at("link")).unwrap().is_some());
+        assert!(open_through_links(&at("pipe")).unwrap().is_none());
+        fs::create_dir(at("folder")).unwrap();
+        std::os::unix::fs::symlink(at("folder"), at("other-disk")).unwrap();
+        assert!(is_directory(&at("other-disk")).unwrap() && open(&at("folder")).unwrap().is_none());
     }
 
     #[test]

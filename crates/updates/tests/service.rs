@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use airlock_oci::{Error, ErrorKind};
 use airlock_updates::{GraphClient, GraphData, Graphs, Options, Service, Wanted, select};
 use support::{Reply, Server, channel, client, graph, graph_client, query};

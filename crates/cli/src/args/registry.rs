@@ -17,6 +17,13 @@ pub(crate) struct RegistryArgs {
     pub command: RegistryCommand,
 }
 
+impl RegistryArgs {
+    /// Whether a registry is served, and not only worked on.
+    pub(crate) fn is_serve(&self) -> bool {
+        matches!(self.command, RegistryCommand::Serve(_))
+    }
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RegistryCommand {
@@ -298,6 +305,9 @@ pub(crate) struct ServeArgs {
     /// Give clients tokens for some minutes instead of asking for the password with every request.
     #[arg(long, requires = "htpasswd")]
     pub tokens: bool,
+    /// The URL by which clients reach this registry, where a proxy stands before it (`https://mirror.example.com`).
+    #[arg(long, value_name = "URL")]
+    pub external_url: Option<airlock_registry::ExternalUrl>,
     /// When what is pushed is safe from a power cut.
     #[arg(long, value_enum, default_value = "image", conflicts_with_all = ["archive", "s3"])]
     pub durability: DurabilityArg,

@@ -143,6 +143,15 @@ pub(crate) struct UpgradeArgs {
     /// Remembered; refused when it is another than it was installed with.
     #[arg(long, alias = "quayStorage", value_name = "DIR", hide = true)]
     pub storage: Option<PathBuf>,
+    /// A certificate of your own (PEM, with its chain) from now on, as `registry cert set` takes it.
+    #[arg(long, alias = "sslCert", value_name = "FILE", requires = "ssl_key")]
+    pub ssl_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, alias = "sslKey", value_name = "FILE", requires = "ssl_cert")]
+    pub ssl_key: Option<PathBuf>,
+    /// The certificate need not be for the registry's name: a proxy with another name stands in front.
+    #[arg(long, alias = "sslCheckSkip")]
+    pub ssl_check_skip: bool,
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,
@@ -175,7 +184,7 @@ pub(crate) struct UninstallArgs {
     /// Delete what is mirrored, the users and the CA too; without this a later installation goes on with them.
     #[arg(long)]
     pub delete_data: bool,
-    /// Remembered; what is there is deleted only with --delete-data.
+    /// Remembered; refused when it is another. What is there is deleted only with --delete-data.
     #[arg(long, alias = "quayStorage", value_name = "DIR", hide = true)]
     pub storage: Option<PathBuf>,
     #[command(flatten)]

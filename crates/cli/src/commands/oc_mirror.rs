@@ -111,7 +111,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    logging::init(level.saturating_sub(1), level == 0);
+    logging::init(level.saturating_sub(1), level == 0, false);
     let log = Arc::new(Log::new(level));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 use airlock_oci::{Error, ErrorKind};
 use aws_lc_rs::hmac;
 use tokio::sync::Semaphore;
+
+use super::attempts::Attempts;
 
 /// How long a verified password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
@@ -39,6 +42,18 @@ struct Inner {
     /// When each verified pair is to be forgotten.
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
     verifications: Semaphore,
+    attempts: Attempts,
+}
+
+/// What came of a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is the user's.
+    Right,
+    /// It is not, or there is no such user.
+    Wrong,
+    /// It was not looked at: too many were wrong; how long to wait.
+    TooMany(Duration),
 }
 
 struct File {
@@ -71,24 +86,53 @@ impl Users {
             key,
             remembered: Mutex::default(),
             verifications: Semaphore::new(MAX_VERIFICATIONS),
+            attempts: Attempts::default(),
         })))
     }
 
-    /// Whether the password is the user's.
-    pub async fn verify(&self, name: &str, password: &str) -> bool {
-        if password.len() > MAX_PASSWORD_BYTES {
-            return false;
-        }
+    /// Whether the password is the user's, who asks from this address. Wrong ones are answered late, and not at all when there were too many.
+    pub(crate) async fn verify(&self, name: &str, password: &str, from: IpAddr) -> Verdict {
         self.look_again().await;
         let tag = self.tag(name, password);
         if self.is_remembered(&tag) {
-            return true;
+            return Verdict::Right;
         }
-        let Ok(_turn) = self.0.verifications.acquire().await else { return false };
-        // Many requests of one client wait here together; the first of them did the work.
+        // One at a time from each address; many requests of one client wait here together, and the first of them does the work.
+        let turn = self.0.attempts.turn(from);
+        let Ok(turn) = turn.acquire().await else { return Verdict::Wrong };
         if self.is_remembered(&tag) {
-            return true;
+            return Verdict::Right;
         }
+        if let Some(wait) = self.0.attempts.blocked(from, name) {
+            tracing::debug!(user = name, peer = %from, "too many wrong passwords");
+            return Verdict::TooMany(wait);
+        }
+        if self.has(name, password).await {
+            let mut remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            if remembered.len() >= MAX_REMEMBERED {
+                remembered.retain(|_, until| *until > Instant::now());
+                if remembered.len() >= MAX_REMEMBERED {
+                    remembered.clear();
+                }
+            }
+            remembered.insert(tag, Instant::now() + REMEMBERED);
+            return Verdict::Right;
+        }
+        tracing::warn!(user = name, peer = %from, "wrong user name or password");
+        let delay = self.0.attempts.failed(from, name);
+        drop(turn);
+        tokio::time::sleep(delay).await;
+        Verdict::Wrong
+    }
+
+    /// Whether the password is the user's, for who is no client of a server: nothing is counted and nothing is remembered.
+    pub async fn has(&self, name: &str, password: &str) -> bool {
+        password.len() <= MAX_PASSWORD_BYTES && self.matches(name, password).await
+    }
+
+    /// The slow comparison.
+    async fn matches(&self, name: &str, password: &str) -> bool {
+        let Ok(_turn) = self.0.verifications.acquire().await else { return false };
         let (hashes, pretended) = {
             let file = self.0.file.read().unwrap_or_else(PoisonError::into_inner);
             (file.hashes.clone(), file.pretended.clone())
@@ -99,20 +143,7 @@ impl Users {
         };
         let password = password.to_owned();
         let matches = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false)).await;
-        let verified = known && matches.unwrap_or(false);
-        if verified {
-            let mut remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if remembered.len() >= MAX_REMEMBERED {
-                remembered.retain(|_, until| *until > Instant::now());
-                if remembered.len() >= MAX_REMEMBERED {
-                    remembered.clear();
-                }
-            }
-            remembered.insert(tag, Instant::now() + REMEMBERED);
-        } else {
-            tracing::warn!(user = name, "wrong user name or password");
-        }
-        verified
+        known && matches.unwrap_or(false)
     }
 
     fn tag(&self, name: &str, password: &str) -> [u8; 32] {
@@ -208,6 +239,12 @@ impl fmt::Debug for Users {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    async fn is_right(users: &Users, name: &str, password: &str) -> bool {
+        users.verify(name, password, HERE).await == Verdict::Right
+    }
+
     fn line(name: &str, password: &str, cost: u32) -> String {
         format!("{name}:{}\n", bcrypt::hash(password, cost).unwrap())
     }
@@ -216,20 +253,20 @@ mod tests {
     async fn a_verified_password_is_not_verified_again() {
         let users = Users::parse(&line("anna", "secret", 10)).unwrap();
         let start = Instant::now();
-        assert!(users.verify("anna", "secret").await);
+        assert!(is_right(&users, "anna", "secret").await);
         let first = start.elapsed();
         // The quickest of some: this machine may have been busy with others in the meantime, but hardly in each of them.
         let mut quickest = Duration::MAX;
         for _ in 0..20 {
             let start = Instant::now();
             for _ in 0..100 {
-                assert!(users.verify("anna", "secret").await);
+                assert!(is_right(&users, "anna", "secret").await);
             }
             quickest = quickest.min(start.elapsed());
         }
         assert!(quickest < first, "a hundred of them in {quickest:?}, one in {first:?}");
-        assert!(!users.verify("ann", "asecret").await);
-        assert!(!users.verify("anna", &"x".repeat(73)).await);
+        assert!(!is_right(&users, "ann", "asecret").await);
+        assert!(!is_right(&users, "anna", &"x".repeat(73)).await);
     }
 
     #[tokio::test]
@@ -238,11 +275,36 @@ mod tests {
         let path = folder.path().join("htpasswd");
         std::fs::write(&path, format!("# users\n\n{}", line("anna", "old", 4))).unwrap();
         let users = Users::read(&path).unwrap();
-        assert!(users.verify("anna", "old").await);
+        assert!(is_right(&users, "anna", "old").await);
         std::fs::write(&path, line("anna", "new", 4)).unwrap();
         tokio::time::sleep(LOOK_AGAIN + Duration::from_millis(50)).await;
-        assert!(!users.verify("anna", "old").await);
-        assert!(users.verify("anna", "new").await);
+        assert!(!is_right(&users, "anna", "old").await);
+        assert!(is_right(&users, "anna", "new").await);
+    }
+
+    #[tokio::test]
+    async fn who_guesses_waits_and_keeps_nobody_else_from_logging_in() {
+        let users = Users::parse(&line("anna", "secret", 10)).unwrap();
+        let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
+        let guesses = (0..200).map(|number| {
+            let users = users.clone();
+            tokio::spawn(async move { users.verify("anna", &format!("guess-{number}"), elsewhere).await })
+        });
+        let guesses: Vec<_> = guesses.collect();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let begun = Instant::now();
+        assert!(is_right(&users, "anna", "secret").await);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let mut refused = 0;
+        for guess in guesses {
+            match guess.await.unwrap() {
+                Verdict::Right => panic!("a guess was right"),
+                Verdict::Wrong => {}
+                Verdict::TooMany(wait) => refused += usize::from(wait > Duration::ZERO),
+            }
+        }
+        assert!(refused > 150, "{refused}");
+        assert_eq!(users.verify("anna", "secret", elsewhere).await, Verdict::Right, "it is remembered");
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! Who may do what: credentials or tokens, and the rights that they have where.
 
+mod attempts;
 mod htpasswd;
 mod passwords;
 mod rights;
 mod token;
 
+use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use airlock_oci::Repository;
+use airlock_oci::{Error, ErrorKind, Repository};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 
 pub use htpasswd::Users;
+pub(crate) use htpasswd::Verdict;
 pub use passwords::{Password, PasswordFile};
 pub use rights::Rights;
 use rights::Rules;
@@ -43,9 +48,20 @@ pub enum Anonymous {
     None,
     /// Read.
     Pull,
-    /// Read, write and delete.
+    /// Read and write; delete too where there are no users, who alone may delete elsewhere.
     Push,
 }
+
+/// The URL by which clients reach a server that something stands before: `https://mirror.example.com`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalUrl {
+    pub(crate) https: bool,
+    /// Host, and port if it is another than the scheme's.
+    pub(crate) authority: String,
+}
+
+/// What a proxy says of the connection to it.
+pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Whom a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +82,8 @@ pub(crate) struct Access {
     pub(crate) realm: String,
     /// The server speaks HTTPS, for the address of the tokens.
     pub(crate) tls: bool,
+    /// What clients call the server, where something stands before it.
+    pub(crate) external: Option<ExternalUrl>,
 }
 
 /// Whom a request comes from, and what he may do.
@@ -73,6 +91,8 @@ pub(crate) struct Access {
 pub(crate) struct Permit {
     pub(crate) subject: Subject,
     anonymous: Anonymous,
+    /// Whether anybody can log in.
+    has_users: bool,
     /// `None`: users may do everything.
     rules: Option<Arc<Rules>>,
     /// What the token is for, if there is one.
@@ -157,7 +177,7 @@ impl Permit {
     /// What everybody may do, with and without a password.
     fn by_flag(&self, action: Action) -> bool {
         match self.anonymous {
-            Anonymous::Push => true,
+            Anonymous::Push => action != Action::Delete || !self.has_users,
             Anonymous::Pull => action == Action::Pull,
             Anonymous::None => false,
         }
@@ -166,13 +186,14 @@ impl Permit {
 
 impl Access {
     /// Finds out whom a request comes from.
-    pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Permit, Refusal> {
+    pub(crate) async fn identify(&self, headers: &HeaderMap, from: IpAddr) -> Result<Permit, Refusal> {
         let (subject, grants) = match (given(headers)?, &self.users) {
             (Given::Password(Credentials { name, password }), Some(users)) => {
-                if !users.verify(&name, &password).await {
-                    return Err(self.challenge(headers, "wrong user name or password", ""));
+                match users.verify(&name, &password, from).await {
+                    Verdict::Right => (Subject::User(name), None),
+                    Verdict::Wrong => return Err(self.challenge(headers, "wrong user name or password", "")),
+                    Verdict::TooMany(wait) => return Err(too_many(wait)),
                 }
-                (Subject::User(name), None)
             }
             (Given::Token(token), _) if self.tokens.is_some() => {
                 let checked = self.tokens.as_ref().and_then(|tokens| tokens.check(&token));
@@ -186,7 +207,7 @@ impl Access {
             Some(rights) => Some(rights.rules().await),
             None => None,
         };
-        Ok(Permit { subject, anonymous: self.anonymous, rules, grants })
+        Ok(Permit { subject, anonymous: self.anonymous, has_users: self.users.is_some(), rules, grants })
     }
 
     /// Lets a request through, or says why not. `source` is the repository that a blob is to be mounted from.
@@ -198,15 +219,13 @@ impl Access {
         repository: Option<&Repository>,
         source: Option<&Repository>,
     ) -> Result<(), Refusal> {
+        // Clients ask once and go without credentials ever after when they are not asked for any; those that have some, to push, must hear of it,
+        // and those that have none go on and may pull.
+        let knows_of_login = self.users.is_none() || permit.grants.is_some() || permit.subject != Subject::Anonymous;
         let allowed = match action {
-            // Clients ask here once and go without credentials ever after when they are not asked for any; those that have
-            // some, to push, must hear of it, and those that have none go on and may pull.
-            Action::Ping => {
-                self.anonymous == Anonymous::Push
-                    || self.users.is_none()
-                    || permit.grants.is_some()
-                    || permit.subject != Subject::Anonymous
-            }
+            Action::Ping => knows_of_login,
+            // Who would see more repositories with his password must not take a part of the list for the whole.
+            Action::Pull if repository.is_none() && !knows_of_login && !permit.may_everywhere(action) => false,
             // Without the right to the source the blob is uploaded; where only the token is not for it, the client can ask for one that is.
             _ => {
                 permit.may(action, repository)
@@ -244,19 +263,62 @@ impl Access {
         }
     }
 
+    /// Whether clients reach the server by HTTPS: because it speaks it, because that was said, or because a proxy on this machine says so (the
+    /// header of others is taken away before).
+    fn is_https(&self, headers: &HeaderMap) -> bool {
+        let forwarded = || headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
+        self.is_https_outside() || (self.external.is_none() && forwarded())
+    }
+
+    /// The same as far as the configuration tells.
+    pub(crate) fn is_https_outside(&self) -> bool {
+        self.external.as_ref().map_or(self.tls, |external| external.https)
+    }
+
     /// Asks for credentials; `more` goes to the parameters of a token.
     pub(crate) fn challenge(&self, headers: &HeaderMap, message: &str, more: &str) -> Refusal {
         let clean = |text: &str| text.replace(['"', '\\'], "");
         let refusal = Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message);
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).map(clean);
+        let host = match &self.external {
+            Some(external) => Some(external.authority.clone()),
+            None => headers.get(HOST).and_then(|host| host.to_str().ok()).map(clean),
+        };
         match (&self.tokens, host) {
             (Some(_), Some(host)) => {
-                let scheme = if self.tls { "https" } else { "http" };
+                let scheme = if self.is_https(headers) { "https" } else { "http" };
                 let realm = format!("Bearer realm=\"{scheme}://{host}/token\",service=\"{host}\"{more}");
                 refusal.header(WWW_AUTHENTICATE, realm)
             }
             _ => refusal.header(WWW_AUTHENTICATE, format!("Basic realm=\"{}\"", clean(&self.realm))),
         }
+    }
+}
+
+fn too_many(wait: Duration) -> Refusal {
+    let text = "too many wrong passwords; wait before the next one";
+    let seconds = wait.as_secs_f64().ceil().max(1.0);
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, text).header(RETRY_AFTER, seconds.to_string())
+}
+
+impl FromStr for ExternalUrl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = |cause: &str| {
+            Error::new(ErrorKind::Invalid, format!("read the URL `{text}`"), cause)
+                .hint("it is `https://HOST` or `https://HOST:PORT`, as clients reach the registry")
+        };
+        let uri: hyper::Uri = text.parse().map_err(|_| wrong("it is no URL"))?;
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(wrong("it begins with neither `https://` nor `http://`")),
+        };
+        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?.as_str();
+        if authority.contains('@') || !matches!(uri.path_and_query().map(|p| p.as_str()), None | Some("" | "/")) {
+            return Err(wrong("more than a host and a port stands in it"));
+        }
+        Ok(Self { https, authority: authority.to_owned() })
     }
 }
 
@@ -314,7 +376,8 @@ mod tests {
             (true, A::None, Some(":"), [401, 401, 401, 401]),
             (true, A::Pull, None, [401, 200, 401, 401]),
             (true, A::Pull, Some(":"), [401, 200, 401, 401]),
-            (true, A::Push, None, [200, 200, 200, 200]),
+            (true, A::Push, None, [401, 200, 200, 401]),
+            (true, A::Push, Some("anna:secret"), [200, 200, 200, 200]),
             (true, A::Push, Some("anna:wrong"), [401, 401, 401, 401]),
             (true, A::Pull, Some("nobody:secret"), [401, 401, 401, 401]),
             (true, A::None, Some("anna:secret"), [200, 200, 200, 200]),
@@ -325,13 +388,35 @@ mod tests {
             let name = Repository::new("a").unwrap();
             for (action, expected) in [Ping, Pull, Push, Delete].into_iter().zip(expected) {
                 let headers = headers(given);
-                let outcome = match access.identify(&headers).await {
+                let outcome = match access.identify(&headers, std::net::Ipv4Addr::LOCALHOST.into()).await {
                     Ok(permit) => access.check(&permit, &headers, action, Some(&name), None),
                     Err(refusal) => Err(refusal),
                 };
                 let status = outcome.map_or_else(|refusal| refusal.status().as_u16(), |()| 200);
                 assert_eq!(status, expected, "users {with_users}, {anonymous:?}, {given:?}, {action:?}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_address_of_tokens_is_that_of_the_clients() {
+        let realm = |access: &Access, proto: Option<&'static str>| {
+            let mut headers = headers(None);
+            headers.insert(HOST, HeaderValue::from_static("inside:5000"));
+            proto.map(|proto| headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto)));
+            let response = access.challenge(&headers, "", "").into_response();
+            response.headers()[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
+        };
+        let mut access = Access { tokens: Some(Tokens::new().unwrap()), ..Access::default() };
+        assert!(realm(&access, None).starts_with("Bearer realm=\"http://inside:5000/token\""));
+        assert!(realm(&access, Some("https")).starts_with("Bearer realm=\"https://inside:5000/token\""));
+        access.external = Some("https://mirror.example.com:8443/".parse().unwrap());
+        let outside = "Bearer realm=\"https://mirror.example.com:8443/token\",service=\"mirror.example.com:8443\"";
+        assert_eq!(realm(&access, Some("http")), outside);
+        for bad in
+            ["mirror.example.com", "ftp://a", "https://", "https://a/b", "https://a?b", "https://u:p@a", "https://a b"]
+        {
+            assert!(bad.parse::<ExternalUrl>().is_err(), "{bad}");
         }
     }
 

@@ -231,9 +231,16 @@ async fn check_references(
         match there {
             None if registry.sparse_images || missing.contains(&blob.digest) => {}
             None => missing.push(blob.digest),
-            Some(there) if there.len() != blob.size => different.push(serde_json::json!({
-                "digest": blob.digest, "size": blob.size, "actual": there.len()
-            })),
+            // What was cut off must not keep the push from bringing it back.
+            Some(there) if there.len() != blob.size => {
+                if missing.contains(&blob.digest) || writer.heal_blob(&blob.digest).await? {
+                    missing.push(blob.digest);
+                } else {
+                    different.push(serde_json::json!({
+                        "digest": blob.digest, "size": blob.size, "actual": there.len()
+                    }));
+                }
+            }
             Some(_) => {}
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! What is asked for is cut down to what the user may do, without an error: the registry itself says what is missing when it is used.
 
+use std::net::IpAddr;
+use std::time::SystemTime;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, HeaderValue};
@@ -11,6 +14,7 @@ use serde::Serialize;
 use crate::access::{Access, Grant, LIFETIME};
 use crate::body;
 use crate::lingering::Received;
+use crate::page::words::rfc3339;
 use crate::query::Query;
 use crate::refusal::{Code, Refusal};
 use crate::service::{Answer, document};
@@ -23,6 +27,9 @@ struct Token<'a> {
     token: &'a str,
     access_token: &'a str,
     expires_in: u64,
+    /// From when that counts, for clients whose clock is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_at: Option<String>,
 }
 
 /// GET with credentials in the header, or POST with a form.
@@ -30,6 +37,7 @@ pub(crate) async fn issue(
     access: &Access,
     method: &Method,
     headers: &HeaderMap,
+    from: IpAddr,
     query: &str,
     body: &mut Option<Received>,
 ) -> Answer {
@@ -64,7 +72,7 @@ pub(crate) async fn issue(
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "a token is asked for with GET or POST");
         return Err(refusal.header(ALLOW, "GET, POST"));
     };
-    let permit = access.identify(&headers).await?;
+    let permit = access.identify(&headers, from).await?;
     let grants = scopes
         .iter()
         .filter_map(|scope| Grant::parse(scope))
@@ -74,7 +82,12 @@ pub(crate) async fn issue(
         })
         .collect();
     let token = tokens.issue(&permit.subject, grants);
-    let answer = Token { token: &token, access_token: &token, expires_in: LIFETIME.as_secs() };
+    let answer = Token {
+        token: &token,
+        access_token: &token,
+        expires_in: LIFETIME.as_secs(),
+        issued_at: rfc3339(SystemTime::now()),
+    };
     let mut response = document("application/json", &answer)?;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

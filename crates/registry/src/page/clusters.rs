@@ -100,7 +100,7 @@ impl Scene {
         html! {
             section {
                 h2 { "1. Trust" }
-                @if !self.registry.access.tls {
+                @if !self.registry.access.is_https_outside() {
                     p {
                         "This registry speaks plain HTTP. Clusters refuse that unless it is among the "
                         code { "insecureRegistries" } " of their image configuration; serve it with TLS instead."

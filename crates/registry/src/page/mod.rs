@@ -23,9 +23,10 @@ mod overview;
 pub(crate) mod path;
 mod repository;
 mod search;
-mod words;
+pub(crate) mod words;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -119,11 +120,15 @@ impl Registry {
         place: Result<Place, RouteError>,
         authority: Option<&str>,
         headers: &HeaderMap,
+        from: IpAddr,
         query: &str,
         subject: &mut Subject,
     ) -> Response<Body> {
         let mut visit = Visit {
-            host: host(authority, headers),
+            host: match &self.access.external {
+                Some(url) => url.authority.clone(),
+                None => host(authority, headers),
+            },
             user: None,
             can_log_in: self.access.users.is_some(),
             section: "",
@@ -140,7 +145,7 @@ impl Registry {
             Ok(Place::Icon) => return frame::file(false),
             _ => {}
         }
-        let permit = match self.access.identify(headers).await {
+        let permit = match self.access.identify(headers, from).await {
             Ok(permit) => permit,
             Err(refusal) => return self.refused(&visit, refusal),
         };

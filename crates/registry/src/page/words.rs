@@ -59,7 +59,7 @@ fn civil(time: SystemTime) -> Option<(u64, u64, u64, u64)> {
 }
 
 /// `2026-11-21T06:00:00Z`.
-pub(super) fn rfc3339(time: SystemTime) -> Option<String> {
+pub(crate) fn rfc3339(time: SystemTime) -> Option<String> {
     let (year, month, day, second) = civil(time)?;
     Some(format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60))
 }

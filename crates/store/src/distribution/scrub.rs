@@ -64,19 +64,25 @@ impl Writer {
         Ok(scrubbed)
     }
 
-    /// Whether the bytes have another digest than the file's name; the file is then out of the way.
+    /// Looks at the bytes of one blob; whether they were others than its name says. The file is then out of the way, and a push brings it back.
+    pub fn heal_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        self.quarantine_if_altered(digest, &mut Pace { bytes_per_second: None, start: Instant::now(), bytes: 0 })
+    }
+
+    /// Whether the bytes have another digest than the file's name, or it is no file at all; it is then out of the way.
     fn quarantine_if_altered(&self, digest: &Digest, pace: &mut Pace) -> Result<bool, Error> {
         let path = self.directory().paths.data(digest);
-        let Some((file, len)) = disk::open(&path)? else { return Ok(false) };
-        if digest_of(&file, len, digest, &path, pace)? == *digest {
-            return Ok(false);
-        }
-        let is_same = |path: &Path| match (fs::metadata(path), file.metadata()) {
-            (Ok(a), Ok(b)) => (a.ino(), a.dev()) == (b.ino(), b.dev()),
-            _ => false,
+        let before = match disk::open(&path)? {
+            Some((file, len)) if digest_of(&file, len, digest, &path, pace)? == *digest => return Ok(false),
+            Some((file, _)) => file.metadata().map_err(|e| disk::failed("read", &path, &e))?,
+            None => match disk::metadata(&path)? {
+                Some(metadata) if !metadata.is_file() && !metadata.is_dir() => metadata,
+                _ => return Ok(false),
+            },
         };
+        let is_same = |now: fs::Metadata| (now.ino(), now.dev()) == (before.ino(), before.dev());
         // A push may have put a whole one in its place meanwhile.
-        if is_same(&path) {
+        if disk::metadata(&path)?.is_some_and(is_same) {
             let folder = self.directory().paths.quarantine();
             let mut syncs = DirectorySyncs::default();
             syncs.changed(&path);
@@ -197,12 +203,10 @@ impl Directory {
                 for blob in manifest.blobs().filter(|blob| !blob.is_foreign()) {
                     let place = self.place_of(&repository, Link::Layer, &blob.digest)?;
                     let linked = self.linked(&repository, Link::Layer, &blob.digest)?.is_some();
-                    let fault = match fs::metadata(self.paths.data(&place)) {
-                        Ok(metadata) if metadata.len() != blob.size => Fault::Length,
-                        Ok(_) if linked => continue,
-                        Ok(_) => Fault::Missing,
-                        Err(e) if disk::is_absent(&e) => Fault::Missing,
-                        Err(e) => return Err(disk::failed("read", &self.paths.data(&place), &e)),
+                    let fault = match disk::metadata(&self.paths.data(&place))?.filter(fs::Metadata::is_file) {
+                        Some(metadata) if metadata.len() != blob.size => Fault::Length,
+                        Some(_) if linked => continue,
+                        Some(_) | None => Fault::Missing,
                     };
                     needs.add(blob.digest.clone(), fault, image.clone());
                 }

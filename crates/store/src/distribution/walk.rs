@@ -13,6 +13,7 @@ use crate::storage::Storage;
 /// A file of the storage with a digest for its name.
 pub(super) struct StoredBlob {
     pub(super) digest: Digest,
+    /// Nothing for what is no regular file.
     pub(super) len: u64,
 }
 
@@ -29,7 +30,7 @@ pub(super) enum Revision {
 }
 
 impl Directory {
-    /// Visits every file of the storage.
+    /// Visits every file of the storage, and what stands in a file's place (a symbolic link, a pipe), which is never read.
     pub(super) fn visit_blobs(&self, visit: &mut dyn FnMut(StoredBlob) -> Result<(), Error>) -> Result<(), Error> {
         let blobs = self.paths.registry().join("blobs");
         for algorithm in disk::names(&blobs)? {
@@ -41,9 +42,10 @@ impl Directory {
                 for hex in disk::names(&folder)? {
                     let Ok(digest) = format!("{algorithm}:{hex}").parse::<Digest>() else { continue };
                     if let Some(metadata) = disk::metadata(&folder.join(&hex).join("data"))?
-                        && metadata.is_file()
+                        && !metadata.is_dir()
                     {
-                        visit(StoredBlob { digest, len: metadata.len() })?;
+                        let len = if metadata.is_file() { metadata.len() } else { 0 };
+                        visit(StoredBlob { digest, len })?;
                     }
                 }
             }

@@ -70,7 +70,7 @@ fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
 /// The `index.json` below `root`; `None` when there is none.
 fn read_index(root: &Path) -> Result<Option<Index>, Error> {
     let path = root.join("index.json");
-    let Some(bytes) = disk::read_small(&path, MAX_MANIFEST_BYTES)? else { return Ok(None) };
+    let Some(bytes) = disk::read_small_through_links(&path, MAX_MANIFEST_BYTES)? else { return Ok(None) };
     let index: Index = serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(ErrorKind::Invalid, format!("read `{}`", path.display()), format!("not an image index: {e}"))
     })?;
@@ -86,7 +86,7 @@ impl Layout {
     pub fn open(root: &Path) -> Result<Self, Error> {
         let what = || format!("open OCI layout `{}`", root.display());
         let path = root.join("oci-layout");
-        let Some(bytes) = disk::read_small(&path, MAX_MANIFEST_BYTES)? else {
+        let Some(bytes) = disk::read_small_through_links(&path, MAX_MANIFEST_BYTES)? else {
             return Err(Error::new(ErrorKind::NotFound, what(), "there is no `oci-layout` file in it"));
         };
         let version: Version = serde_json::from_slice(&bytes).map_err(|e| {
@@ -167,7 +167,7 @@ impl Layout {
     }
 
     fn read_manifest(&self, digest: &Digest, media_type: Option<&str>) -> Result<Option<Manifest>, Error> {
-        let Some(bytes) = disk::read_small(&blob_path(&self.root, digest), MAX_MANIFEST_BYTES)? else {
+        let Some(bytes) = disk::read_small_through_links(&blob_path(&self.root, digest), MAX_MANIFEST_BYTES)? else {
             return Ok(None);
         };
         Manifest::parse_expecting(Bytes::from(bytes), media_type, digest)
@@ -197,7 +197,7 @@ impl Layout {
     }
 
     fn region(&self, digest: &Digest) -> Result<Option<Region>, Error> {
-        let opened = disk::open(&blob_path(&self.root, digest))?;
+        let opened = disk::open_through_links(&blob_path(&self.root, digest))?;
         Ok(opened.map(|(file, len)| Region { file: Arc::new(file), offset: 0, len }))
     }
 

@@ -98,7 +98,7 @@ impl Writer {
     }
 
     fn has(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
-        Ok(disk::open(&blob_path(self.root(), digest))?.is_some_and(|(_, len)| len == size))
+        Ok(disk::open_through_links(&blob_path(self.root(), digest))?.is_some_and(|(_, len)| len == size))
     }
 
     fn prepare(&self) -> Result<(), Error> {
@@ -139,7 +139,7 @@ impl Writer {
 
     fn is_whole(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
         let path = blob_path(self.root(), digest);
-        Ok(match disk::read_small(&path, size as usize) {
+        Ok(match disk::read_small_through_links(&path, size as usize) {
             Ok(Some(bytes)) => Digest::of_with(digest.algorithm(), &bytes) == *digest,
             Ok(None) => false,
             Err(e) if e.kind() == ErrorKind::Invalid => false,

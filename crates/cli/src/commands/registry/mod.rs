@@ -92,6 +92,9 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
     if args.tokens {
         builder = builder.tokens();
     }
+    if let Some(url) = args.external_url {
+        builder = builder.external_url(url);
+    }
     if let Some(addr) = args.metrics {
         builder = builder.health(addr);
     }
@@ -136,7 +139,12 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
 /// The bucket that the arguments name, if they name one.
 /// A store that cannot be spoken to is a failure of the network here; behind a registry that serves, it is one of its storage.
 async fn open_bucket(args: &BucketArgs) -> Result<Option<Bucket>, Failure> {
-    let Some(url) = &args.s3 else { return Ok(None) };
+    let Some(url) = &args.s3 else {
+        if args.s3_endpoint.is_some() || args.s3_region.is_some() {
+            return Err(Failure::usage("--s3-endpoint and --s3-region mean nothing without --s3", "leave them out"));
+        }
+        return Ok(None);
+    };
     let mut settings = Settings::parse(url)?;
     settings.endpoint.clone_from(&args.s3_endpoint);
     settings.region.clone_from(&args.s3_region);

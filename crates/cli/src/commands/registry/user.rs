@@ -41,6 +41,12 @@ pub(crate) async fn run(args: UserArgs) -> Result<u8, Failure> {
             Ok(0)
         }
         UserCommand::List { output: form } => {
+            // A file that is yet to be made may be added to; that a wrong name has no users would be a lie.
+            if !path.exists() {
+                let what = format!("list the users of `{}`", path.display());
+                let error = Error::new(ErrorKind::NotFound, what, "there is no such file");
+                return Err(error.hint("name the file with --htpasswd; `airlock registry user add` makes one").into());
+            }
             let users = blocking(move || file.names()).await?;
             if !output::value(form, &Users { users: users.clone() })? {
                 let rows: Vec<Vec<String>> = users.into_iter().map(|name| vec![name]).collect();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use airlock_oci::{Error, ErrorKind};
 use airlock_registry::install::{Probe, Root, Settings, Undo};
 use airlock_registry::tls::facts::Facts;
-use airlock_registry::tls::own::Folder;
+use airlock_registry::tls::own::{Folder, Given};
 
 use super::cluster::Cluster;
 use super::install::{turn, write_cluster};
@@ -25,10 +25,15 @@ pub(crate) async fn run(args: CertArgs) -> Result<u8, Failure> {
     }
 }
 
-async fn set(args: CertSetArgs) -> Result<u8, Failure> {
-    let (root, settings) = places::installed(args.root.as_deref())?;
+/// Whether the certificate could be served.
+pub(super) fn check(args: &CertSetArgs, settings: &Settings) -> Result<Given, Failure> {
     let host = (!args.check_skip).then_some(settings.hostname.as_str());
-    let given = check_given(&args.cert, &args.key, args.ca.as_deref(), host)?;
+    check_given(&args.cert, &args.key, args.ca.as_deref(), host)
+}
+
+pub(super) async fn set(args: CertSetArgs) -> Result<u8, Failure> {
+    let (root, settings) = places::installed(args.root.as_deref())?;
+    let given = check(&args, &settings)?;
     if given.authority.is_none() {
         eprintln!("warning: its CA is not in the file, so there is nothing for clusters to trust; --ca FILE says it");
     }

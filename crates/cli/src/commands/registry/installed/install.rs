@@ -220,7 +220,7 @@ async fn first_user(
     let mut notes = Vec::new();
     let password = match (&prepared.password, is_there) {
         (Some(given), true) => {
-            if !Users::read(&path)?.verify(&user, given.reveal()).await {
+            if !Users::read(&path)?.has(&user, given.reveal()).await {
                 file.change_password(&user, given)?;
                 notes.push(format!("`{user}` has the password that was given now"));
             }

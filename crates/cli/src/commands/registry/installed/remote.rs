@@ -122,12 +122,22 @@ pub(super) async fn upgrade(args: &UpgradeArgs) -> Result<u8, Failure> {
             "run that program here instead: it upgrades the other machine to itself",
         ));
     }
+    on(&args.target, async |there| upgrade_there(there, args).await).await
+}
+
+async fn upgrade_there(there: &Machine, args: &UpgradeArgs) -> Result<u8, Error> {
     let mut words = Words::of(&["registry", "upgrade"]);
     words.pair("--root", args.root.as_ref().map(|path| path.display().to_string()));
     words.pair("--hostname", args.hostname.clone());
     words.pair("--storage", args.storage.as_ref().map(|path| path.display().to_string()));
+    words.flag("--ssl-check-skip", args.ssl_check_skip);
     words.flag("--dry-run", args.dry_run);
-    on(&args.target, async |there| there.airlock(&words, None).await).await
+    for (flag, path, name) in [("--ssl-cert", &args.ssl_cert, "tls.crt"), ("--ssl-key", &args.ssl_key, "tls.key")] {
+        if let Some(path) = path {
+            words.pair(flag, Some(there.copy(path, name).await?));
+        }
+    }
+    there.airlock(&words, None).await
 }
 
 /// `registry uninstall` there; asked is here.

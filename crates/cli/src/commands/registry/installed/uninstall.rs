@@ -29,6 +29,15 @@ pub(crate) async fn run(args: UninstallArgs) -> Result<u8, Failure> {
             _ => return Err(failure),
         },
     };
+    if let Some(path) = &args.storage {
+        let given = std::path::absolute(path).map_err(|e| Error::io(format!("find `{}`", path.display()), &e))?;
+        if given != settings.storage {
+            return Err(Failure::usage(
+                format!("--storage is `{}`, but the registry's is `{}`", given.display(), settings.storage.display()),
+                "leave it out, it is remembered",
+            ));
+        }
+    }
     let what = format!("{} in `{}`", settings.url(), root.path().display());
     let question = if args.delete_data {
         format!("Uninstall {what} and DELETE everything that is mirrored in `{}`?", settings.storage.display())

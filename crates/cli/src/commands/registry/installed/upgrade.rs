@@ -5,14 +5,16 @@ use std::time::SystemTime;
 
 use airlock_oci::{Error, ErrorKind};
 use airlock_registry::install::{Host, Root, Settings, Undo, trial, unit};
+use airlock_registry::tls::facts;
 use airlock_registry::tls::own::Folder;
 use tokio::process::Command;
 
+use super::cert;
 use super::cluster::kept_password;
 use super::install::{is_same, program, turn};
-use super::prepare::is_ours_or_free;
+use super::prepare::{is_ours_or_free, read};
 use super::{START_PATIENCE, is_served, places, probe, remote, systemd_of, tell_needless, wait};
-use crate::args::registry_install::UpgradeArgs;
+use crate::args::registry_install::{CertSetArgs, UpgradeArgs};
 use crate::exit::{Exit, Failure};
 
 /// Runs the verb.
@@ -24,6 +26,10 @@ pub(crate) async fn run(args: UpgradeArgs) -> Result<u8, Failure> {
     let (root, before) = places::installed(args.root.as_deref())?;
     conflicts(&args, &root, &before)?;
     check_unit(&root, &before)?;
+    let certificate = certificate(&args, &root)?;
+    if let Some(certificate) = &certificate {
+        cert::check(certificate, &before)?;
+    }
     let (new, version) = new_program(args.program.as_deref()).await?;
     let mut settings = before.clone();
     settings.airlock.clone_from(&version);
@@ -34,7 +40,7 @@ pub(crate) async fn run(args: UpgradeArgs) -> Result<u8, Failure> {
         crate::output::text(&format!("`{program}` ({}) {what}; new: {version}\n", before.airlock))?;
         return Ok(0);
     }
-    let _turn = turn(&root)?;
+    let turn = turn(&root)?;
     let mut undo = Undo::default();
     let outcome = replace(&root, &settings, &new, &mut undo).await;
     match outcome {
@@ -46,10 +52,24 @@ pub(crate) async fn run(args: UpgradeArgs) -> Result<u8, Failure> {
                 Some(note) if is_new => eprintln!("{} is upgraded ({change})\nnote: {note}", settings.url()),
                 _ => eprintln!("{} is upgraded ({change}) and works", settings.url()),
             }
-            Ok(0)
+            drop(turn);
+            match certificate {
+                Some(certificate) => cert::set(certificate).await,
+                None => Ok(0),
+            }
         }
         Err(error) => Err(fall_back(&root, &before, undo, &error).await.into()),
     }
+}
+
+/// The certificate that is to be served from now on, where one was given and it is another: what was given at the installation may be repeated.
+fn certificate(args: &UpgradeArgs, root: &Root) -> Result<Option<CertSetArgs>, Error> {
+    let (Some(cert), Some(key)) = (args.ssl_cert.clone(), args.ssl_key.clone()) else { return Ok(None) };
+    let chain = facts::chain(&read(&cert)?).map_err(|e| e.context(format!("read `{}`", cert.display())))?;
+    if chain.first() == Some(&Folder::at(&root.tls()).read()?.leaf()?) {
+        return Ok(None);
+    }
+    Ok(Some(CertSetArgs { cert, key, ca: None, check_skip: args.ssl_check_skip, root: args.root.clone() }))
 }
 
 /// What was remembered cannot be changed here.
