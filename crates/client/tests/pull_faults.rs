@@ -156,6 +156,7 @@ async fn a_silent_registry_times_out() {
     let (registry, _) = upstream();
     registry.fault(Fault::on("GET", MANIFEST).delay(Duration::from_secs(300)));
     let mut options = Options { retry_times: 0, ..options() };
+    options.timeouts.connect = Duration::from_secs(2);
     options.timeouts.first_byte = Duration::from_secs(2);
     let source = RegistrySource::new(Client::new(options).unwrap());
     let error = source.manifest(&registry.reference("team/app:v1")).await.unwrap_err();
