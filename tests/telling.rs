@@ -82,12 +82,15 @@ fn the_command_that_is_printed_finishes_the_run() {
     let folder = gap.folder("my disk");
     let auth = gap.folder("my auth.json");
     fs::write(&auth, "{}").expect("write the credentials");
-    let outcome =
-        gap.write(&isc, &folder, &["--authfile", &auth.display().to_string(), "--src-creds", "me:secret"]);
+    let outcome = gap.write(&isc, &folder, &["--authfile", &auth.display().to_string(), "--src-creds", "me:secret"]);
     let outcome = outcome.expect_code(PARTIAL);
     assert!(!outcome.stderr.contains("secret"), "{}", outcome.stderr);
     let retry = outcome.stderr.lines().find_map(|line| line.split_once("airlock mirror --retry")).expect("a command").1;
-    let wanted = format!(" '{}' --authfile '{}' --tls-verify=false --src-creds USER:PASSWORD", report_path(&folder).display(), auth.display());
+    let wanted = format!(
+        " '{}' --authfile '{}' --tls-verify=false --src-creds USER:PASSWORD",
+        report_path(&folder).display(),
+        auth.display()
+    );
     assert_eq!(retry, wanted);
     // A shell takes it apart as it was meant.
     let words = Command::new("sh").arg("-c").arg(format!("printf '%s\\n' {retry}")).output().expect("run a shell");
@@ -117,21 +120,29 @@ fn flags_that_say_nothing_here_are_told() {
 #[test]
 fn transports_of_other_tools_are_no_images_of_docker_hub() {
     let gap = Gap::new();
-    for name in ["dir:foo", "oci-archive:foo.tar", "docker-archive:foo.tar", "containers-storage:x", "docker-daemon:x:1"] {
+    for name in
+        ["dir:foo", "oci-archive:foo.tar", "docker-archive:foo.tar", "containers-storage:x", "docker-daemon:x:1"]
+    {
         let outcome = gap.binary.run(["image", "digest", name]).expect_code(USAGE);
         says(&outcome, &["is not supported", "docker:// and oci: are"]);
         let config = gap.config(&format!("  additionalImages:\n    - name: {name}\n"));
         says(&gap.binary.run(["plan", "-c", &config]).expect_code(USAGE), &["is not supported", "oci://"]);
     }
     let config = gap.config("  additionalImages:\n    - name: oci:lay\n");
-    says(&gap.binary.run(["plan", "-c", &config]).expect_code(USAGE), &["the transport `oci` is not supported", "oci://DIR"]);
+    says(
+        &gap.binary.run(["plan", "-c", &config]).expect_code(USAGE),
+        &["the transport `oci` is not supported", "oci://DIR"],
+    );
 }
 
 #[test]
 fn the_host_that_was_asked_is_named() {
     let gap = Gap::new();
     let conf = gap.folder("registries.conf");
-    let text = format!("[[registry]]\nprefix = \"written.example.com\"\nlocation = \"{}\"\ninsecure = true\n", gap.upstream.address());
+    let text = format!(
+        "[[registry]]\nprefix = \"written.example.com\"\nlocation = \"{}\"\ninsecure = true\n",
+        gap.upstream.address()
+    );
     fs::write(&conf, text).expect("write registries.conf");
     let conf = conf.display().to_string();
     let asked = ["image", "digest", "docker://written.example.com/team/gone:v1", "--registries-conf", &conf];
@@ -204,10 +215,15 @@ fn layouts_and_tags() {
     }
     // One of several in an image set.
     let lay = gap.folder("lay");
-    let isc = gap.config(&format!("  additionalImages:\n    - name: oci://{}:v2\n      targetRepo: lay\n", lay.display()));
+    let isc =
+        gap.config(&format!("  additionalImages:\n    - name: oci://{}:v2\n      targetRepo: lay\n", lay.display()));
     gap.copy(&isc, &target, &[]).expect_code(0);
-    assert_eq!(target.content(|c| c.manifest("lay", "v2").map(|m| m.digest().to_string())), Some(gap.bad.digest().to_string()));
-    let isc = gap.config(&format!("  additionalImages:\n    - name: oci://{}:v3\n      targetRepo: lay\n", lay.display()));
+    assert_eq!(
+        target.content(|c| c.manifest("lay", "v2").map(|m| m.digest().to_string())),
+        Some(gap.bad.digest().to_string())
+    );
+    let isc =
+        gap.config(&format!("  additionalImages:\n    - name: oci://{}:v3\n      targetRepo: lay\n", lay.display()));
     says(&gap.copy(&isc, &target, &[]), &["find `v3` in OCI layout", "`v1`, `v2`"]);
 }
 
@@ -239,6 +255,7 @@ fn under_the_other_name_flags_may_stand_before_the_verb() {
     says(&run(&["help"]).expect_code(0), &["Workflows:"]);
     let isc = gap.both();
     let to = format!("file://{}", gap.archive().display());
-    let words = ["-c", &isc, "--v2", "--src-tls-verify=false", "--dry-run=t", "--dest-compress", "--src-daemon-host=x", &to];
+    let words =
+        ["-c", &isc, "--v2", "--src-tls-verify=false", "--dry-run=t", "--dest-compress", "--src-daemon-host=x", &to];
     says(&run(&words).expect_code(0), &["--dest-compress has no effect", "--src-daemon-host has no effect"]);
 }

@@ -37,9 +37,23 @@ mod tests {
         for plain in ["quay.io/a/b", "mirror:5000/ns/x", "a@sha256:00ff", "oc-mirror v2", "NeverContactSource"] {
             assert_eq!(scalar(plain), plain);
         }
-        for text in
-            ["[::1]:6113/x", "*.example.com", "quay.io/a", "true", "1.5", "1e3", "", "a: b", "a #b", "x:", "-", "a\"b\\", "a\nb", "2001-01-01", "~"]
-        {
+        for text in [
+            "[::1]:6113/x",
+            "*.example.com",
+            "quay.io/a",
+            "true",
+            "1.5",
+            "1e3",
+            "",
+            "a: b",
+            "a #b",
+            "x:",
+            "-",
+            "a\"b\\",
+            "a\nb",
+            "2001-01-01",
+            "~",
+        ] {
             let yaml = format!("- {}\n", scalar(text));
             let read: Vec<String> = serde_saphyr::from_str(&yaml).unwrap_or_else(|e| panic!("{yaml}: {e}"));
             assert_eq!(read, [text], "{yaml}");

@@ -215,7 +215,9 @@ fn within(layout: &Layout, name: &Reference) -> Reference {
     }
     match layout.manifests() {
         // One that was asked for by another name is not the one.
-        [only] if name.tag().is_none_or(|tag| tag.as_str() == "latest") || layout.names().is_empty() => name.with_digest(only.digest.clone()),
+        [only] if name.tag().is_none_or(|tag| tag.as_str() == "latest") || layout.names().is_empty() => {
+            name.with_digest(only.digest.clone())
+        }
         _ => name.clone(),
     }
 }

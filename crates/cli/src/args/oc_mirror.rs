@@ -224,7 +224,8 @@ pub(crate) fn first_word(words: &[String], command: &Command) -> Option<usize> {
                 || argument.get_short().is_some_and(|short| word == format!("-{short}"))
         };
         // Clap calls a flag with an optional value `0..=1`; only those that must have one take the next word.
-        let needs_value = |a: &clap::Arg| a.get_action().takes_values() && a.get_num_args().is_none_or(|n| n.min_values() > 0);
+        let needs_value =
+            |a: &clap::Arg| a.get_action().takes_values() && a.get_num_args().is_none_or(|n| n.min_values() > 0);
         command.get_arguments().find(is_it).is_some_and(needs_value)
     };
     let mut at = 0;

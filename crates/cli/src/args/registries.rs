@@ -242,7 +242,9 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
         return Ok((std::net::Ipv4Addr::UNSPECIFIED, port).into());
     }
-    let invalid = |why: String| format!("`{text}` is no address: {why}; expected such as 127.0.0.1:5000, localhost:5000 or :5000");
+    let invalid = |why: String| {
+        format!("`{text}` is no address: {why}; expected such as 127.0.0.1:5000, localhost:5000 or :5000")
+    };
     let mut found = text.to_socket_addrs().map_err(|e| invalid(e.to_string()))?;
     found.next().ok_or_else(|| invalid("the name has no address".into()))
 }

@@ -200,7 +200,14 @@ async fn copy(args: CopyArgs, events: &Events) -> Result<u8, Failure> {
         }
     };
     let job = plan.job(repository, tag)?;
-    events(Event::Forecast { images: 1, bytes: plan.bytes(), blobs: plan.blob_bytes(), carried_before: 0, resumed: 0, missing: 0 });
+    events(Event::Forecast {
+        images: 1,
+        bytes: plan.bytes(),
+        blobs: plan.blob_bytes(),
+        carried_before: 0,
+        resumed: 0,
+        missing: 0,
+    });
     events(Event::Phase(Phase::Copy));
     let stop = Stop::default();
     signals::listen(&stop);

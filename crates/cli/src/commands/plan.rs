@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::args::mirror::{AttachmentsArg, PlanArgs};
 use crate::args::registries::{CommonArgs, Side};
-use crate::commands::{file_path, summary};
 use crate::commands::mirror::{client, found_by, policy_file, source_hosts, warn};
+use crate::commands::{file_path, summary};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, size, table};
 use crate::progress::{Look, Progress};

@@ -32,7 +32,9 @@ pub(crate) fn tell(report: &Report, workflow: &Workflow, args: &MirrorArgs) {
         (true, _) => format!("planned: {done} of {all} images, {}", size(report.bytes.planned)),
         (false, Status::Complete) => format!("complete: {done} images, {bytes}"),
         (false, Status::Partial) => format!("partial: {done} of {all} images, {bytes}"),
-        (false, Status::Failed) => format!("failed: {} of {all} images", if done == 0 { "none".into() } else { done.to_string() }),
+        (false, Status::Failed) => {
+            format!("failed: {} of {all} images", if done == 0 { "none".into() } else { done.to_string() })
+        }
         (false, Status::Interrupted) => format!("interrupted: {done} of {all} images, {bytes}"),
     };
     if told::is_json() {
@@ -184,7 +186,8 @@ fn flags(common: &CommonArgs, source: Option<&SourceArgs>, target: Option<&Targe
     }
     let sides = [
         source.map(|s| ("src-", s.src_tls_verify, &s.src_cert_dir, &s.src_authfile, s.src_no_creds, &s.src_creds)),
-        target.map(|t| ("dest-", t.dest_tls_verify, &t.dest_cert_dir, &t.dest_authfile, t.dest_no_creds, &t.dest_creds)),
+        target
+            .map(|t| ("dest-", t.dest_tls_verify, &t.dest_cert_dir, &t.dest_authfile, t.dest_no_creds, &t.dest_creds)),
     ];
     for (side, check, cert_dir, authfile, anonymous, creds) in sides.into_iter().flatten() {
         if let Some(check) = check {
@@ -229,8 +232,9 @@ mod tests {
         let cause = |host: &str, n: usize| {
             format!("pull blob `sha256:{n:064}` of `{host}/team/image{n}`: registry answered 502 Bad Gateway")
         };
-        let mut images: Vec<ImageReport> =
-            (0..37).map(|n| failed(&format!("image{n}"), &[&cause("quay.io", n), &cause("quay.io", n + 100)])).collect();
+        let mut images: Vec<ImageReport> = (0..37)
+            .map(|n| failed(&format!("image{n}"), &[&cause("quay.io", n), &cause("quay.io", n + 100)]))
+            .collect();
         images.push(failed("other", &[&cause("docker.io", 1)]));
         let groups = groups(&images.iter().collect::<Vec<_>>());
         assert_eq!(groups.iter().map(|g| g.images.len()).collect::<Vec<_>>(), [37, 1]);
@@ -250,6 +254,9 @@ mod tests {
         };
         let target = TargetArgs { dest_creds: Some("me:secret".into()), ..TargetArgs::default() };
         let text = flags(&common, None, Some(&target));
-        assert_eq!(text, " --authfile '/a b/auth.json' --tls-verify=false --registries-conf r.conf --dest-creds USER:PASSWORD");
+        assert_eq!(
+            text,
+            " --authfile '/a b/auth.json' --tls-verify=false --registries-conf r.conf --dest-creds USER:PASSWORD"
+        );
     }
 }

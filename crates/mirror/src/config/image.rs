@@ -44,7 +44,8 @@ impl Reader<'_> {
         let foreign = foreign_transport(text).or(text.strip_prefix("oci:").map(|_| "oci"));
         if let Some(transport) = name.split_once("://").map(|(transport, _)| transport).or(foreign) {
             let message = format!("{what} `{text}`: the transport `{transport}` is not supported");
-            self.error(code::REFERENCE, mark, message).hint = Some("docker:// (or none) and oci:// (an OCI layout: oci://DIR or oci://DIR:TAG) are".to_owned());
+            self.error(code::REFERENCE, mark, message).hint =
+                Some("docker:// (or none) and oci:// (an OCI layout: oci://DIR or oci://DIR:TAG) are".to_owned());
             return None;
         }
         let reference = match name.parse::<Reference>() {

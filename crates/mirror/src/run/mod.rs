@@ -360,7 +360,10 @@ async fn discovered(request: PlanRequest<'_>, events: &Events) -> Result<Discove
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("plan {path}"),
-                format!("no images to copy: `blockedImages` leaves nothing of what is asked for ({} patterns)", blocked.len()),
+                format!(
+                    "no images to copy: `blockedImages` leaves nothing of what is asked for ({} patterns)",
+                    blocked.len()
+                ),
             )
             .hint("a pattern matches any part of a name; `^` and `$` hold it to the whole"));
         }

@@ -3,11 +3,11 @@
 use serde_json::{Map, Value as Json};
 
 use super::Note;
-use airlock_document::scalar;
 use crate::edit::{Edit, apply};
 use crate::objects::{Kind, MirrorSet, Objects, Others};
 use crate::problem::{Problem, Problems, Severity, code};
 use crate::yaml::{Node, Value, read};
+use airlock_document::scalar;
 
 /// How the new text comes about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

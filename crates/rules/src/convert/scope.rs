@@ -7,12 +7,12 @@ use airlock_oci::Reference;
 
 use super::Note;
 use super::draft::{Draft, DraftEntry, documents};
-use airlock_document::scalar;
 use super::images::{Listed, Scope};
 use crate::edit::{Edit, apply, is_written_plainly, line_end, line_start};
 use crate::objects::{Entry, Kind, MirrorSet, Objects, Policy};
 use crate::scope::{host, matches, path};
 use crate::undo::draft_of;
+use airlock_document::scalar;
 
 /// The text of one file of the objects with entries of another scope, comments and order kept. A text in a style that allows no such change
 /// (brackets, aliases) is written anew, which is told. See [`rescope`].

@@ -314,7 +314,14 @@ async fn copy(args: &MirrorArgs, plan: &Plan, origin: Arc<Origin>, events: &Even
     let stop = Stop::default();
     signals::listen(&stop);
     let bytes = words::Totals::of(plan)?.unique_bytes;
-    events(Event::Forecast { images: plan.items.len(), bytes, blobs: bytes, carried_before: 0, resumed: 0, missing: 0 });
+    events(Event::Forecast {
+        images: plan.items.len(),
+        bytes,
+        blobs: bytes,
+        carried_before: 0,
+        resumed: 0,
+        missing: 0,
+    });
     events(Event::Phase(Phase::Copy));
     let (components, release): (Vec<&Item>, Vec<&Item>) = plan.items.iter().partition(|i| i.component.is_some());
     for items in [components, release] {
