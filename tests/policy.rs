@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
 const PARTIAL: i32 = 3;
+const NOT_AUTHORISED: i32 = 5;
 
 /// Something that signs as cosign does.
 enum Key {
@@ -378,7 +379,7 @@ fn the_users_own_policy_is_found_and_a_mistake_in_it_is_named_first() {
     fs::create_dir_all(own.parent().unwrap()).unwrap();
     fs::write(&own, r#"{"default":[{"type":"reject"}]}"#).unwrap();
     run(&binary, "plan", &isc, &[]).expect_code(0);
-    let outcome = run(&binary, "plan", &isc, &["--secure-policy"]).expect_code(PARTIAL);
+    let outcome = run(&binary, "plan", &isc, &["--secure-policy"]).expect_code(NOT_AUTHORISED);
     assert!(outcome.stderr.contains(&format!("default of {}", own.display())), "{}", outcome.stderr);
 
     registry.clear_log();

@@ -269,10 +269,43 @@ pub(crate) fn from_transport(host: &str, error: &reqwest::Error) -> Failure {
         failure.hint =
             Some(format!("nothing listens at `{host}`; check that the registry runs, its port and the firewall"));
     }
+    if error.is_connect()
+        && failure.cause.starts_with("cannot talk to")
+        && let Some((variable, proxy)) = proxy_for(host, error.url().map_or("https", |url| url.scheme()))
+    {
+        // The name in the message is the registry's; what could not be reached may well be what stands between.
+        failure.cause.push_str(&format!(" (through the proxy `{proxy}` of {variable})"));
+        failure.hint = Some(format!(
+            "check that the proxy `{proxy}` can be reached; where `{host}` is reached without one, add it to NO_PROXY"
+        ));
+    }
     if error.is_builder() {
         failure.transient = false;
     }
     failure
+}
+
+/// The variable of the environment that names a proxy for this host, and the proxy without credentials.
+fn proxy_for(host: &str, scheme: &str) -> Option<(&'static str, String)> {
+    let variables: [&'static str; 4] = match scheme {
+        "http" => ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
+        _ => ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
+    };
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+    if name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+        return None;
+    }
+    let direct = set("no_proxy").or_else(|| set("NO_PROXY")).unwrap_or_default();
+    let mut direct = direct.split(',').map(|d| d.trim().trim_start_matches('.')).filter(|d| !d.is_empty());
+    if direct.any(|d| d == "*" || name == d || name.strip_suffix(d).is_some_and(|rest| rest.ends_with('.'))) {
+        return None;
+    }
+    let (variable, value) = variables.into_iter().find_map(|variable| Some((variable, set(variable)?)))?;
+    let rest = value.split_once("://").map_or(value.as_str(), |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    Some((variable, place.to_owned()))
 }
 
 #[cfg(test)]

@@ -45,12 +45,35 @@ pub fn is_date(text: &str) -> bool {
     let number = |field: &str, len: usize, most: u32| {
         field.len() == len && field.parse::<u32>().is_ok_and(|n| n >= 1 && n <= most)
     };
-    matches!(fields[..], [y, m, d] if number(y, 4, 9999) && number(m, 2, 12) && number(d, 2, 31))
+    let [y, m, d] = fields[..] else { return false };
+    if !number(y, 4, 9999) || !number(m, 2, 12) {
+        return false;
+    }
+    let (year, month): (u32, u32) = (y.parse().unwrap_or_default(), m.parse().unwrap_or_default());
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    number(d, 2, days)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_that_there_are() {
+        for date in ["2026-11-21", "2024-02-29", "2000-02-29", "2026-12-31"] {
+            assert!(is_date(date), "{date}");
+        }
+        for date in ["2026-02-30", "2026-02-29", "1900-02-29", "2026-04-31", "2026-13-01", "2026-1-01", "26-01-01", ""]
+        {
+            assert!(!is_date(date), "{date}");
+        }
+    }
 
     #[test]
     fn times_are_those_of_date() {

@@ -1,5 +1,6 @@
 //! Flags that say how registries are spoken to, for each side.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -214,6 +215,12 @@ impl CommonArgs {
             }
             None => files,
         };
+        if let Some(directory) = side.cert_dir.as_ref().filter(|directory| !directory.is_dir()) {
+            return Err(Failure::usage(
+                format!("the directory of certificates {} is not there", directory.display()),
+                "it holds *.crt, and *.cert with *.key",
+            ));
+        }
         let verify = side.tls_verify.or(self.tls_verify).unwrap_or(true) && !self.insecure;
         Ok(Options {
             authfile: side.authfile.clone().or_else(|| self.authfile.clone()),
@@ -227,6 +234,19 @@ impl CommonArgs {
             ..Options::default()
         })
     }
+}
+
+/// `127.0.0.1:5000`, `[::1]:5000`, `localhost:5000`; `:5000` is every address of this machine.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    use std::net::ToSocketAddrs;
+    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        return Ok((std::net::Ipv4Addr::UNSPECIFIED, port).into());
+    }
+    let invalid = |why: String| {
+        format!("`{text}` is no address: {why}; expected such as 127.0.0.1:5000, localhost:5000 or :5000")
+    };
+    let mut found = text.to_socket_addrs().map_err(|e| invalid(e.to_string()))?;
+    found.next().ok_or_else(|| invalid("the name has no address".into()))
 }
 
 /// `90`, `90s`, `500ms`, `10m`, `1h`, `1h30m`.
@@ -258,6 +278,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(address(":5000"), Ok(([0, 0, 0, 0], 5000).into()));
+        assert_eq!(address("127.0.0.1:0"), Ok(([127, 0, 0, 1], 0).into()));
+        assert!(address("localhost:5000").is_ok_and(|a| a.ip().is_loopback() && a.port() == 5000));
+        for bad in ["5000", "localhost", ":x", "127.0.0.1:70000"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn durations() {

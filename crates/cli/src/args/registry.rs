@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use airlock_mirror::import::Pattern;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::registries::{CommonArgs, SourceArgs, TargetArgs};
+use super::registries::{CommonArgs, SourceArgs, TargetArgs, address};
 use crate::args::registry_install::{CertArgs, InstallArgs, StatusArgs, UninstallArgs, UpgradeArgs};
 use crate::output::Format;
 
@@ -276,7 +276,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub bucket: BucketArgs,
     /// Address; port 0 picks a free one.
-    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDR:PORT")]
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDR:PORT", value_parser = address)]
     pub listen: std::net::SocketAddr,
     /// Certificate (PEM, with its chain).
     #[arg(long, value_name = "FILE", requires = "tls_key")]

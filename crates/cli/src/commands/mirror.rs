@@ -38,6 +38,9 @@ pub(crate) async fn run(args: MirrorArgs, look: Look) -> Result<u8, Failure> {
     let progress = Progress::start(look);
     let loaded = config::load(&config)?;
     warn(&loaded, &progress, look);
+    for flag in idle(&args, &workflow).into_iter().filter(|_| !look.quiet && args.retry.is_none()) {
+        progress.line(&format!("note: {flag} has no effect in this direction"));
+    }
     let events = progress.events();
     let (source, target) = clients(&args, &workflow, &loaded, &events)?;
     let mut transfer = airlock_transfer::Options { image_timeout: args.image_timeout, ..Default::default() };
@@ -76,6 +79,29 @@ pub(crate) async fn run(args: MirrorArgs, look: Look) -> Result<u8, Failure> {
         _ => summary::tell(&report, &workflow, &args),
     }
     Ok(report.exit_code())
+}
+
+/// Flags that were given and say nothing to this workflow.
+fn idle(args: &MirrorArgs, workflow: &Workflow) -> Vec<&'static str> {
+    let reads_archives = matches!(workflow, Workflow::FromDisk { .. });
+    let writes_archives = matches!(workflow, Workflow::ToDisk { .. });
+    let side = |creds: &Option<String>, cert_dir: &Option<PathBuf>, authfile: &Option<PathBuf>| {
+        creds.is_some() || cert_dir.is_some() || authfile.is_some()
+    };
+    let (source, target) = (&args.source, &args.target);
+    [
+        ("--since", args.since.is_some() && !writes_archives),
+        ("--strict-archive", args.strict_archive && !writes_archives),
+        ("--replace", args.replace && !writes_archives),
+        ("--verify", args.verify == VerifyArg::Quick && !reads_archives),
+        ("--max-nested-paths", args.max_nested_paths > 0 && writes_archives),
+        ("--target-version", args.target_version.is_some() && writes_archives),
+        ("--dest-*", side(&target.dest_creds, &target.dest_cert_dir, &target.dest_authfile) && writes_archives),
+        ("--src-*", side(&source.src_creds, &source.src_cert_dir, &source.src_authfile) && reads_archives),
+    ]
+    .into_iter()
+    .filter_map(|(flag, idle)| idle.then_some(flag))
+    .collect()
 }
 
 /// Prints the warnings of a configuration.

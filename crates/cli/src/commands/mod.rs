@@ -33,7 +33,8 @@ pub(crate) fn file_path(text: &str, flag: &str) -> Result<PathBuf, Failure> {
         Some("") => {
             Err(Failure::usage(format!("`{flag} {text}` names no directory"), "write file:///path or file://relative"))
         }
-        Some(path) => Ok(PathBuf::from(path)),
+        // A URL may name this machine.
+        Some(path) => Ok(PathBuf::from(path.strip_prefix("localhost").filter(|p| p.starts_with('/')).unwrap_or(path))),
         None => Err(Failure::usage(
             format!("`{flag} {text}` must begin with file://"),
             format!("write `{flag} file://{text}`"),

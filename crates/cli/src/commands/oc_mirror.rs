@@ -39,6 +39,8 @@ use crate::{environment, logging, signals};
 /// Verbs of oc-mirror that this version does not have.
 const LATER: [&str; 3] = ["delete", "init", "describe"];
 
+/// The code of a run that was stopped.
+const INTERRUPTED: u8 = 130;
 /// How often it is looked whether the run has been silent.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -129,7 +131,8 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
                 if usage {
                     let _ = OcMirrorArgs::command().print_help();
                 }
-                1
+                // There every failure before the copy is 1; that it was stopped has no code there.
+                if failure.code() == INTERRUPTED { INTERRUPTED } else { 1 }
             }
         }
     });

@@ -348,11 +348,25 @@ impl<'a> Carried<'a> {
 async fn discovered(request: PlanRequest<'_>, events: &Events) -> Result<Discovered, Error> {
     events(Event::Phase(Phase::Plan));
     let path = request.loaded.path.display();
+    let content = &request.loaded.config.mirror;
+    let blocked = &content.blocked_images;
+    let asks = !content.additional_images.is_empty() || !content.operators.is_empty() || content.platform.is_some();
     let discovered = discover(request).await?;
     for warning in &discovered.warnings {
         events(Event::Warning(warning.clone()));
     }
     if discovered.plan.images.is_empty() && discovered.plan.missing.is_empty() {
+        if !blocked.is_empty() && asks {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("plan {path}"),
+                format!(
+                    "no images to copy: `blockedImages` leaves nothing of what is asked for ({} patterns)",
+                    blocked.len()
+                ),
+            )
+            .hint("a pattern matches any part of a name; `^` and `$` hold it to the whole"));
+        }
         return Err(Error::new(
             ErrorKind::Invalid,
             format!("plan {path}"),
