@@ -90,8 +90,15 @@ fn lenient() -> String {
             let (mut head, mut byte) = (Vec::new(), [0]);
             while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
                 head.push(byte[0]);
+                // TLS is tried first, and this speaks none.
+                if head[0] == 0x16 {
+                    break;
+                }
             }
-            let head = String::from_utf8(head).unwrap();
+            let Ok(head) = String::from_utf8(head) else { continue };
+            if !head.starts_with("GET ") {
+                continue;
+            }
             let is_me = head.contains("Basic bWU6cHc=");
             let (status, more, body) = match head.split(' ').nth(1) {
                 Some("/v2/") if !is_me => ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", "{}"),

@@ -106,8 +106,9 @@ async fn nobody_gets_through_without_the_right() {
         (Method::DELETE, session.into(), false),
     ];
     for anonymous in [Anonymous::None, Anonymous::Pull] {
-        let registry = Registry::with(|b| b.users(users()).anonymous(anonymous)).await;
         for (method, path, reads) in &routes {
+            // One for each, since too many wrong passwords are refused in another way.
+            let registry = Registry::with(|b| b.users(users()).anonymous(anonymous)).await;
             for credentials in [None, Some(("anna", "wrong")), Some(("nobody", "secret")), Some(("", ""))] {
                 let mut request = registry.ask(method.clone(), path).body("x");
                 if let Some((name, password)) = credentials {
@@ -125,8 +126,8 @@ async fn nobody_gets_through_without_the_right() {
             let request = registry.ask(method.clone(), path).basic_auth("anna", Some("secret")).body("x");
             let status = request.send().await.unwrap().status();
             assert!(status != 401 && status != 403, "{method} {path}: {status}");
+            assert_eq!(registry.get("/v2/").await.status(), 401);
         }
-        assert_eq!(registry.get("/v2/").await.status(), 401);
     }
 }
 
@@ -265,6 +266,7 @@ async fn a_damaged_manifest_is_not_served_and_a_new_push_heals_it() {
 async fn what_lies_in_the_place_of_a_blob_is_never_followed_nor_waited_for() {
     let registry = Registry::start().await;
     registry.push_image("a", "v1", "1").await;
+    registry.push_blob("a", b"{}").await;
     let digest = registry.push_blob("a", b"a layer").await;
     registry.put_manifest("a", "v1", OCI_MANIFEST, &manifest(OCI_MANIFEST, b"{}", &[b"a layer"], "")).await;
     let hex = digest.hex();
@@ -294,6 +296,7 @@ async fn what_lies_in_the_place_of_a_blob_is_never_followed_nor_waited_for() {
 async fn a_blob_that_was_cut_off_is_brought_back_by_the_next_push() {
     let registry = Registry::start().await;
     let (text, _) = registry.push_image("a", "v1", "1").await;
+    registry.push_blob("a", b"{}").await;
     let digest = registry.push_blob("a", b"a layer").await;
     let text_with = manifest(OCI_MANIFEST, b"{}", &[b"a layer"], "");
     assert_ne!(text, text_with);
