@@ -41,7 +41,7 @@ fn an_input_that_computes_too_long_is_a_finding_and_one_that_only_waits_is_not()
     }
     let computing = |_: &[u8], _: &mut Features| {
         let begun = used();
-        while used() - begun < MAX_INPUT_TIME + Duration::from_millis(100) {}
+        while used().saturating_sub(begun) < MAX_INPUT_TIME + Duration::from_millis(100) {}
     };
     let target = Target { name: "computing", run: computing, words: &[] };
     let finding = run(&target, &[b"x".to_vec()], 7, Duration::ZERO).finding.unwrap();

@@ -223,7 +223,12 @@ async fn every_kind_of_damage_is_named() {
     let good = files(directory.path());
     let archive = Archive::open(directory.path()).unwrap();
     let mut slots = Vec::new();
-    archive.each_entry(|_, slot| Ok(slots.push(slot))).unwrap();
+    archive
+        .each_entry(|_, slot| {
+            slots.push(slot);
+            Ok(())
+        })
+        .unwrap();
     let seal_at = archive.seal().parts.last().unwrap().length;
     let parts = archive.parts().len();
     drop(archive);

@@ -148,7 +148,7 @@ fn run(input: &[u8], features: &mut Features) {
     for line in lines {
         match line {
             Line::Entry(_, slot) => {
-                features.note((slot.part, std::mem::discriminant(&slot.kind), magnitude(slot.size as usize)))
+                features.note((slot.part, std::mem::discriminant(&slot.kind), magnitude(slot.size as usize)));
             }
             Line::Absent(absent) => features.note(("absent", magnitude(absent.item.size as usize))),
         }

@@ -292,7 +292,7 @@ mod tests {
         // More than both systems hold for somebody who does not read.
         sending.set_nonblocking(true).unwrap();
         let mut sent = 0;
-        while let Ok(more) = sending.write(&[0; 64 * 1024]) {
+        while let Ok(more) = sending.write(&vec![0; 64 * 1024]) {
             sent += more;
         }
         assert!(on_its_way(local, peer) > 0);
