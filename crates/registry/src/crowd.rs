@@ -44,10 +44,18 @@ pub(crate) struct Presence {
 struct State {
     /// Requests whose answers have not been handed over whole.
     requests: usize,
+    /// The rest of an answer waits for the client to take it.
+    writing: bool,
     /// Whether there was a request at all.
     asked: bool,
-    /// Since when there is no request.
+    /// Since when it is idle.
     since: Instant,
+}
+
+impl State {
+    fn is_idle(self) -> bool {
+        self.requests == 0 && !self.writing
+    }
 }
 
 /// A request under way, until its answer was handed over whole.
@@ -64,7 +72,7 @@ impl Crowd {
     /// One more connection.
     pub(crate) fn enter(self: &Arc<Self>) -> Place {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let state = State { requests: 0, asked: false, since: Instant::now() };
+        let state = State { requests: 0, writing: false, asked: false, since: Instant::now() };
         let presence = Arc::new(Presence { state: Mutex::new(state), leave: Notify::new() });
         self.present.lock().unwrap_or_else(PoisonError::into_inner).insert(number, presence.clone());
         Place { crowd: self.clone(), number, presence }
@@ -76,7 +84,7 @@ impl Crowd {
         let idle = |presence: &&Arc<Presence>| {
             let state = presence.state();
             let grace = if state.asked { IDLE_GRACE } else { SILENT_GRACE };
-            state.requests == 0 && state.since.elapsed() >= grace
+            state.is_idle() && state.since.elapsed() >= grace
         };
         let longest = present.values().filter(idle).min_by_key(|presence| {
             let state = presence.state();
@@ -115,6 +123,11 @@ impl Presence {
         self.change(|state| state.since = Instant::now());
     }
 
+    /// The rest of an answer waits to be taken, or does no longer.
+    pub(crate) fn is_writing(&self, writing: bool) {
+        self.change(|state| (state.writing, state.since) = (writing, Instant::now()));
+    }
+
     /// A request has come.
     pub(crate) fn begin(self: &Arc<Self>) -> Turn {
         self.change(|state| {
@@ -129,7 +142,7 @@ impl Presence {
         loop {
             let state = self.state();
             let patience = if state.asked { HEADER_TIME } else { FIRST_HEAD_TIME };
-            let left = if state.requests > 0 { HEADER_TIME } else { patience.saturating_sub(state.since.elapsed()) };
+            let left = if state.is_idle() { patience.saturating_sub(state.since.elapsed()) } else { HEADER_TIME };
             if left == Duration::ZERO {
                 return;
             }
@@ -137,7 +150,7 @@ impl Presence {
                 () = sleep(left) => {}
                 () = self.leave.notified() => {
                     // A request may have come in between.
-                    if self.state().requests == 0 {
+                    if self.state().is_idle() {
                         return;
                     }
                 }
@@ -196,6 +209,10 @@ mod tests {
         let turn = presence.begin();
         assert!(timeout(HEADER_TIME * 10, presence.is_over()).await.is_err(), "a request is under way");
         drop(turn);
+        presence.is_writing(true);
+        let over = timeout(HEADER_TIME * 10, presence.is_over()).await;
+        assert!(over.is_err(), "the end of an answer has not been taken");
+        presence.is_writing(false);
         let begun = Instant::now();
         presence.is_over().await;
         assert_eq!(begun.elapsed().as_secs(), HEADER_TIME.as_secs());

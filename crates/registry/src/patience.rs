@@ -2,11 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use crate::crowd::Presence;
 
 /// Ends a connection with an error when nothing could be written for a while. A client that asks for a blob and never takes it
 /// would else hold its buffers and the open file. (Reading has its own limits: headers and bodies.)
@@ -15,17 +18,35 @@ pub(crate) struct Patient<S> {
     patience: Duration,
     /// Set while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Who is to know that the client still takes an answer.
+    presence: Option<Arc<Presence>>,
 }
 
 impl<S> Patient<S> {
     pub(crate) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+        Self { stream, patience, waiting: None, presence: None }
+    }
+
+    /// The last bytes of an answer wait here when its request has long ended: as long as they do, the connection is not idle.
+    pub(crate) fn known_to(self, presence: &Arc<Presence>) -> Self {
+        Self { presence: Some(presence.clone()), ..self }
+    }
+
+    fn tell(&self, is_writing: bool) {
+        if let Some(presence) = &self.presence {
+            presence.is_writing(is_writing);
+        }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.waiting = None;
+            if self.waiting.take().is_some() {
+                self.tell(false);
+            }
             return written;
+        }
+        if self.waiting.is_none() {
+            self.tell(true);
         }
         let patience = self.patience;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));

@@ -410,7 +410,7 @@ async fn requests<S>(
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .keep_alive_interval(Some(HEADER_TIME));
     let unread = Unread::default();
-    let stream = Lingering::new(Patient::new(stream, WRITE_STALL_TIME), unread.clone());
+    let stream = Lingering::new(Patient::new(stream, WRITE_STALL_TIME).known_to(presence), unread.clone());
     let asking = presence.clone();
     let service = service_fn(move |request| {
         let (registry, queue, unread) = (registry.clone(), queue.clone(), unread.clone());
