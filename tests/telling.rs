@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use airlock_testkit::binary::Outcome;
+use airlock_testkit::fixture;
 use airlock_testkit::scripted::{Fault, Registry};
 use serde_json::Value;
 use support::{FAILED, GOOD, Gap, LARGE, NETWORK, PARTIAL, USAGE, report, report_path, said, says};
@@ -98,6 +99,30 @@ fn the_command_that_is_printed_finishes_the_run() {
     assert_eq!(words.lines().next(), Some(report_path(&folder).display().to_string().as_str()));
     let carry = outcome.stderr.lines().find(|line| line.contains("--from")).expect("what to do on the other side");
     assert!(carry.contains(&format!("--from 'file://{}'", folder.display())), "{carry}");
+}
+
+#[test]
+fn what_an_archive_holds_and_a_load_leaves_is_told() {
+    let gap = Gap::new();
+    let attestation = format!("{}.att", gap.good.digest().fallback_tag());
+    gap.upstream.put(GOOD, &fixture::image(7).build(), Some(&attestation));
+    let whole = gap.both();
+    let outcome = gap.write(&whole, &gap.archive(), &["--attachments", "all"]).expect_code(0);
+    let carry = outcome.stderr.lines().find(|line| line.contains("--from")).expect("what to do on the other side");
+    assert!(carry.contains("--attachments all docker://"), "{carry}");
+
+    let target = Registry::start();
+    let (from, to) = (format!("file://{}", gap.archive().display()), format!("docker://{}", target.address()));
+    let load = |isc: &str, more: &[&str]| {
+        let flags = ["mirror", "-c", isc, "--from", &from, "--dest-tls-verify=false", &to];
+        gap.binary.run(flags.iter().chain(more)).expect_code(0).stderr
+    };
+    let told = load(&whole, &["--attachments", "all"]);
+    assert!(!told.contains("more than this configuration"), "{told}");
+    let told = load(&whole, &[]);
+    assert!(told.contains("holds 0 images and 1 signatures, attestations or SBOMs more"), "{told}");
+    let told = load(&gap.isc(&["team/good:v1"]), &[]);
+    assert!(told.contains("holds 1 images (") && told.contains("team/bad"), "{told}");
 }
 
 #[test]

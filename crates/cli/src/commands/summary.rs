@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use airlock_mirror::plan::catalogs::{OnMissing, Rules};
 use airlock_mirror::report::{ErrorReport, ImageReport, Report, Status};
-use airlock_mirror::run::Workflow;
+use airlock_mirror::run::{Settings, Workflow};
 use serde_json::json;
 
 use crate::args::mirror::MirrorArgs;
@@ -144,8 +145,9 @@ fn next_steps(report: &Report, workflow: &Workflow, args: &MirrorArgs) -> Vec<St
                 Workflow::ToDisk { directory } => {
                     let from = shell(&format!("file://{}", directory.display()));
                     steps.push(format!(
-                        "carry {} to the other side, then: airlock mirror -c {config} --from {from} docker://HOST:PORT",
-                        shell(&directory.display().to_string())
+                        "carry {} to the other side, then: airlock mirror -c {config} --from {from}{} docker://HOST:PORT",
+                        shell(&directory.display().to_string()),
+                        choice(&report.retry.settings)
                     ));
                 }
                 Workflow::FromDisk { .. } | Workflow::ToRegistry { .. } => {
@@ -161,6 +163,23 @@ fn next_steps(report: &Report, workflow: &Workflow, args: &MirrorArgs) -> Vec<St
             steps
         }
     }
+}
+
+/// The flags that say what of the image set is carried: without them a load would ask for something else than the archive was written for.
+fn choice(settings: &Settings) -> String {
+    let on_missing = match settings.on_missing {
+        OnMissing::Skip => "",
+        OnMissing::Keep => " --on-missing keep",
+        OnMissing::Fail => " --on-missing fail",
+    };
+    let flags = [
+        (settings.all_attachments, " --attachments all"),
+        (settings.remove_signatures, " --remove-signatures"),
+        (settings.selection == Rules::Head, " --selection head"),
+        (settings.with_dependencies, " --with-dependencies"),
+        (settings.minimal_path, " --minimal-path"),
+    ];
+    flags.iter().filter(|(given, _)| *given).map(|(_, flag)| *flag).chain([on_missing]).collect()
 }
 
 /// The flags by which registries were spoken to, as they must be typed again. Passwords are left to the user.
