@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
 const PARTIAL: i32 = 3;
+const FAILED: i32 = 1;
 const NOT_AUTHORISED: i32 = 5;
 
 /// Something that signs as cosign does.
@@ -402,7 +403,7 @@ fn a_registry_that_does_not_answer_for_the_signatures_is_no_permission() {
     let policy = write(&binary, "policy.json", &text).display().to_string();
     run(&binary, "plan", &isc, &["--policy", &policy]).expect_code(0);
     registry.fault(Fault::on("GET", "/v2/t/a/manifests/*.sig").status(503));
-    let outcome = run(&binary, "plan", &isc, &["--policy", &policy]).expect_code(PARTIAL);
+    let outcome = run(&binary, "plan", &isc, &["--policy", &policy]).expect_code(FAILED);
     assert!(outcome.stderr.contains("503"), "{}", outcome.stderr);
 }
 
@@ -431,10 +432,10 @@ fn layouts_are_judged_by_their_directory() {
     let signed = Key::p256().required();
     let below = binary.folder().canonicalize().unwrap().display().to_string();
     for (default, oci, code) in [
-        (json!([{"type": "reject"}]), json!({}), PARTIAL),
+        (json!([{"type": "reject"}]), json!({}), NOT_AUTHORISED),
         (json!([{"type": "reject"}]), json!({below: accept}), 0),
-        (accept.clone(), json!({"": [{"type": "reject"}]}), PARTIAL),
-        (signed, json!({}), PARTIAL),
+        (accept.clone(), json!({"": [{"type": "reject"}]}), NOT_AUTHORISED),
+        (signed, json!({}), NOT_AUTHORISED),
     ] {
         let text = json!({"default": default, "transports": {"oci": oci}}).to_string();
         let policy = write(&binary, "policy.json", &text).display().to_string();
