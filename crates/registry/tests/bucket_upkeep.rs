@@ -391,7 +391,10 @@ async fn goes_on(registry: &Registry, broken: &Broken, bytes: &[u8]) -> &'static
         tokio::time::sleep(Duration::from_secs(1)).await;
         end = name().await;
     }
-    assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
+    // Or what the killed server had begun has been done in the meantime.
+    if !(end.status() == 404 && broken.is_named) {
+        assert_eq!(end.status(), 201, "{}", end.text().await.unwrap());
+    }
     assert!(registry.get(&format!("/v2/large/blobs/{digest}")).await.bytes().await.unwrap() == bytes);
     if broken.is_named { "was named again" } else { "went on" }
 }

@@ -1,14 +1,13 @@
 //! A file being written: hashed on the way, in nobody's way until it is renamed into place.
 
 use std::fs::{self, File};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use airlock_oci::{Algorithm, Content, Descriptor, Digest, Error, ErrorKind, Hasher};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use rustix::io::Errno;
 
 use crate::disk::{self, DirectorySyncs};
 use crate::source::blocking;
@@ -106,21 +105,19 @@ impl Staged {
 const MAX_PIECES: usize = 1024;
 
 /// Writes the pieces one behind the other: over TLS they are small, and each call has its price.
-fn write_all_at(file: &File, pieces: &[Bytes], mut at: u64) -> io::Result<()> {
+fn write_all_at(mut file: &File, pieces: &[Bytes], at: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(at))?;
     for pieces in pieces.chunks(MAX_PIECES) {
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut left = &mut slices[..];
         // Empty ones at the front are no sign of a full disk.
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
-            match rustix::io::pwritev(file, left, at) {
+            match file.write_vectored(left) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    at += written as u64;
-                    IoSlice::advance_slices(&mut left, written);
-                }
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                Ok(written) => IoSlice::advance_slices(&mut left, written),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
     }

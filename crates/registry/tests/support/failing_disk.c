@@ -120,6 +120,11 @@ ssize_t write(int fd, const void *bytes, size_t count) {
   return NEXT(write)(fd, bytes, count);
 }
 
+ssize_t writev(int fd, const struct iovec *pieces, int count) {
+  FAIL_IF(fails_fd("write", fd, 0), -1);
+  return NEXT(writev)(fd, pieces, count);
+}
+
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
   FAIL_IF(fails_fd("write", fd, at), -1);
   return NEXT(pwrite64)(fd, bytes, count, at);
