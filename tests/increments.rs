@@ -287,13 +287,16 @@ fn a_registry_over_archives_serves_all_of_them_and_names_the_one_that_is_not_the
     let blob = two.gap.good.all_blobs()[0].descriptor.digest.to_string();
     // In whichever order they are given.
     for folders in [[two.first.as_path(), two.second.as_path()], [two.second.as_path(), two.first.as_path()]] {
-        let (_server, addr) = serve(&folders);
+        let (server, addr) = serve(&folders);
+        assert!(!server.stderr().contains("warning: "), "{}", server.stderr());
         assert_eq!(asked(&addr, repository, &blob).0, "200");
         let from = format!("docker://{addr}/team/good:v1");
         let to = format!("oci:{}:v1", all.display());
         two.gap.binary.run(["image", "copy", &from, &to, "--tls-verify=false"]).expect_code(0);
     }
-    let (_server, addr) = serve(&[&two.second]);
+    let (server, addr) = serve(&[&two.second]);
+    let told = server.stderr();
+    assert!(told.contains("warning: ") && told.contains("lie in archive 1 of "), "{told}");
     let (status, said) = asked(&addr, repository, &blob);
     assert!(status == "404" && said.contains("BLOB_UNKNOWN") && said.contains("archive 1 of "), "{status} {said}");
     let from = format!("docker://{addr}/team/good:v1");

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use airlock_oci::ErrorKind;
 use bytes::{Bytes, BytesMut};
-use reqwest::header::HeaderMap;
-use reqwest::{StatusCode, Url};
+use http::StatusCode;
+use http::header::HeaderMap;
+use url::Url;
 
+use crate::exchange::Response;
 use crate::failure::{self, Failure};
 use crate::limits::Permit;
 
@@ -15,7 +17,7 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// An answer, with its place in the host's limit.
 pub(crate) struct Answer {
-    response: reqwest::Response,
+    response: Response,
     host: String,
     stall: Duration,
     /// Held for as long as the body is read.
@@ -23,7 +25,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(response: reqwest::Response, host: String, stall: Duration, permit: Option<Permit>) -> Self {
+    pub(crate) fn new(response: Response, host: String, stall: Duration, permit: Option<Permit>) -> Self {
         Self { response, host, stall, _permit: permit }
     }
 
@@ -55,7 +57,8 @@ impl Answer {
         match tokio::time::timeout(self.stall, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => {
-                let mut failure = failure::from_transport(&self.host, &error);
+                let mut failure =
+                    failure::from_transport(&self.host, self.response.url().scheme(), error.as_ref(), false);
                 failure.cause = failure.cause.replacen("cannot talk to", "the connection broke while reading from", 1);
                 Err(failure)
             }

@@ -4,8 +4,8 @@
 use airlock_oci::{BlobStream, Descriptor, Error, ErrorKind};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
-use reqwest::Method;
-use reqwest::header::{HeaderValue, RANGE};
+use http::Method;
+use http::header::{HeaderValue, RANGE};
 
 use crate::Notice;
 use crate::answer::Answer;

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use airlock_oci::{Error, ErrorKind};
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WARNING};
-use reqwest::{Body, Method, StatusCode, Url};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, WARNING};
+use http::{Method, StatusCode};
+use url::Url;
 
 use crate::answer::Answer;
 use crate::auth::{self, Credential, Credentials, Grant, Scope, Tokens};
 use crate::endpoint::Endpoints;
-use crate::failure::{self, Failure};
+use crate::exchange::{self, Body, Connections, Response};
+use crate::failure::Failure;
 use crate::host::{Host, is_loopback, name_of, same_origin};
 use crate::limits::Permit;
 use crate::retry::Policy;
@@ -134,7 +136,7 @@ impl Client {
         }
         let options = self.options();
         let tls = tls::config(crate::host::contact_name(name), !insecure, &options.cert_dirs, &self.0.certs_d)?;
-        let host = Arc::new(Host::new(name, insecure, tls, &options.timeouts, options.requests_per_host)?);
+        let host = Arc::new(Host::new(name, insecure, tls, &options.timeouts, options.requests_per_host));
         hosts.insert(key, Arc::clone(&host));
         Ok(host)
     }
@@ -203,13 +205,13 @@ impl Client {
         };
         let ours = same_host(host, url);
         let grant = if ours { auth::authorize(self, host, &call.scope).await? } else { None };
-        let mut request = self.connections_for(host, url, true)?.request(call.method.clone(), url.clone());
-        request = request.headers(call.headers.clone()).body(body);
+        let mut headers = call.headers.clone();
         if let Some(grant) = &grant {
-            request = request.header(AUTHORIZATION, grant.header.clone());
+            headers.insert(AUTHORIZATION, grant.header.clone());
         }
         // The sender watches the progress; a fixed time-out would cut a large blob.
-        let response = request.send().await.map_err(|e| failure::from_transport(&host.name, &e))?;
+        let connections = self.connections_for(host, url, true)?;
+        let response = connections.send(&host.name, call.method.clone(), url.clone(), headers, body).await?;
         if response.status() == StatusCode::UNAUTHORIZED && ours {
             // The header is renewed now, so that the caller's next try carries a good one.
             auth::challenged(self, host, &call.scope, grant.as_ref(), response.headers(), response.url()).await?;
@@ -228,7 +230,7 @@ impl Client {
         Err(answer.into_failure().await)
     }
 
-    fn answer(&self, host: &Host, response: reqwest::Response, permit: Option<Permit>) -> Answer {
+    fn answer(&self, host: &Host, response: Response, permit: Option<Permit>) -> Answer {
         Answer::new(response, host.name.clone(), self.options().timeouts.stall, permit)
     }
 
@@ -292,12 +294,7 @@ impl Client {
     }
 
     /// The raw exchange: finds the scheme, follows redirects of reads.
-    async fn exchange(
-        &self,
-        host: &Arc<Host>,
-        call: &Call,
-        header: Option<HeaderValue>,
-    ) -> Result<reqwest::Response, Failure> {
+    async fn exchange(&self, host: &Arc<Host>, call: &Call, header: Option<HeaderValue>) -> Result<Response, Failure> {
         let mut response = match &call.to {
             Target::Url(url) => {
                 let header = header.clone().filter(|_| same_host(host, url));
@@ -336,7 +333,7 @@ impl Client {
         call: &Call,
         path: &str,
         header: Option<&HeaderValue>,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<Response, Failure> {
         let mut first: Option<Failure> = None;
         for scheme in host.schemes() {
             let url = host.url(scheme, path).map_err(|e| {
@@ -374,23 +371,21 @@ impl Client {
         call: &Call,
         url: Url,
         header: Option<HeaderValue>,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<Response, Failure> {
         let name = name_of(&url);
-        let mut request = self.connections_for(host, &url, call.bulk)?.request(call.method.clone(), url);
-        request = request.headers(call.headers.clone());
+        let mut headers = call.headers.clone();
         if let Some(header) = header {
-            request = request.header(AUTHORIZATION, header);
+            headers.insert(AUTHORIZATION, header);
         }
-        if !call.body.is_empty() {
-            request = request.body(call.body.clone());
-        } else if !matches!(call.method, Method::GET | Method::HEAD) {
+        if call.body.is_empty() && !matches!(call.method, Method::GET | Method::HEAD) {
             // Some servers and proxies refuse a POST without a length.
-            request = request.header(reqwest::header::CONTENT_LENGTH, 0);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let timeouts = &self.options().timeouts;
-        match tokio::time::timeout(timeouts.connect + timeouts.first_byte, request.send()).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(failure::from_transport(&name, &error)),
+        let connections = self.connections_for(host, &url, call.bulk)?;
+        let sending = connections.send(&name, call.method.clone(), url, headers, exchange::whole(call.body.clone()));
+        match tokio::time::timeout(timeouts.connect + timeouts.first_byte, sending).await {
+            Ok(answered) => answered,
             Err(_) => Err(Failure::new(
                 ErrorKind::Network,
                 format!("`{name}` gave no answer within {} s", (timeouts.connect + timeouts.first_byte).as_secs()),
@@ -398,7 +393,7 @@ impl Client {
         }
     }
 
-    fn connections_for(&self, host: &Arc<Host>, url: &Url, bulk: bool) -> Result<reqwest::Client, Failure> {
+    fn connections_for(&self, host: &Arc<Host>, url: &Url, bulk: bool) -> Result<Connections, Failure> {
         let name = name_of(url);
         if name == host.name || same_host(host, url) {
             return Ok(host.connections(bulk).clone());

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use airlock_oci::{Error, ErrorKind};
-use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use http::StatusCode;
+use http::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
 /// Most characters of a registry's message that are repeated to the user.
@@ -203,26 +203,27 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// What a reqwest error means; `host` is the one that was contacted.
-pub(crate) fn from_transport(host: &str, error: &reqwest::Error) -> Failure {
+/// What an error of a connection means; `host` is the one that was contacted, `connecting` whether the connection never came about.
+pub(crate) fn from_transport(
+    host: &str,
+    scheme: &str,
+    error: &(dyn std::error::Error + 'static),
+    connecting: bool,
+) -> Failure {
     let mut chain: Vec<String> = Vec::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
+    let mut next = Some(error);
+    while let Some(inner) = next {
         let text = inner.to_string();
         // Wrappers repeat what they wrap.
         if !chain.iter().any(|c| c.contains(&text)) {
             chain.push(text);
         }
-        source = inner.source();
-    }
-    if chain.is_empty() {
-        // The URL may hold an upload's state or a token; it never belongs into a message.
-        chain.push(error.to_string().replace(error.url().map_or("\u{0}", |u| u.as_str()), host));
+        next = inner.source();
     }
     let text = chain.join(": ");
     let lower = text.to_ascii_lowercase();
     let mut failure = Failure::new(ErrorKind::Network, format!("cannot talk to `{host}`: {text}"));
-    failure.unreachable = error.is_connect();
+    failure.unreachable = connecting;
     let certificate =
         |reason: &str| Failure::new(ErrorKind::Network, format!("cannot trust `{host}`: x509: {reason} ({text})"));
     if lower.contains("invalidcontenttype") || lower.contains("corrupt message") {
@@ -261,26 +262,21 @@ pub(crate) fn from_transport(host: &str, error: &reqwest::Error) -> Failure {
             "the registry wants a client certificate: put it as client.cert and client.key into /etc/containers/certs.d/{host}/"
         ));
         failure.transient = false;
-    } else if error.is_connect()
-        && (lower.contains("dns") || lower.contains("lookup") || lower.contains("name or service"))
-    {
+    } else if connecting && (lower.contains("dns") || lower.contains("lookup") || lower.contains("name or service")) {
         failure.hint = Some(format!("the name `{host}` is not known here; check its spelling, DNS and proxy settings"));
     } else if lower.contains("connection refused") {
         failure.hint =
             Some(format!("nothing listens at `{host}`; check that the registry runs, its port and the firewall"));
     }
-    if error.is_connect()
+    if connecting
         && failure.cause.starts_with("cannot talk to")
-        && let Some((variable, proxy)) = proxy_for(host, error.url().map_or("https", |url| url.scheme()))
+        && let Some((variable, proxy)) = proxy_for(host, scheme)
     {
         // The name in the message is the registry's; what could not be reached may well be what stands between.
         failure.cause.push_str(&format!(" (through the proxy `{proxy}` of {variable})"));
         failure.hint = Some(format!(
             "check that the proxy `{proxy}` can be reached; where `{host}` is reached without one, add it to NO_PROXY"
         ));
-    }
-    if error.is_builder() {
-        failure.transient = false;
     }
     failure
 }

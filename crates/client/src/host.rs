@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use airlock_oci::{Error, ErrorKind};
-use reqwest::Url;
+use hyper_util::client::proxy::matcher::Matcher;
+use url::Url;
 
 use crate::auth::Scheme;
+use crate::exchange::Connections;
 use crate::limits::Limiter;
 use crate::options::Timeouts;
 
@@ -19,9 +20,6 @@ const NO: u8 = 2;
 /// A host that could not be reached is not tried again for this long, if others can be asked.
 const DOWN_TIME: Duration = Duration::from_secs(30);
 
-/// Receive window of an HTTP/2 stream and of a connection (bytes): enough for a gigabit at 100 ms.
-const HTTP2_WINDOW: u32 = 8 * 1024 * 1024;
-
 /// One `host[:port]`, contacted with or without certificate checks.
 pub(crate) struct Host {
     /// `host[:port]` as it stands in references; credentials and certificates are looked up by it.
@@ -29,9 +27,12 @@ pub(crate) struct Host {
     /// Certificates are not checked; plain HTTP is a way out.
     pub(crate) insecure: bool,
     /// Small requests share one HTTP/2 connection where the host offers that.
-    light: reqwest::Client,
+    light: Connections,
     /// Blobs get HTTP/1.1 connections of their own: no frames of 16 KiB to put together, and flow control for each.
-    bulk: reqwest::Client,
+    bulk: Connections,
+    /// Its address by HTTPS and by plain HTTP.
+    secure: Result<Url, String>,
+    plain: Result<Url, String>,
     scheme: AtomicU8,
     pub(crate) reads: Arc<Limiter>,
     pub(crate) writes: Arc<Limiter>,
@@ -63,32 +64,21 @@ impl Host {
         tls: rustls::ClientConfig,
         timeouts: &Timeouts,
         requests: usize,
-    ) -> Result<Self, Error> {
+    ) -> Self {
+        let proxies = (!is_loopback(name)).then(|| Arc::new(Matcher::from_system()));
         let build = |alpn: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-            let mut builder = reqwest::Client::builder()
-                .tls_backend_preconfigured(tls)
-                .redirect(reqwest::redirect::Policy::none())
-                // Retries are ours: they are counted, told and limited.
-                .retry(reqwest::retry::never())
-                .connect_timeout(timeouts.connect)
-                .pool_idle_timeout(Duration::from_secs(50))
-                .tcp_nodelay(true)
-                .tcp_keepalive(Duration::from_secs(30))
-                .http2_initial_stream_window_size(HTTP2_WINDOW)
-                .http2_initial_connection_window_size(HTTP2_WINDOW)
-                .user_agent(concat!("airlock/", env!("CARGO_PKG_VERSION")));
-            if is_loopback(name) {
-                builder = builder.no_proxy();
-            }
-            builder.build().map_err(|e| Error::new(ErrorKind::Invalid, format!("prepare connections to `{name}`"), e))
+            Connections::new(tls, proxies.clone(), timeouts.connect)
         };
-        Ok(Self {
+        let root = |scheme: &str| Url::parse(&format!("{scheme}://{}", contact_name(name))).map_err(|e| e.to_string());
+        Self {
             name: name.to_owned(),
             insecure,
-            light: build(&[b"h2", b"http/1.1"])?,
-            bulk: build(&[b"http/1.1"])?,
+            secure: root("https"),
+            plain: root("http"),
+            light: build(&[b"h2", b"http/1.1"]),
+            bulk: build(&[b"http/1.1"]),
             scheme: AtomicU8::new(UNKNOWN),
             reads: Limiter::new(requests),
             writes: Limiter::new(requests),
@@ -98,11 +88,11 @@ impl Host {
             own_mount: AtomicU8::new(UNKNOWN),
             down: Mutex::default(),
             told: Mutex::default(),
-        })
+        }
     }
 
     /// The connections for small requests or for blobs.
-    pub(crate) fn connections(&self, bulk: bool) -> &reqwest::Client {
+    pub(crate) fn connections(&self, bulk: bool) -> &Connections {
         // Plain HTTP has no HTTP/2 here; one pool is enough then.
         if bulk && self.scheme.load(Ordering::Relaxed) != NO { &self.bulk } else { &self.light }
     }
@@ -124,7 +114,8 @@ impl Host {
 
     /// The URL of a path on this host.
     pub(crate) fn url(&self, scheme: &str, path: &str) -> Result<Url, String> {
-        Url::parse(&format!("{scheme}://{}{path}", contact_name(&self.name))).map_err(|e| e.to_string())
+        let root = if scheme == "https" { &self.secure } else { &self.plain };
+        Url::options().base_url(Some(root.as_ref().map_err(Clone::clone)?)).parse(path).map_err(|e| e.to_string())
     }
 
     /// How this host wants to be shown who asks, once known.

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use airlock_oci::{Error, ErrorKind, Registry, Repository, Tag};
-use reqwest::{Method, Url};
+use http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use url::Url;
 
 use crate::answer::Answer;
 use crate::auth::Scope;

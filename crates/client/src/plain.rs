@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use airlock_oci::{Error, ErrorKind};
 use bytes::{Bytes, BytesMut};
-use reqwest::Method;
-use reqwest::header::{ACCEPT, HeaderValue};
+use http::Method;
+use http::header::{ACCEPT, HeaderValue};
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-pub use reqwest::Url;
+pub use url::Url;
 
 use crate::Client;
 use crate::auth::Scope;

@@ -1,8 +1,8 @@
 //! What a registry allows, found before the first push and without leaving anything there.
 
 use airlock_oci::{Digest, Error, ErrorKind, Repository, media_type};
-use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderValue};
 
 use crate::RegistrySink;
 use crate::auth::Scope;

@@ -1,8 +1,8 @@
 //! What refers to a manifest: by the referrers API where the host has one (one probe tells), else by the fallback tag.
 
 use airlock_oci::{Descriptor, Digest, ErrorKind, MAX_MANIFEST_BYTES, Manifest, Shape, media_type};
-use reqwest::Method;
-use reqwest::header::{ACCEPT, HeaderValue};
+use http::Method;
+use http::header::{ACCEPT, HeaderValue};
 
 use crate::client::Target;
 use crate::failure::Failure;

@@ -10,8 +10,8 @@ use airlock_oci::{
     media_type,
 };
 use async_trait::async_trait;
-use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderValue};
 
 use crate::answer::Answer;
 use crate::client::{Client, Target};

@@ -7,8 +7,8 @@ use airlock_oci::{
     Source, Tag, media_type,
 };
 use async_trait::async_trait;
-use reqwest::Method;
-use reqwest::header::{ACCEPT, HeaderValue};
+use http::Method;
+use http::header::{ACCEPT, HeaderValue};
 
 use crate::auth::Scope;
 use crate::client::{Call, Client, Target};

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_oci::{Content, Descriptor, Error, ErrorKind};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Body, Method, Url};
+use http::Method;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::time::Instant;
+use url::Url;
 
 use crate::Notice;
 use crate::answer::Answer;
 use crate::client::{Call, Target};
+use crate::exchange;
 use crate::failure::Failure;
 use crate::feed::{Feed, Progress};
 use crate::host::{Finding, resolve_location};
@@ -253,7 +255,7 @@ impl<'a> Upload<'a> {
             self.progress.fail(error);
             failure
         })?;
-        let sending = self.spot.client.send_stream(&self.spot.host, &call, Body::wrap_stream(feed.into_body()));
+        let sending = self.spot.client.send_stream(&self.spot.host, &call, exchange::pieces(feed.into_body()));
         self.watch(sending).await
     }
 

@@ -204,6 +204,29 @@ impl Archives {
         })
     }
 
+    /// What the archives need of themselves and do not have: how many blobs lie in which earlier archive (number, date), oldest first.
+    pub fn needed_archives(&self) -> BTreeMap<(u32, String), usize> {
+        let ours = self.list.iter().filter_map(|opened| match opened {
+            Opened::Ours { archive, .. } => Some(archive),
+            Opened::Theirs(_) => None,
+        });
+        let needed: HashSet<&Digest> = ours.flat_map(|a| a.absent_digests()).collect();
+        let mut all = BTreeMap::new();
+        for absent in needed.into_iter().filter(|d| self.region(d).is_none()).filter_map(|d| self.absent(d)) {
+            *all.entry((absent.sequence, absent.created)).or_default() += 1;
+        }
+        all
+    }
+
+    /// Blobs and manifests that were missing when the archives were written, and that none of them has, sorted.
+    pub fn void_digests(&self) -> BTreeSet<&Digest> {
+        let missing = self.list.iter().flat_map(|opened| match opened {
+            Opened::Ours { archive, .. } => archive.missing(),
+            Opened::Theirs(_) => &[],
+        });
+        missing.filter(|digest| self.region(digest).is_none()).collect()
+    }
+
     /// What a reference stood for when it was mirrored, as the newest plan that knows it says.
     fn named(&self, name: &Reference) -> Option<&Planned> {
         self.list.iter().filter_map(Opened::outline).find_map(|outline| outline.named(name).first())

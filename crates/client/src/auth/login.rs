@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use airlock_oci::{Error, ErrorKind, Registry};
 use base64::Engine as _;
-use reqwest::Method;
+use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::credentials::login_file;

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use airlock_oci::ErrorKind;
 use base64::Engine as _;
-use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use url::Url;
 
 use crate::client::Client;
 use crate::failure::Failure;

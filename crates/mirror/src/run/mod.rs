@@ -1,5 +1,6 @@
 //! A whole run: configuration, plan, transfer, outputs. Three workflows of the same few parts.
 
+mod alone;
 mod check;
 mod from_disk;
 mod outcome;
@@ -206,7 +207,14 @@ async fn unless_stopped<T>(stop: &Stop, what: &str, work: impl Future<Output = R
 /// Does a run. An error is what ended it before anything could be moved; what went wrong with single images is in the report.
 pub async fn run(request: Request, events: Events, stop: &Stop) -> Result<Report, Error> {
     match request.workflow.clone() {
-        Workflow::ToDisk { directory } => to_disk::run(request, &directory, events, stop).await,
+        Workflow::ToDisk { directory } => {
+            let stop = stop.clone();
+            alone::alone(
+                "mirror to disk",
+                move || async move { to_disk::run(request, &directory, events, &stop).await },
+            )
+            .await
+        }
         Workflow::FromDisk { from, workspace, registry } => {
             from_disk::run(request, &from, workspace, &registry, events, stop).await
         }

@@ -11,11 +11,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use blake3::{Hash, Hasher};
+use blake3::Hash;
 use bytes::Bytes;
 
 /// Bytes of a chunk. Part of the format.
 pub const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+/// What the widest registers take at once: sixteen leaves of 1 KiB.
+const STRIDE_BYTES: usize = 16 * 1024;
 /// Bytes of early pieces that may wait in memory, all parts together.
 const EARLY_BUDGET_BYTES: usize = 8 * 1024 * 1024;
 /// Early pieces smaller than this are copied, so that they do not keep a large buffer alive.
@@ -33,9 +35,42 @@ pub struct Chunks {
     active: HashMap<usize, Active>,
 }
 
+/// BLAKE3 in whole strides. A tree that is fed in odd lengths is computed leaf by leaf at every seam, without the machine's wide
+/// registers: half as fast with what a network delivers. The seams are put together first, which copies little.
+#[derive(Debug, Default)]
+struct Stride {
+    hasher: Box<blake3::Hasher>,
+    /// Less than a stride.
+    seam: Vec<u8>,
+}
+
+impl Stride {
+    fn update(&mut self, mut bytes: &[u8]) {
+        if !self.seam.is_empty() {
+            let (more, rest) = bytes.split_at(bytes.len().min(STRIDE_BYTES - self.seam.len()));
+            self.seam.extend_from_slice(more);
+            bytes = rest;
+            if self.seam.len() == STRIDE_BYTES {
+                self.hasher.update(&self.seam);
+                self.seam.clear();
+            }
+        }
+        let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % STRIDE_BYTES);
+        if !whole.is_empty() {
+            self.hasher.update(whole);
+        }
+        self.seam.extend_from_slice(rest);
+    }
+
+    fn finalize(mut self) -> Hash {
+        self.hasher.update(&self.seam);
+        self.hasher.finalize()
+    }
+}
+
 #[derive(Debug)]
 enum Active {
-    Streaming { hasher: Box<Hasher>, at: u64, early: BTreeMap<u64, Bytes> },
+    Streaming { hasher: Stride, at: u64, early: BTreeMap<u64, Bytes> },
     Later,
 }
 
@@ -87,7 +122,7 @@ impl Chunks {
             return None;
         }
         let active = self.active.entry(chunk).or_insert_with(|| Active::Streaming {
-            hasher: Box::new(Hasher::new()),
+            hasher: Stride::default(),
             at: range.start,
             early: BTreeMap::new(),
         });

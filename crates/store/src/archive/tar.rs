@@ -148,7 +148,9 @@ fn block(prefix: &[u8], name: &[u8], size: u64, typeflag: u8) -> Block {
 }
 
 fn checksum(header: &Block) -> u32 {
-    header.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) }).sum()
+    // The sum's own field counts as eight spaces.
+    let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
+    sum(header) - sum(&header[148..156]) + 8 * 32
 }
 
 impl<R: FnMut(u64, &mut [u8]) -> std::io::Result<()>> Walk<R> {

@@ -1,10 +1,12 @@
 //! The file system under a writer, narrow enough to be replaced by one that fails on purpose.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::Errno;
 
 /// What a directory's file system can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,14 @@ pub trait Volume: Send + Sync {
 pub trait PartFile: Send + Sync {
     /// Writes all bytes at an offset.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all pieces at an offset, one after the other; together where the system can.
+    fn write_pieces_at(&self, pieces: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        for piece in pieces {
+            self.write_at(piece, offset)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
     /// Fills the buffer from an offset.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Cuts or extends.
@@ -75,6 +85,8 @@ const FILLS_HOLES: [i64; 6] = [
     0x517b,      // SMB
 ];
 const FAT: i64 = 0x4d44;
+/// Most pieces of one write: the smallest limit of a system that runs this (`IOV_MAX`).
+const MAX_PIECES: usize = 1024;
 /// FAT32's largest file.
 const FAT_MAX_FILE_BYTES: u64 = u32::MAX as u64;
 
@@ -139,6 +151,27 @@ impl PartFile for LocalFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    fn write_pieces_at(&self, pieces: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        let mut slices: Vec<IoSlice> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut left = slices.as_mut_slice();
+        // Empty ones at the front would look like a write of nothing.
+        IoSlice::advance_slices(&mut left, 0);
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        while !left.is_empty() {
+            let most = left.len().min(MAX_PIECES);
+            match rustix::io::pwritev(&self.file, &left[..most], offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
     }
@@ -152,7 +185,6 @@ impl PartFile for LocalFile {
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {
-        use rustix::io::Errno;
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
             other => Ok(other?),

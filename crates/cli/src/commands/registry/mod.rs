@@ -73,6 +73,7 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
         (None, None) => {
             let directories: Vec<_> = args.archive.iter().map(|d| plain_path(d)).collect();
             let archives = blocking(move || Archives::open(&directories)).await?;
+            warn_of_gaps(&archives);
             let archives = Arc::new(archives);
             let what = airlock_store::Storage::describe(archives.as_ref());
             let describer = Describer { archives: Some(Arc::clone(&archives)) };
@@ -134,6 +135,24 @@ async fn serve(args: ServeArgs) -> Result<u8, Failure> {
         () = stop.stopped() => running.shutdown().await?,
     }
     Ok(0)
+}
+
+/// Says at the start what nobody will be able to pull.
+fn warn_of_gaps(archives: &Archives) {
+    for ((sequence, created), blobs) in archives.needed_archives() {
+        eprintln!(
+            "warning: {blobs} blobs lie in archive {sequence} of {created}, which is not served here: images that need \
+             them cannot be pulled; add its directory with --archive"
+        );
+    }
+    let void = archives.void_digests();
+    if let Some(first) = void.first() {
+        eprintln!(
+            "warning: {} blobs and manifests were missing when the archive was written, such as {first}: images that \
+             need them cannot be pulled; `airlock archive ls` names them",
+            void.len()
+        );
+    }
 }
 
 /// The bucket that the arguments name, if they name one.

@@ -38,10 +38,16 @@ const JOURNAL_STEP_BYTES: u64 = 8 * 1024 * 1024;
 const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 /// … or after this time.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
-/// Received pieces are handed to the writing thread in batches of about this size.
+/// A blob of at most this size is received into memory before it is written.
+const SMALL_BYTES: u64 = 512 * 1024;
+/// A blob of at most this size is written by the task that receives it, as manifests are.
+const TINY_BYTES: u64 = 64 * 1024;
+/// Received pieces of a larger one are handed to the writing thread in batches of about this size.
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches that may wait for the writing thread, per blob.
 const BATCHES_WAITING: usize = 2;
+/// What is hashed for the blob and for its chunk before the next is looked at.
+const CACHED_BYTES: usize = 64 * 1024;
 /// How far ahead of the written front a blob may begin where holes are not free (bytes).
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// A read of our own files.
@@ -155,22 +161,23 @@ impl Writer {
         lock(&self.chunks[part]).feed(offset, bytes, &self.budget);
     }
 
-    /// Writes a small entry in one go.
-    fn write_whole(&self, number: usize, data: &[u8]) -> Result<(), Error> {
+    /// Writes a small entry in one go. `true`: it is time to [flush](Self::flush).
+    fn write_whole(&self, number: usize, data: &[u8]) -> Result<bool, Error> {
         let slot = &self.layout.slots[number];
         let mut bytes = headers(&slot.path, slot.size);
         bytes.extend_from_slice(data);
         bytes.resize((slot.end() - slot.offset) as usize, 0);
         self.files[slot.part].write_at(&bytes, slot.offset).map_err(|e| self.fail("write", number, &e))?;
         self.feed(slot.part, slot.offset, bytes.into());
-        self.complete(number)
+        Ok(self.complete(number))
     }
 
-    fn complete(&self, number: usize) -> Result<(), Error> {
+    /// Notes that an entry is written. `true`: it is time to [flush](Self::flush).
+    fn complete(&self, number: usize) -> bool {
         self.states[number].store(COMPLETE, Ordering::Release);
         let slot = &self.layout.slots[number];
         if !matches!(slot.kind, Kind::Blob(_)) {
-            return Ok(());
+            return false;
         }
         let mut lines = format!("done {number}\n");
         // A chunk's digest holds once everything in it is final.
@@ -185,15 +192,22 @@ impl Writer {
         self.note(&lines, slot.size)
     }
 
-    /// Queues journal lines until the data they speak of has been synced.
-    fn note(&self, lines: &str, bytes: u64) -> Result<(), Error> {
-        let due = {
-            let mut log = lock(&self.journal);
-            log.lines.push_str(lines);
-            log.bytes += bytes;
-            log.bytes >= FLUSH_BYTES || log.flushed.elapsed() >= FLUSH_EVERY
-        };
-        if due { self.flush() } else { Ok(()) }
+    /// Queues journal lines until the data they speak of has been synced. `true`: it is time for that.
+    fn note(&self, lines: &str, bytes: u64) -> bool {
+        let mut log = lock(&self.journal);
+        log.lines.push_str(lines);
+        log.bytes += bytes;
+        log.bytes >= FLUSH_BYTES || log.flushed.elapsed() >= FLUSH_EVERY
+    }
+
+    /// Flushes, when it is time for it, on a thread that may wait for the disk.
+    async fn flush_aside(self: &Arc<Self>, due: bool) -> Result<(), Error> {
+        if !due {
+            return Ok(());
+        }
+        let writer = Arc::clone(self);
+        let flushing = tokio::task::spawn_blocking(move || writer.flush());
+        flushing.await.map_err(|e| Error::new(ErrorKind::Io, "write the archive", e))?
     }
 
     /// Says how far a blob is. What it says is hashed again before it is used, so it need not wait for a sync.

@@ -8,10 +8,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::super::tar::{headers, padded, void_header};
 use super::sink::Claim;
-use super::{BATCH_BYTES, BATCHES_WAITING, COMPLETE, JOURNAL_STEP_BYTES, READ_BYTES, WINDOW_BYTES, Writer, lock};
+use super::{
+    BATCH_BYTES, BATCHES_WAITING, CACHED_BYTES, COMPLETE, JOURNAL_STEP_BYTES, READ_BYTES, SMALL_BYTES, TINY_BYTES,
+    WINDOW_BYTES, Writer, lock,
+};
 use crate::storage::Region;
 
 impl Writer {
@@ -30,14 +34,14 @@ impl Writer {
         }
     }
 
-    /// Runs on a blocking thread: writes what arrives, hashing it for the blob and for the chunks.
+    /// Runs on a blocking thread: writes what arrives, hashing it for the blob and for the chunks. `true`: it is time to flush.
     fn receive(
         &self,
         number: usize,
         digest: &Digest,
         from: u64,
-        batches: &mut mpsc::Receiver<Vec<Bytes>>,
-    ) -> Result<(), Error> {
+        batches: impl Iterator<Item = Vec<Bytes>>,
+    ) -> Result<bool, Error> {
         let slot = &self.layout.slots[number];
         let file = &self.files[slot.part];
         let head = headers(&slot.path, slot.size);
@@ -63,14 +67,14 @@ impl Writer {
         }
         drop(buffer);
         let mut journaled = at;
-        while let Some(batch) = batches.blocking_recv() {
-            for piece in batch {
-                hasher.update(&piece);
-                file.write_at(&piece, slot.data_offset() + at).map_err(|e| failed(&e))?;
-                let len = piece.len() as u64;
-                self.feed(slot.part, slot.data_offset() + at, piece);
-                at += len;
+        for batch in batches {
+            let begins = slot.data_offset() + at;
+            for piece in &batch {
+                self.digest(&mut hasher, slot.part, slot.data_offset() + at, piece);
+                at += piece.len() as u64;
             }
+            let pieces: Vec<&[u8]> = batch.iter().map(|piece| &piece[..]).collect();
+            file.write_pieces_at(&pieces, begins).map_err(|e| failed(&e))?;
             if at - journaled >= JOURNAL_STEP_BYTES {
                 journaled = at;
                 self.hint(number, at)?;
@@ -99,7 +103,88 @@ impl Writer {
             self.feed(slot.part, slot.data_offset() + at, Bytes::from_static(&[0u8; 512]).slice(..padding));
         }
         file.write_at(&head[..512], slot.offset).map_err(|e| failed(&e))?;
-        self.complete(number)
+        Ok(self.complete(number))
+    }
+
+    /// Both sums of a piece, of the blob and of the chunks, while the processor's cache has it.
+    fn digest(&self, hasher: &mut Hasher, part: usize, mut offset: u64, piece: &Bytes) {
+        let mut rest = piece.clone();
+        while !rest.is_empty() {
+            let slice = rest.split_to(rest.len().min(CACHED_BYTES));
+            let len = slice.len() as u64;
+            hasher.update(&slice);
+            self.feed(part, offset, slice);
+            offset += len;
+        }
+    }
+
+    /// A blob whose bytes are all there is written with its header in one go, once they are known to be right. `true`: it is time to flush.
+    fn receive_whole(&self, number: usize, digest: &Digest, pieces: Vec<Bytes>) -> Result<bool, Error> {
+        let slot = &self.layout.slots[number];
+        let size: usize = pieces.iter().map(Bytes::len).sum();
+        if size as u64 != slot.size {
+            return self.receive(number, digest, 0, std::iter::once(pieces));
+        }
+        let head = Bytes::from(headers(&slot.path, slot.size));
+        self.feed(slot.part, slot.offset, head.clone());
+        let (mut hasher, mut at) = (Hasher::new(digest.algorithm()), slot.data_offset());
+        for piece in &pieces {
+            self.digest(&mut hasher, slot.part, at, piece);
+            at += piece.len() as u64;
+        }
+        if hasher.finish() != *digest {
+            return self.receive(number, digest, 0, std::iter::once(pieces));
+        }
+        let padding = Bytes::from_static(&[0u8; 512]).slice(..(padded(slot.size) - slot.size) as usize);
+        self.feed(slot.part, at, padding.clone());
+        let all: Vec<Bytes> = std::iter::once(head).chain(pieces).chain([padding]).collect();
+        let slices: Vec<&[u8]> = all.iter().map(|piece| &piece[..]).collect();
+        self.files[slot.part].write_pieces_at(&slices, slot.offset).map_err(|e| self.fail("write", number, &e))?;
+        Ok(self.complete(number))
+    }
+
+    /// Fetches a small blob into memory, then has it written: a thread that waited for each piece would cost more than the piece.
+    async fn fetch_small(&self, claim: &Arc<Claim>, blob: &Descriptor, content: &dyn Content) -> Result<(), Error> {
+        let (mut pieces, mut left, mut failure) = (Vec::new(), blob.size, None);
+        let mut stream = content.open(0).await?;
+        while let Some(item) = stream.next().await {
+            match item {
+                Ok(piece) if piece.len() as u64 <= left => {
+                    left -= piece.len() as u64;
+                    pieces.push(piece);
+                }
+                Ok(_) => {
+                    failure = Some(too_much(blob));
+                    break;
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        drop(stream);
+        let written = if blob.size <= TINY_BYTES {
+            match self.receive_whole(claim.number, &blob.digest, pieces) {
+                Ok(due) => claim.writer.flush_aside(due).await,
+                Err(error) => Err(error),
+            }
+        } else {
+            let (number, digest) = (claim.number, blob.digest.clone());
+            joined(claim.on_thread(move |writer| writer.receive_whole(number, &digest, pieces))).await
+        };
+        self.outcome(claim.number, failure, written)
+    }
+
+    /// What came of a blob, from what its source and what its writer say.
+    fn outcome(&self, number: usize, failure: Option<Error>, written: Result<(), Error>) -> Result<(), Error> {
+        match (failure, written) {
+            // The source's failure explains why too little was written.
+            (Some(error), Err(written)) if written.kind() == ErrorKind::Content => Err(error),
+            (_, Err(written)) => Err(written),
+            (Some(error), Ok(())) if self.state(number) != COMPLETE => Err(error),
+            (_, Ok(())) => Ok(()),
+        }
     }
 
     async fn fetch(
@@ -109,10 +194,14 @@ impl Writer {
         content: &dyn Content,
         from: u64,
     ) -> Result<(), Error> {
+        if from == 0 && blob.size <= SMALL_BYTES {
+            return self.fetch_small(claim, blob, content).await;
+        }
         let (sender, mut batches) = mpsc::channel::<Vec<Bytes>>(BATCHES_WAITING);
-        let (held, digest, number) = (Arc::clone(claim), blob.digest.clone(), claim.number);
-        let writing =
-            tokio::task::spawn_blocking(move || held.writer.receive(held.number, &digest, from, &mut batches));
+        let (number, digest) = (claim.number, blob.digest.clone());
+        let writing = claim.on_thread(move |writer| {
+            writer.receive(number, &digest, from, std::iter::from_fn(|| batches.blocking_recv()))
+        });
         let mut failure = None;
         match content.open(from).await {
             Err(error) => failure = Some(error),
@@ -127,11 +216,7 @@ impl Writer {
                             break;
                         }
                         Ok(piece) if piece.len() as u64 > left => {
-                            failure = Some(Error::new(
-                                ErrorKind::Content,
-                                format!("receive blob `{}`", blob.digest),
-                                format!("more than the promised {} bytes came", blob.size),
-                            ));
+                            failure = Some(too_much(blob));
                             break;
                         }
                         Ok(piece) => {
@@ -153,14 +238,7 @@ impl Writer {
             }
         }
         drop(sender);
-        let written = writing.await.map_err(|e| Error::new(ErrorKind::Io, "write the archive", e))?;
-        match (failure, written) {
-            // The source's failure explains why too little was written.
-            (Some(error), Err(written)) if written.kind() == ErrorKind::Content => Err(error),
-            (_, Err(written)) => Err(written),
-            (Some(error), Ok(())) if self.state(number) != COMPLETE => Err(error),
-            (_, Ok(())) => Ok(()),
-        }
+        self.outcome(claim.number, failure, joined(writing).await)
     }
 
     /// Copies a blob that lies on this machine.
@@ -207,4 +285,27 @@ impl Writer {
             other => other,
         }
     }
+}
+
+impl Claim {
+    /// Has a thread write that may wait for the disk, and flush when it is time.
+    fn on_thread(
+        self: &Arc<Self>,
+        write: impl FnOnce(&Writer) -> Result<bool, Error> + Send + 'static,
+    ) -> JoinHandle<Result<(), Error>> {
+        let held = Arc::clone(self);
+        tokio::task::spawn_blocking(move || if write(&held.writer)? { held.writer.flush() } else { Ok(()) })
+    }
+}
+
+async fn joined(writing: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
+    writing.await.map_err(|e| Error::new(ErrorKind::Io, "write the archive", e))?
+}
+
+fn too_much(blob: &Descriptor) -> Error {
+    Error::new(
+        ErrorKind::Content,
+        format!("receive blob `{}`", blob.digest),
+        format!("more than the promised {} bytes came", blob.size),
+    )
 }

@@ -83,7 +83,8 @@ impl Sink for ArchiveSink {
             if let Some(waiting) = &writer.waiting {
                 lock(waiting).insert(number, manifest.bytes().clone());
             } else {
-                writer.write_whole(number, manifest.bytes())?;
+                let due = writer.write_whole(number, manifest.bytes())?;
+                writer.flush_aside(due).await?;
             }
         }
         writer.enable(&revision_link(repository, digest));
