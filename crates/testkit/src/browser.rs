@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,6 +21,8 @@ use crate::tools;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a page may take to be there after a key.
+const ARRIVAL: Duration = Duration::from_secs(30);
 
 /// A browser with one page. Dropping it ends it.
 #[derive(Debug)]
@@ -134,12 +137,16 @@ impl Browser {
     }
 
     fn tell(&self, method: &str, what: &str, body: &Value) -> Value {
+        self.try_tell(method, what, body).unwrap_or_else(|value| panic!("{what}: {value}"))
+    }
+
+    /// The driver's answer, or what it says against the command.
+    fn try_tell(&self, method: &str, what: &str, body: &Value) -> Result<Value, Value> {
         let path = format!("/session/{}/{what}", self.session);
         let body = if method == "GET" { String::new() } else { body.to_string() };
         let answer = request(&self.driver.address(), method, &path, &[], body.as_bytes());
         let mut value: Value = serde_json::from_slice(&answer.body).expect("an answer of the driver");
-        assert_eq!(answer.status, 200, "{what}: {value}");
-        value["value"].take()
+        if answer.status == 200 { Ok(value["value"].take()) } else { Err(value) }
     }
 
     fn devtools(&self, command: &str, parameters: &Value) -> Value {
@@ -154,9 +161,22 @@ impl Browser {
         self.tell("POST", "url", &json!({ "url": url }));
     }
 
-    /// Where it is.
-    pub fn url(&self) -> String {
-        self.tell("GET", "url", &Value::Null).as_str().unwrap_or_default().to_owned()
+    /// Waits until a page whose address ends so is there and loaded: a key that sends a form or follows a link only starts the journey.
+    ///
+    /// # Panics
+    /// When it is not there within half a minute.
+    pub fn arrive(&self, end: &str) {
+        let since = Instant::now();
+        let place = json!({ "script": "return [document.readyState, location.href]", "args": [] });
+        loop {
+            // Between two pages there may be none to ask.
+            let answer = self.try_tell("POST", "execute/sync", &place).unwrap_or_else(|refusal| refusal);
+            if answer[0] == "complete" && answer[1].as_str().is_some_and(|url| url.ends_with(end)) {
+                return;
+            }
+            assert!(since.elapsed() < ARRIVAL, "{end} is not there: {answer}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The title of the page.
