@@ -1,5 +1,6 @@
 //! One HTTP exchange over kept connections: a request goes, an answer comes. Nothing is followed, retried or limited here.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io::Error as IoError;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::{Client, Error as SendError};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use url::Url;
 
@@ -80,8 +82,9 @@ impl Connections {
         body: Body,
     ) -> Result<Response, Failure> {
         shown_in_address(&mut url, &mut headers);
-        let invalid = |e: &dyn std::fmt::Display| Failure::new(ErrorKind::Invalid, format!("`{host}`: {e}"));
-        let uri = Uri::try_from(url.as_str()).map_err(|e| invalid(&e))?;
+        let uri = Uri::try_from(url.as_str()).map_err(|e| {
+            Failure::new(ErrorKind::Invalid, format!("`{host}`: {e}")).hint("write it as https://HOST[:PORT]/PATH")
+        })?;
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         headers.entry(USER_AGENT).or_insert(AGENT);
         // In a tunnel the proxy hears it when the tunnel is asked for.
@@ -119,23 +122,8 @@ fn shown_in_address(url: &mut Url, headers: &mut HeaderMap) {
 }
 
 /// `%40` -> `@`; what is no text afterwards is left as it is.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-        match code.filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+fn percent_decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text))
 }
 
 impl Response {
