@@ -3,7 +3,10 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use airlock_client::{Client, Options, RegistrySource};
 use airlock_oci::Source;
@@ -60,4 +63,101 @@ fn a_proxy_is_used_except_for_this_machine_and_what_no_proxy_names() {
     let name = proxy.reference("app:v1").to_string();
     let out = run(&name, &[("HTTP_PROXY", "http://127.0.0.1:1"), ("HTTPS_PROXY", "http://127.0.0.1:1")]);
     assert!(out.contains(&found), "{out}");
+}
+
+/// A SOCKS proxy (RFC 1928 and 1929; SOCKS4a) that leads everybody to one server; gives its address and what it was asked for.
+fn socks(server: &str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (server, asked) = (server.to_owned(), Arc::new(Mutex::new(Vec::new())));
+    let log = Arc::clone(&asked);
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let said = if take(&mut client, 1)[0] == 5 { socks5(&mut client) } else { socks4(&mut client) };
+            log.lock().unwrap().push(said);
+            support::join(client, &server, usize::MAX);
+        }
+    });
+    (address, asked)
+}
+
+fn take(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// A field that begins with its length.
+fn counted(stream: &mut TcpStream) -> Vec<u8> {
+    let length = take(stream, 1)[0];
+    take(stream, length.into())
+}
+
+/// `USER:PASSWORD HOST:PORT`
+fn socks5(client: &mut TcpStream) -> String {
+    let methods = counted(client);
+    let method = if methods.contains(&2) { 2 } else { 0 };
+    client.write_all(&[5, method]).unwrap();
+    let mut said = String::from("nobody");
+    if method == 2 {
+        assert_eq!(take(client, 1), [1]);
+        let mut field = || String::from_utf8(counted(client)).unwrap();
+        said = format!("{}:{}", field(), field());
+        client.write_all(&[1, 0]).unwrap();
+    }
+    // Version, CONNECT, reserved, a name.
+    assert_eq!(take(client, 4), [5, 1, 0, 3]);
+    let host = String::from_utf8(counted(client)).unwrap();
+    let port = u16::from_be_bytes(take(client, 2).try_into().unwrap());
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    format!("{said} {host}:{port}")
+}
+
+/// `HOST:PORT`
+fn socks4(client: &mut TcpStream) -> String {
+    assert_eq!(take(client, 1), [1]);
+    let port = u16::from_be_bytes(take(client, 2).try_into().unwrap());
+    assert_eq!(take(client, 3), [0, 0, 0], "a name follows");
+    assert_ne!(take(client, 1), [0]);
+    let mut text = || std::iter::from_fn(|| Some(take(client, 1)[0]).filter(|byte| *byte != 0)).collect();
+    let _user: Vec<u8> = text();
+    let host = String::from_utf8(text()).unwrap();
+    client.write_all(&[0, 0x5a, 0, 0, 0, 0, 0, 0]).unwrap();
+    format!("{host}:{port}")
+}
+
+#[test]
+fn socks_proxies_get_the_name_and_who_asks() {
+    let registry = Registry::start();
+    let image = fixture::image(1).build();
+    registry.put("app", &image, Some("v1"));
+    let found = format!("found {}", image.digest());
+    let (address, asked) = socks(&registry.address());
+    for (scheme, said) in [
+        (format!("socks5h://me:a%20word@{address}"), "me:a word registry.invalid:443"),
+        (format!("socks5h://{address}"), "nobody registry.invalid:443"),
+        (format!("socks4a://{address}"), "registry.invalid:443"),
+    ] {
+        asked.lock().unwrap().clear();
+        let out = run("registry.invalid/app:v1", &[("ALL_PROXY", &scheme)]);
+        assert!(out.contains(&found), "{scheme}: {out}");
+        let asked = asked.lock().unwrap().clone();
+        assert_eq!(asked[0], said, "{scheme}");
+        assert!(asked.contains(&said.replace(":443", ":80")), "{scheme}: {asked:?}");
+    }
+}
+
+#[test]
+fn a_proxy_may_be_reached_by_tls() {
+    let proxy = Registry::builder().tls().start();
+    let image = fixture::image(1).build();
+    proxy.put("app", &image, Some("v1"));
+    let url = proxy.url();
+    assert!(url.starts_with("https://"), "{url}");
+    let out = run("registry.invalid/app:v1", &[("HTTP_PROXY", &url), ("HTTPS_PROXY", &url)]);
+    assert!(out.contains(&format!("found {}", image.digest())), "{out}");
+    assert!(proxy.count("CONNECT", "*") > 0, "TLS was tried first, through a tunnel");
+    assert!(proxy.log().iter().any(|r| r.header("host") == Some("registry.invalid")));
 }

@@ -77,15 +77,20 @@ impl Cutter {
         std::thread::spawn(move || {
             let mut cuts = cuts.into_iter();
             for client in listener.incoming() {
-                let (Ok(client), Ok(up)) = (client, TcpStream::connect(&server)) else { return };
-                let (back, down) = (up.try_clone().unwrap(), client.try_clone().unwrap());
-                let cut = cuts.next().unwrap_or(usize::MAX);
-                std::thread::spawn(move || pump(client, up, cut));
-                std::thread::spawn(move || pump(back, down, usize::MAX));
+                let Ok(client) = client else { return };
+                join(client, &server, cuts.next().unwrap_or(usize::MAX));
             }
         });
         Self { address }
     }
+}
+
+/// Joins a client with a server, for `cut` bytes from the client.
+pub fn join(client: TcpStream, server: &str, cut: usize) {
+    let Ok(up) = TcpStream::connect(server) else { return };
+    let (back, down) = (up.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || pump(client, up, cut));
+    std::thread::spawn(move || pump(back, down, usize::MAX));
 }
 
 fn pump(mut from: TcpStream, mut to: TcpStream, mut left: usize) {

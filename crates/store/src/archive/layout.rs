@@ -328,7 +328,12 @@ fn table_len(contents: &Contents, links: &[(String, Digest)], parts: usize, part
     let slot = |size: u64, path: String, kind: Kind| Slot { part: 0, offset: 0, size, path, kind };
     let mut total = super::table::head(contents).len();
     total += parts * super::table::part_line(0, 0).len();
-    let mut add = |slot: &Slot| total += super::table::entry_line(slot).len();
+    let mut line = String::new();
+    let mut add = |slot: &Slot| {
+        line.clear();
+        super::table::entry(&mut line, slot);
+        total += line.len();
+    };
     for _ in 0..parts {
         add(&slot(part_size, PART_PATH.into(), Kind::Derived));
     }

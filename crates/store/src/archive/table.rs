@@ -85,14 +85,18 @@ pub(super) fn part_line(part: usize, length: u64) -> String {
     format!("part {:06} {length:016}\n", part + 1)
 }
 
-pub(super) fn entry_line(slot: &Slot) -> String {
-    let content = match &slot.kind {
-        Kind::Derived => "self".to_owned(),
-        Kind::File(digest) => digest.to_string(),
-        Kind::Blob(_) => "-".to_owned(),
-        Kind::Link(digest) => format!("={digest}"),
+/// Appends the line of an entry.
+pub(super) fn entry(out: &mut String, slot: &Slot) {
+    let _ = write!(out, "entry {:06} {:016} {:016} ", slot.part + 1, slot.offset, slot.size);
+    let _ = match &slot.kind {
+        Kind::Derived => out.write_str("self"),
+        Kind::File(digest) => write!(out, "{digest}"),
+        Kind::Blob(_) => out.write_str("-"),
+        Kind::Link(digest) => write!(out, "={digest}"),
     };
-    format!("entry {:06} {:016} {:016} {content} {}\n", slot.part + 1, slot.offset, slot.size, slot.path)
+    out.push(' ');
+    out.push_str(&slot.path);
+    out.push('\n');
 }
 
 pub(super) fn absent_line(absent: &Absent) -> String {
@@ -106,7 +110,7 @@ pub(super) fn write(contents: &Contents, slots: &[Slot], lengths: &[u64]) -> Str
         out.push_str(&part_line(part, *length));
     }
     for slot in slots {
-        let _ = out.write_str(&entry_line(slot));
+        entry(&mut out, slot);
     }
     for absent in &contents.absent {
         out.push_str(&absent_line(absent));

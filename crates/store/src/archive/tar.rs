@@ -133,7 +133,7 @@ fn block(prefix: &[u8], name: &[u8], size: u64, typeflag: u8) -> Block {
     header[108..116].copy_from_slice(b"0000000\0");
     header[116..124].copy_from_slice(b"0000000\0");
     if size <= MAX_OCTAL {
-        header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+        octal(&mut header[124..135], size);
     } else {
         header[124] = 0x80;
         header[128..136].copy_from_slice(&size.to_be_bytes());
@@ -143,8 +143,17 @@ fn block(prefix: &[u8], name: &[u8], size: u64, typeflag: u8) -> Block {
     header[257..265].copy_from_slice(b"ustar\x0000");
     header[345..345 + prefix.len()].copy_from_slice(prefix);
     let sum = checksum(&header);
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    octal(&mut header[148..154], sum.into());
+    header[154..156].copy_from_slice(b"\0 ");
     header
+}
+
+/// Fills a field with a number's octal digits; what stands after it stays zero.
+fn octal(field: &mut [u8], mut number: u64) {
+    for digit in field.iter_mut().rev() {
+        *digit = b'0' + (number & 7) as u8;
+        number >>= 3;
+    }
 }
 
 fn checksum(header: &Block) -> u32 {

@@ -40,9 +40,9 @@ const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
 /// A blob of at most this size is received into memory before it is written.
 const SMALL_BYTES: u64 = 512 * 1024;
-/// A blob of at most this size is written by the task that receives it, as manifests are.
-const TINY_BYTES: u64 = 64 * 1024;
-/// Received pieces of a larger one are handed to the writing thread in batches of about this size.
+/// A blob of at most this size is written by the task that receives it, as manifests are; a larger one has a thread.
+const HERE_BYTES: u64 = 2 * 1024 * 1024;
+/// Received pieces are hashed and written in batches of about this size.
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches that may wait for the writing thread, per blob.
 const BATCHES_WAITING: usize = 2;

@@ -3,17 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
-use airlock_oci::{Content, Descriptor, Digest, Error, ErrorKind, Hasher};
+use airlock_oci::{BlobStream, Content, Descriptor, Digest, Error, ErrorKind, Hasher};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::Fuse;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::super::tar::{headers, padded, void_header};
 use super::sink::Claim;
 use super::{
-    BATCH_BYTES, BATCHES_WAITING, CACHED_BYTES, COMPLETE, JOURNAL_STEP_BYTES, READ_BYTES, SMALL_BYTES, TINY_BYTES,
+    BATCH_BYTES, BATCHES_WAITING, CACHED_BYTES, COMPLETE, HERE_BYTES, JOURNAL_STEP_BYTES, READ_BYTES, SMALL_BYTES,
     WINDOW_BYTES, Writer, lock,
 };
 use crate::storage::Region;
@@ -34,14 +35,8 @@ impl Writer {
         }
     }
 
-    /// Runs on a blocking thread: writes what arrives, hashing it for the blob and for the chunks. `true`: it is time to flush.
-    fn receive(
-        &self,
-        number: usize,
-        digest: &Digest,
-        from: u64,
-        batches: impl Iterator<Item = Vec<Bytes>>,
-    ) -> Result<bool, Error> {
+    /// Begins a blob, from the prefix that is on the disk already.
+    fn intake(&self, number: usize, digest: &Digest, from: u64) -> Result<Intake<'_>, Error> {
         let slot = &self.layout.slots[number];
         let file = &self.files[slot.part];
         let head = headers(&slot.path, slot.size);
@@ -55,62 +50,57 @@ impl Writer {
         }
         self.feed(slot.part, slot.offset, Bytes::copy_from_slice(&head));
 
-        let mut hasher = Hasher::new(digest.algorithm());
-        let mut at = 0;
+        let hasher = Hasher::new(digest.algorithm());
+        let mut intake = Intake { writer: self, number, digest: digest.clone(), head, hasher, at: 0, journaled: from };
+        lock(&self.resumable).remove(&number);
         let mut buffer = if from > 0 { vec![0u8; READ_BYTES] } else { Vec::new() };
-        while at < from {
-            let step = buffer.len().min((from - at) as usize);
-            file.read_at(&mut buffer[..step], slot.data_offset() + at).map_err(|e| failed(&e))?;
-            hasher.update(&buffer[..step]);
-            self.feed(slot.part, slot.data_offset() + at, Bytes::copy_from_slice(&buffer[..step]));
-            at += step as u64;
+        while intake.at < from {
+            let step = buffer.len().min((from - intake.at) as usize);
+            file.read_at(&mut buffer[..step], slot.data_offset() + intake.at).map_err(|e| failed(&e))?;
+            intake.hasher.update(&buffer[..step]);
+            self.feed(slot.part, slot.data_offset() + intake.at, Bytes::copy_from_slice(&buffer[..step]));
+            intake.at += step as u64;
         }
-        drop(buffer);
-        let mut journaled = at;
+        Ok(intake)
+    }
+
+    /// Writes what arrives, hashing it for the blob and for the chunks. `true`: it is time to flush.
+    fn receive(
+        &self,
+        number: usize,
+        digest: &Digest,
+        from: u64,
+        batches: impl Iterator<Item = Vec<Bytes>>,
+    ) -> Result<bool, Error> {
+        let mut intake = self.intake(number, digest, from)?;
         for batch in batches {
-            let begins = slot.data_offset() + at;
-            for piece in &batch {
-                self.digest(&mut hasher, slot.part, slot.data_offset() + at, piece);
-                at += piece.len() as u64;
-            }
-            let pieces: Vec<&[u8]> = batch.iter().map(|piece| &piece[..]).collect();
-            file.write_pieces_at(&pieces, begins).map_err(|e| failed(&e))?;
-            if at - journaled >= JOURNAL_STEP_BYTES {
-                journaled = at;
-                self.hint(number, at)?;
-            }
+            intake.take(&batch)?;
         }
-        if at != slot.size {
-            lock(&self.resumable).insert(number, at);
-            self.hint(number, at)?;
-            return Err(Error::new(
-                ErrorKind::Content,
-                format!("receive blob `{digest}`"),
-                format!("{at} bytes came instead of {}", slot.size),
-            ));
+        intake.end()
+    }
+
+    /// The same, by the task that receives it.
+    async fn receive_here(
+        &self,
+        number: usize,
+        digest: &Digest,
+        from: u64,
+        batches: &mut Batches<'_>,
+    ) -> Result<bool, Error> {
+        let mut intake = self.intake(number, digest, from)?;
+        while let Some(batch) = batches.next().await {
+            intake.take(&batch)?;
         }
-        let actual = hasher.finish();
-        if actual != *digest {
-            return Err(Error::new(
-                ErrorKind::Content,
-                format!("receive blob `{digest}`"),
-                format!("the bytes have the digest `{actual}`"),
-            ));
-        }
-        let padding = (padded(slot.size) - slot.size) as usize;
-        if padding > 0 {
-            file.write_at(&[0u8; 512][..padding], slot.data_offset() + at).map_err(|e| failed(&e))?;
-            self.feed(slot.part, slot.data_offset() + at, Bytes::from_static(&[0u8; 512]).slice(..padding));
-        }
-        file.write_at(&head[..512], slot.offset).map_err(|e| failed(&e))?;
-        Ok(self.complete(number))
+        intake.end()
     }
 
     /// Both sums of a piece, of the blob and of the chunks, while the processor's cache has it.
     fn digest(&self, hasher: &mut Hasher, part: usize, mut offset: u64, piece: &Bytes) {
         let mut rest = piece.clone();
         while !rest.is_empty() {
-            let slice = rest.split_to(rest.len().min(CACHED_BYTES));
+            // Cut where the chunks' hash wants it, so that it puts few pieces together.
+            let most = CACHED_BYTES - offset as usize % CACHED_BYTES;
+            let slice = rest.split_to(rest.len().min(most));
             let len = slice.len() as u64;
             hasher.update(&slice);
             self.feed(part, offset, slice);
@@ -143,39 +133,6 @@ impl Writer {
         Ok(self.complete(number))
     }
 
-    /// Fetches a small blob into memory, then has it written: a thread that waited for each piece would cost more than the piece.
-    async fn fetch_small(&self, claim: &Arc<Claim>, blob: &Descriptor, content: &dyn Content) -> Result<(), Error> {
-        let (mut pieces, mut left, mut failure) = (Vec::new(), blob.size, None);
-        let mut stream = content.open(0).await?;
-        while let Some(item) = stream.next().await {
-            match item {
-                Ok(piece) if piece.len() as u64 <= left => {
-                    left -= piece.len() as u64;
-                    pieces.push(piece);
-                }
-                Ok(_) => {
-                    failure = Some(too_much(blob));
-                    break;
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
-        drop(stream);
-        let written = if blob.size <= TINY_BYTES {
-            match self.receive_whole(claim.number, &blob.digest, pieces) {
-                Ok(due) => claim.writer.flush_aside(due).await,
-                Err(error) => Err(error),
-            }
-        } else {
-            let (number, digest) = (claim.number, blob.digest.clone());
-            joined(claim.on_thread(move |writer| writer.receive_whole(number, &digest, pieces))).await
-        };
-        self.outcome(claim.number, failure, written)
-    }
-
     /// What came of a blob, from what its source and what its writer say.
     fn outcome(&self, number: usize, failure: Option<Error>, written: Result<(), Error>) -> Result<(), Error> {
         match (failure, written) {
@@ -194,51 +151,38 @@ impl Writer {
         content: &dyn Content,
         from: u64,
     ) -> Result<(), Error> {
-        if from == 0 && blob.size <= SMALL_BYTES {
-            return self.fetch_small(claim, blob, content).await;
-        }
-        let (sender, mut batches) = mpsc::channel::<Vec<Bytes>>(BATCHES_WAITING);
-        let (number, digest) = (claim.number, blob.digest.clone());
-        let writing = claim.on_thread(move |writer| {
-            writer.receive(number, &digest, from, std::iter::from_fn(|| batches.blocking_recv()))
-        });
-        let mut failure = None;
-        match content.open(from).await {
-            Err(error) => failure = Some(error),
-            Ok(mut stream) => {
-                let mut left = blob.size - from;
-                let mut batch = Vec::new();
-                let mut batched = 0;
-                while let Some(item) = stream.next().await {
-                    match item {
-                        Err(error) => {
-                            failure = Some(error);
-                            break;
-                        }
-                        Ok(piece) if piece.len() as u64 > left => {
-                            failure = Some(too_much(blob));
-                            break;
-                        }
-                        Ok(piece) => {
-                            left -= piece.len() as u64;
-                            batched += piece.len();
-                            batch.push(piece);
-                        }
-                    }
-                    if batched >= BATCH_BYTES {
-                        batched = 0;
-                        if sender.send(std::mem::take(&mut batch)).await.is_err() {
-                            break;
-                        }
-                    }
-                }
-                if !batch.is_empty() {
-                    let _ = sender.send(batch).await;
+        let stream = content.open(from).await?;
+        let mut batches = Batches { stream: stream.fuse(), blob, left: blob.size - from, failure: None };
+        let (number, digest) = (claim.number, &blob.digest);
+        if blob.size > HERE_BYTES {
+            let (sender, mut queue) = mpsc::channel::<Vec<Bytes>>(BATCHES_WAITING);
+            let digest = digest.clone();
+            let writing = claim.on_thread(move |writer| {
+                writer.receive(number, &digest, from, std::iter::from_fn(|| queue.blocking_recv()))
+            });
+            while let Some(batch) = batches.next().await {
+                if sender.send(batch).await.is_err() {
+                    break;
                 }
             }
+            drop(sender);
+            return self.outcome(number, batches.failure, joined(writing).await);
         }
-        drop(sender);
-        self.outcome(claim.number, failure, joined(writing).await)
+        // A thread that waited for the pieces of a small blob would cost more than they do.
+        let received = if from == 0 && blob.size <= SMALL_BYTES {
+            let mut pieces = Vec::new();
+            while let Some(batch) = batches.next().await {
+                pieces.extend(batch);
+            }
+            self.receive_whole(number, digest, pieces)
+        } else {
+            self.receive_here(number, digest, from, &mut batches).await
+        };
+        let written = match received {
+            Ok(due) => claim.writer.flush_aside(due).await,
+            Err(error) => Err(error),
+        };
+        self.outcome(number, batches.failure, written)
     }
 
     /// Copies a blob that lies on this machine.
@@ -247,7 +191,7 @@ impl Writer {
 
         #[async_trait]
         impl Content for Local {
-            async fn open(&self, offset: u64) -> Result<airlock_oci::BlobStream, Error> {
+            async fn open(&self, offset: u64) -> Result<BlobStream, Error> {
                 Ok(self.0.stream(offset, u64::MAX, "read a blob of an older archive"))
             }
         }
@@ -275,7 +219,7 @@ impl Writer {
         {
             return Ok(());
         }
-        let from = lock(&self.resumable).remove(&number).unwrap_or(0).min(slot.size);
+        let from = lock(&self.resumable).get(&number).map_or(0, |at| *at.min(&slot.size));
         match self.fetch(claim, blob, content, from).await {
             // What lay on the disk from before may be what is wrong: once more from the beginning.
             Err(error) if error.kind() == ErrorKind::Content && from > 0 => {
@@ -295,6 +239,103 @@ impl Claim {
     ) -> JoinHandle<Result<(), Error>> {
         let held = Arc::clone(self);
         tokio::task::spawn_blocking(move || if write(&held.writer)? { held.writer.flush() } else { Ok(()) })
+    }
+}
+
+/// A blob on its way into its slot. Dropped before the end, it leaves what is written of it for the next try.
+struct Intake<'a> {
+    writer: &'a Writer,
+    number: usize,
+    digest: Digest,
+    head: Vec<u8>,
+    hasher: Hasher,
+    /// Bytes that are written and hashed.
+    at: u64,
+    /// Bytes that the journal knows of.
+    journaled: u64,
+}
+
+impl Intake<'_> {
+    fn take(&mut self, batch: &[Bytes]) -> Result<(), Error> {
+        let Self { writer, number, .. } = *self;
+        let slot = &writer.layout.slots[number];
+        let (begins, mut at) = (slot.data_offset() + self.at, self.at);
+        for piece in batch {
+            writer.digest(&mut self.hasher, slot.part, slot.data_offset() + at, piece);
+            at += piece.len() as u64;
+        }
+        let pieces: Vec<&[u8]> = batch.iter().map(|piece| &piece[..]).collect();
+        writer.files[slot.part].write_pieces_at(&pieces, begins).map_err(|e| writer.fail("write", number, &e))?;
+        self.at = at;
+        if at - self.journaled >= JOURNAL_STEP_BYTES {
+            self.journaled = at;
+            writer.hint(number, at)?;
+        }
+        Ok(())
+    }
+
+    /// Proves the blob and makes its slot valid. `true`: it is time to flush.
+    fn end(mut self) -> Result<bool, Error> {
+        let Self { writer, number, at, .. } = self;
+        let slot = &writer.layout.slots[number];
+        let wrong = |cause: String| Error::new(ErrorKind::Content, format!("receive blob `{}`", self.digest), cause);
+        if at != slot.size {
+            return Err(wrong(format!("{at} bytes came instead of {}", slot.size)));
+        }
+        let actual = std::mem::replace(&mut self.hasher, Hasher::new(self.digest.algorithm())).finish();
+        if actual != self.digest {
+            return Err(wrong(format!("the bytes have the digest `{actual}`")));
+        }
+        let file = &writer.files[slot.part];
+        let failed = |e: &io::Error| writer.fail("write", number, e);
+        let padding = (padded(slot.size) - slot.size) as usize;
+        if padding > 0 {
+            file.write_at(&[0u8; 512][..padding], slot.data_offset() + at).map_err(|e| failed(&e))?;
+            writer.feed(slot.part, slot.data_offset() + at, Bytes::from_static(&[0u8; 512]).slice(..padding));
+        }
+        file.write_at(&self.head[..512], slot.offset).map_err(|e| failed(&e))?;
+        Ok(writer.complete(number))
+    }
+}
+
+impl Drop for Intake<'_> {
+    fn drop(&mut self) {
+        // All bytes of a wrong blob are wrong.
+        if self.at < self.writer.layout.slots[self.number].size {
+            lock(&self.writer.resumable).insert(self.number, self.at);
+            // A journal that cannot be written costs what it would have told.
+            let _ = self.writer.hint(self.number, self.at);
+        }
+    }
+}
+
+/// What a source gives of a blob, in batches.
+struct Batches<'a> {
+    stream: Fuse<BlobStream>,
+    blob: &'a Descriptor,
+    /// Bytes that are still to come.
+    left: u64,
+    /// Why there is no more.
+    failure: Option<Error>,
+}
+
+impl Batches<'_> {
+    /// The next batch; `None` when nothing more comes, in time or not.
+    async fn next(&mut self) -> Option<Vec<Bytes>> {
+        let (mut batch, mut batched) = (Vec::new(), 0);
+        while batched < BATCH_BYTES && self.failure.is_none() {
+            match self.stream.next().await {
+                None => break,
+                Some(Err(error)) => self.failure = Some(error),
+                Some(Ok(piece)) if piece.len() as u64 > self.left => self.failure = Some(too_much(self.blob)),
+                Some(Ok(piece)) => {
+                    self.left -= piece.len() as u64;
+                    batched += piece.len();
+                    batch.push(piece);
+                }
+            }
+        }
+        (!batch.is_empty()).then_some(batch)
     }
 }
 
