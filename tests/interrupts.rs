@@ -91,6 +91,11 @@ fn a_run_to_disk_that_is_interrupted_goes_on_where_it_was() {
             again.iter().all(|(path, _)| *path == gap.large_path()),
             "complete blobs were fetched again: {again:?}"
         );
+        let resumed = |range: &str| range.strip_prefix("bytes=").is_some_and(|from| !from.starts_with("0-"));
+        assert!(
+            again.iter().any(|(_, range)| range.as_deref().is_some_and(resumed)),
+            "what was there of the large one was fetched again: {again:?}"
+        );
         gap.is_complete(&isc, &gap.archive());
     }
 }

@@ -28,6 +28,9 @@ const KEEPALIVE_TRIES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
+/// The port of a SOCKS proxy that is named without one.
+const SOCKS_PORT: u16 = 1080;
+
 type Cause = Box<dyn StdError + Send + Sync>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Link, Cause>> + Send>>;
 
@@ -87,18 +90,21 @@ impl Connector {
 
     async fn connect_through(&self, proxy: &Intercept, to: Uri, secure: bool) -> Result<Link, Cause> {
         let (at, tcp) = (proxy.uri().clone(), self.tcp.clone());
+        // What asks a SOCKS proxy takes every address without a port for one of HTTPS.
+        let port = if secure { 443 } else { 80 };
         match at.scheme_str() {
             // The names without a letter look the host up here, the others leave that to the proxy.
             Some(scheme @ ("socks4" | "socks4a")) => {
                 let local = scheme == "socks4";
-                Ok(Link::plain(SocksV4::new(at, tcp).local_dns(local).call(to).await?))
+                let mut socks = SocksV4::new(with_port(&at, SOCKS_PORT)?, tcp).local_dns(local);
+                Ok(Link::plain(socks.call(with_port(&to, port)?).await?))
             }
             Some(scheme @ ("socks5" | "socks5h")) => {
-                let mut socks = SocksV5::new(at.clone(), tcp).local_dns(scheme == "socks5");
+                let mut socks = SocksV5::new(with_port(&at, SOCKS_PORT)?, tcp).local_dns(scheme == "socks5");
                 if let Some((user, password)) = proxy.raw_auth() {
                     socks = socks.with_auth(user.to_owned(), password.to_owned());
                 }
-                Ok(Link::plain(socks.call(to).await?))
+                Ok(Link::plain(socks.call(with_port(&to, port)?).await?))
             }
             _ if secure => {
                 let mut tunnel = Tunnel::new(at, ToProxy(self.clone()));
@@ -110,6 +116,17 @@ impl Connector {
             _ => Ok(Link { proxied: true, ..ToProxy(self.clone()).call(at).await? }),
         }
     }
+}
+
+/// An address with its port written out.
+fn with_port(to: &Uri, port: u16) -> Result<Uri, Cause> {
+    if to.port().is_some() {
+        return Ok(to.clone());
+    }
+    let authority = format!("{}:{port}", to.host().unwrap_or_default());
+    let mut parts = to.clone().into_parts();
+    parts.authority = Some(authority.parse()?);
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// TLS over a connection.

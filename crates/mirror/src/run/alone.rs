@@ -1,6 +1,6 @@
 //! A run on one thread.
 //!
-//! What goes to disk is hashed and written by threads of its own, and what is left - speaking with registries - waits most of the time. On
+//! Large blobs are hashed and written by threads of their own, and what is left - small blobs, speaking with registries - waits most of the time. On
 //! several threads every piece that arrives wakes one of them for another, which costs more than the piece.
 
 use airlock_oci::{Error, ErrorKind};

@@ -133,7 +133,7 @@ fn block(prefix: &[u8], name: &[u8], size: u64, typeflag: u8) -> Block {
     header[108..116].copy_from_slice(b"0000000\0");
     header[116..124].copy_from_slice(b"0000000\0");
     if size <= MAX_OCTAL {
-        octal(&mut header[124..135], size);
+        put_octal(&mut header[124..135], size);
     } else {
         header[124] = 0x80;
         header[128..136].copy_from_slice(&size.to_be_bytes());
@@ -143,13 +143,13 @@ fn block(prefix: &[u8], name: &[u8], size: u64, typeflag: u8) -> Block {
     header[257..265].copy_from_slice(b"ustar\x0000");
     header[345..345 + prefix.len()].copy_from_slice(prefix);
     let sum = checksum(&header);
-    octal(&mut header[148..154], sum.into());
+    put_octal(&mut header[148..154], sum.into());
     header[154..156].copy_from_slice(b"\0 ");
     header
 }
 
 /// Fills a field with a number's octal digits; what stands after it stays zero.
-fn octal(field: &mut [u8], mut number: u64) {
+fn put_octal(field: &mut [u8], mut number: u64) {
     for digit in field.iter_mut().rev() {
         *digit = b'0' + (number & 7) as u8;
         number >>= 3;

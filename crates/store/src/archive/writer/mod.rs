@@ -115,6 +115,8 @@ struct Log {
     lines: String,
     bytes: u64,
     flushed: Instant,
+    /// A sync failed. The system says so once and forgets which bytes it lost: nothing may be promised any more.
+    lost: bool,
 }
 
 /// Slots that are being written, by part: where holes are not free, nothing begins far beyond the lowest of them.
@@ -230,9 +232,15 @@ impl Writer {
         };
         let failed = |e: io::Error| Error::io(format!("sync the archive in {}", self.volume.path().display()), &e);
         for file in &self.files {
-            file.sync().map_err(failed)?;
+            file.sync().map_err(|e| {
+                lock(&self.journal).lost = true;
+                failed(e)
+            })?;
         }
         let mut log = lock(&self.journal);
+        if log.lost {
+            return Err(failed(io::Error::other("an earlier sync failed, so that nobody knows what is on the disk")));
+        }
         if let Some(journal) = &mut log.journal {
             journal.append(&lines, true).map_err(failed)?;
         }

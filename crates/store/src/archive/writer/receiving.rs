@@ -1,4 +1,4 @@
-//! One blob's way into its slot: from the source through a bounded queue to the thread that writes and hashes it.
+//! One blob's way into its slot, hashed and written by the task that receives it or, when it is large, by a thread behind a bounded queue.
 
 use std::io;
 use std::sync::Arc;
@@ -50,18 +50,24 @@ impl Writer {
         }
         self.feed(slot.part, slot.offset, Bytes::copy_from_slice(&head));
 
-        let hasher = Hasher::new(digest.algorithm());
-        let mut intake = Intake { writer: self, number, digest: digest.clone(), head, hasher, at: 0, journaled: from };
-        lock(&self.resumable).remove(&number);
+        let (mut hasher, mut at) = (Hasher::new(digest.algorithm()), 0);
         let mut buffer = if from > 0 { vec![0u8; READ_BYTES] } else { Vec::new() };
-        while intake.at < from {
-            let step = buffer.len().min((from - intake.at) as usize);
-            file.read_at(&mut buffer[..step], slot.data_offset() + intake.at).map_err(|e| failed(&e))?;
-            intake.hasher.update(&buffer[..step]);
-            self.feed(slot.part, slot.data_offset() + intake.at, Bytes::copy_from_slice(&buffer[..step]));
-            intake.at += step as u64;
+        while at < from {
+            let step = buffer.len().min((from - at) as usize);
+            file.read_at(&mut buffer[..step], slot.data_offset() + at).map_err(|e| match e.kind() {
+                // The disk lost its end: that is no reason to give up, only to begin again.
+                io::ErrorKind::UnexpectedEof => {
+                    Error::new(ErrorKind::Content, format!("read what there is of blob `{digest}`"), e)
+                }
+                _ => failed(&e),
+            })?;
+            hasher.update(&buffer[..step]);
+            self.feed(slot.part, slot.data_offset() + at, Bytes::copy_from_slice(&buffer[..step]));
+            at += step as u64;
         }
-        Ok(intake)
+        // Only now: a disk that cannot be read for a moment does not shorten what is known to be there.
+        lock(&self.resumable).remove(&number);
+        Ok(Intake { writer: self, number, digest: digest.clone(), head, hasher, at, journaled: at })
     }
 
     /// Writes what arrives, hashing it for the blob and for the chunks. `true`: it is time to flush.
@@ -179,7 +185,8 @@ impl Writer {
             self.receive_here(number, digest, from, &mut batches).await
         };
         let written = match received {
-            Ok(due) => claim.writer.flush_aside(due).await,
+            Ok(true) => joined(claim.on_thread(|_| Ok(true))).await,
+            Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
         self.outcome(number, batches.failure, written)
