@@ -327,7 +327,24 @@ impl Client {
         Ok(response)
     }
 
+    /// Asks by the scheme that is known, or by one after the other; while the first request of all finds it out, the others wait.
     async fn find_scheme(
+        &self,
+        host: &Arc<Host>,
+        call: &Call,
+        path: &str,
+        header: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let finding = if host.schemes().len() > 1 { host.finding.acquire().await.ok() } else { None };
+        let answered = self.by_schemes(host, call, path, header).await;
+        if finding.is_some() {
+            // Found or not: what was tried once is no reason to keep the others waiting.
+            host.finding.close();
+        }
+        answered
+    }
+
+    async fn by_schemes(
         &self,
         host: &Arc<Host>,
         call: &Call,

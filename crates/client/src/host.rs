@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper_util::client::proxy::matcher::Matcher;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::auth::Scheme;
@@ -34,6 +35,9 @@ pub(crate) struct Host {
     secure: Result<Url, String>,
     plain: Result<Url, String>,
     scheme: AtomicU8,
+    /// One place for who finds out the scheme; closed once somebody has tried. A dozen requests that begin together would begin a dozen
+    /// TLS connections with a host that may have none.
+    pub(crate) finding: Semaphore,
     pub(crate) reads: Arc<Limiter>,
     pub(crate) writes: Arc<Limiter>,
     auth: Mutex<Option<Arc<Scheme>>>,
@@ -80,6 +84,7 @@ impl Host {
             light: build(&[b"h2", b"http/1.1"]),
             bulk: build(&[b"http/1.1"]),
             scheme: AtomicU8::new(UNKNOWN),
+            finding: Semaphore::new(1),
             reads: Limiter::new(requests),
             writes: Limiter::new(requests),
             auth: Mutex::default(),

@@ -5,24 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use airlock_oci::{Error, ErrorKind};
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 
 use crate::surroundings::Surroundings;
-use crate::trust::{AcceptAny, Listed};
+use crate::trust::{AcceptAny, Listed, Trusted};
 
 /// What a host's directories hold.
 #[derive(Debug, Default)]
 struct HostFiles {
     roots: Vec<CertificateDer<'static>>,
     client: Option<(PathBuf, PathBuf)>,
-}
-
-/// The system's trusted certificates.
-struct System {
-    roots: RootCertStore,
-    certificates: Vec<CertificateDer<'static>>,
 }
 
 /// The folders that hold a directory for each host, in the order in which they are read.
@@ -49,13 +43,11 @@ pub(crate) fn config(
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
     let builder = if verify {
-        let mut roots = system().roots.clone();
-        for der in &files.roots {
-            roots.add(der.clone()).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
+        let mut own = Trusted::nothing();
+        for der in files.roots {
+            own.add(der).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
         }
-        let listed = system().certificates.iter().cloned().chain(files.roots).collect();
-        let verifier = Listed::new(roots, listed, provider).map_err(|e| Error::new(ErrorKind::Invalid, what(), e))?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Listed::new(own, system, provider)))
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
     };
@@ -125,18 +117,18 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error>
 
 /// The system's roots, or what SSL_CERT_FILE and SSL_CERT_DIR name; read once. A machine without any is no error here: then
 /// only hosts with a CA of their own can be trusted, and the failing handshake says so.
-fn system() -> &'static System {
-    static SYSTEM: OnceLock<System> = OnceLock::new();
+fn system() -> &'static Trusted {
+    static SYSTEM: OnceLock<Trusted> = OnceLock::new();
     SYSTEM.get_or_init(|| {
         let loaded = rustls_native_certs::load_native_certs();
         for error in &loaded.errors {
             tracing::warn!("system certificates: {error}");
         }
-        let mut roots = RootCertStore::empty();
-        let (_, ignored) = roots.add_parsable_certificates(loaded.certs.iter().cloned());
+        let mut trusted = Trusted::nothing();
+        let ignored = trusted.add_parsable(loaded.certs);
         if ignored > 0 {
             tracing::debug!("{ignored} system certificates could not be read");
         }
-        System { roots, certificates: loaded.certs }
+        trusted
     })
 }

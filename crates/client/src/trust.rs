@@ -6,7 +6,7 @@
 //! into `certs.d`. Name and validity are still checked.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,11 +15,30 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-/// Chains to `roots`, or certificates that are `listed`.
+/// Certificates that are trusted.
+#[derive(Clone, Debug)]
+pub(crate) struct Trusted {
+    /// As authorities …
+    roots: RootCertStore,
+    /// … and for themselves.
+    listed: HashSet<CertificateDer<'static>>,
+}
+
+/// Chains to trusted authorities, or certificates that are themselves trusted.
 #[derive(Debug)]
 pub(crate) struct Listed {
-    chains: Option<Arc<WebPkiServerVerifier>>,
+    own: Trusted,
+    /// Those that count for every host; read when the first server shows its certificate. Of a host that speaks plain HTTP, or is only
+    /// named where mirrors are asked, that is never.
+    everywhere: fn() -> &'static Trusted,
+    all: OnceLock<Result<All, rustls::Error>>,
     provider: Arc<CryptoProvider>,
+}
+
+/// What is trusted for one host, ready for use.
+#[derive(Debug)]
+struct All {
+    chains: Option<Arc<WebPkiServerVerifier>>,
     listed: HashSet<CertificateDer<'static>>,
 }
 
@@ -27,20 +46,47 @@ pub(crate) struct Listed {
 #[derive(Debug)]
 pub(crate) struct AcceptAny(pub(crate) Arc<CryptoProvider>);
 
+impl Trusted {
+    pub(crate) fn nothing() -> Self {
+        Self { roots: RootCertStore::empty(), listed: HashSet::new() }
+    }
+
+    /// Fails for what is no certificate of an authority.
+    pub(crate) fn add(&mut self, certificate: CertificateDer<'static>) -> Result<(), rustls::Error> {
+        self.roots.add(certificate.clone())?;
+        self.listed.insert(certificate);
+        Ok(())
+    }
+
+    /// Adds those that can be read as an authority's; all of them count for themselves. How many could not be read.
+    pub(crate) fn add_parsable(&mut self, certificates: Vec<CertificateDer<'static>>) -> usize {
+        let (_, ignored) = self.roots.add_parsable_certificates(certificates.iter().cloned());
+        self.listed.extend(certificates);
+        ignored
+    }
+}
+
 impl Listed {
-    pub(crate) fn new(
-        roots: RootCertStore,
-        listed: HashSet<CertificateDer<'static>>,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, rustls::Error> {
-        // A verifier without any root cannot be built; then nothing is trusted, which the handshake will say.
-        let chains = if roots.is_empty() {
-            None
-        } else {
-            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-            Some(builder.build().map_err(|e| rustls::Error::General(e.to_string()))?)
-        };
-        Ok(Self { chains, provider, listed })
+    pub(crate) fn new(own: Trusted, everywhere: fn() -> &'static Trusted, provider: Arc<CryptoProvider>) -> Self {
+        Self { own, everywhere, all: OnceLock::new(), provider }
+    }
+
+    fn all(&self) -> Result<&All, rustls::Error> {
+        let all = self.all.get_or_init(|| {
+            let Trusted { mut roots, mut listed } = (self.everywhere)().clone();
+            roots.extend(self.own.roots.roots.iter().cloned());
+            listed.extend(self.own.listed.iter().cloned());
+            // A verifier without any root cannot be built; then nothing is trusted, which the handshake will say.
+            let chains = if roots.is_empty() {
+                None
+            } else {
+                let provider = Arc::clone(&self.provider);
+                let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+                Some(builder.build().map_err(|e| rustls::Error::General(e.to_string()))?)
+            };
+            Ok(All { chains, listed })
+        });
+        all.as_ref().map_err(Clone::clone)
     }
 }
 
@@ -53,14 +99,15 @@ impl ServerCertVerifier for Listed {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let refused = match &self.chains {
+        let all = self.all()?;
+        let refused = match &all.chains {
             Some(chains) => match chains.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
                 Ok(verified) => return Ok(verified),
                 Err(error) => error,
             },
             None => rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer),
         };
-        if !self.listed.contains(&end_entity.clone().into_owned()) {
+        if !all.listed.contains(&end_entity.clone().into_owned()) {
             return Err(refused);
         }
         let (from, to) =
@@ -205,9 +252,13 @@ mod tests {
 
     fn verify(listed: &CertificateDer<'static>, shown: &CertificateDer<'_>, name: &str) -> Result<(), String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(listed.clone()).unwrap();
-        let verifier = Listed::new(roots, HashSet::from([listed.clone()]), provider).unwrap();
+        let mut own = Trusted::nothing();
+        own.add(listed.clone()).unwrap();
+        let nobody = || {
+            static NOBODY: OnceLock<Trusted> = OnceLock::new();
+            NOBODY.get_or_init(Trusted::nothing)
+        };
+        let verifier = Listed::new(own, nobody, provider);
         let name = ServerName::try_from(name.to_owned()).unwrap();
         verifier.verify_server_cert(shown, &[], &name, &[], UnixTime::now()).map(drop).map_err(|e| e.to_string())
     }

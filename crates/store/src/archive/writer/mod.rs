@@ -41,7 +41,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(2);
 /// A blob of at most this size is received into memory before it is written.
 const SMALL_BYTES: u64 = 512 * 1024;
 /// A blob of at most this size is written by the task that receives it, as manifests are; a larger one has a thread.
-const HERE_BYTES: u64 = 2 * 1024 * 1024;
+const HERE_BYTES: u64 = 8 * 1024 * 1024;
 /// Received pieces are hashed and written in batches of about this size.
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches that may wait for the writing thread, per blob.
