@@ -210,7 +210,7 @@ impl Client {
             headers.insert(AUTHORIZATION, grant.header.clone());
         }
         // The sender watches the progress; a fixed time-out would cut a large blob.
-        let connections = self.connections_for(host, url, true)?;
+        let connections = self.connections_for(host, &name_of(url), url, true)?;
         let response = connections.send(&host.name, call.method.clone(), url.clone(), headers, body).await?;
         if response.status() == StatusCode::UNAUTHORIZED && ours {
             // The header is renewed now, so that the caller's next try carries a good one.
@@ -399,7 +399,7 @@ impl Client {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let timeouts = &self.options().timeouts;
-        let connections = self.connections_for(host, &url, call.bulk)?;
+        let connections = self.connections_for(host, &name, &url, call.bulk)?;
         let sending = connections.send(&name, call.method.clone(), url, headers, exchange::whole(call.body.clone()));
         match tokio::time::timeout(timeouts.connect + timeouts.first_byte, sending).await {
             Ok(answered) => answered,
@@ -410,13 +410,12 @@ impl Client {
         }
     }
 
-    fn connections_for(&self, host: &Arc<Host>, url: &Url, bulk: bool) -> Result<Connections, Failure> {
-        let name = name_of(url);
+    fn connections_for(&self, host: &Arc<Host>, name: &str, url: &Url, bulk: bool) -> Result<Connections, Failure> {
         if name == host.name || same_host(host, url) {
             return Ok(host.connections(bulk).clone());
         }
         // Another host has other certificates; what the user said about checking them holds for this one's content.
-        Ok(self.host(&name, host.insecure)?.connections(bulk).clone())
+        Ok(self.host(name, host.insecure)?.connections(bulk).clone())
     }
 }
 
