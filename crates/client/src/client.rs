@@ -335,12 +335,24 @@ impl Client {
         path: &str,
         header: Option<&HeaderValue>,
     ) -> Result<Response, Failure> {
-        let finding = if host.schemes().len() > 1 { host.finding.acquire().await.ok() } else { None };
-        let answered = self.by_schemes(host, call, path, header).await;
-        if finding.is_some() {
-            // Found or not: what was tried once is no reason to keep the others waiting.
-            host.finding.close();
+        if host.schemes().len() == 1 {
+            return self.by_schemes(host, call, path, header).await;
         }
+        let Ok(_finding) = host.finding.acquire().await else {
+            return match host.down().filter(|_| call.impatient) {
+                Some(cause) => Err(Failure { unreachable: true, ..Failure::new(ErrorKind::Network, cause) }),
+                None => self.by_schemes(host, call, path, header).await,
+            };
+        };
+        let answered = self.by_schemes(host, call, path, header).await;
+        if let Err(failure) = &answered
+            && failure.unreachable
+            && call.impatient
+        {
+            host.went_down(&failure.cause);
+        }
+        // Found or not: what was tried once is no reason to keep the others waiting.
+        host.finding.close();
         answered
     }
 

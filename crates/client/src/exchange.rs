@@ -28,8 +28,8 @@ use crate::failure::{self, Failure};
 
 /// How long a connection waits for its next request.
 const IDLE: Duration = Duration::from_secs(50);
-/// What is read from an HTTP/1.1 connection at once (bytes). Left to itself, hyper doubles its buffers up to 400 KiB: on a fast network each
-/// of them is new memory, whose pages the system has to give and take, and none stays in the processor's cache until it is hashed.
+/// The most that is read from an HTTP/1.1 connection at once (bytes). hyper's own limit is 400 KiB: on a fast network each such buffer is new
+/// memory, whose pages the system has to give and take, and none stays in the processor's cache until it is hashed.
 const READ: usize = 128 * 1024;
 /// Receive window of an HTTP/2 stream and of a connection (bytes): enough for a gigabit at 100 ms.
 const HTTP2_WINDOW: u32 = 8 * 1024 * 1024;
@@ -69,7 +69,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .http1_read_buf_exact_size(READ)
+            .http1_max_buf_size(READ)
             .http2_initial_stream_window_size(HTTP2_WINDOW)
             .http2_initial_connection_window_size(HTTP2_WINDOW)
             .build(Connector::new(tls, proxies.clone(), timeout));

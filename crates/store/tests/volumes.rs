@@ -20,6 +20,8 @@ struct Faults {
     room: AtomicU64,
     /// From now on every write fails with EIO.
     broken: AtomicBool,
+    /// The next sync fails: the disk is full.
+    unsynced: AtomicBool,
     holes_cost: bool,
     max_file: Option<u64>,
     /// Most bytes by which a write began beyond what was written before it.
@@ -106,6 +108,10 @@ impl PartFile for InjectedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        // As the system does: it tells once.
+        if self.faults.unsynced.swap(false, Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.sync()
     }
 }
@@ -225,6 +231,33 @@ async fn a_broken_disk_is_an_error_of_the_disk() {
     assert!(error.to_string().contains(&directory.path().display().to_string()), "{error}");
     assert!(writer.seal(true).is_err());
     assert!(Archive::open(directory.path()).is_err());
+}
+
+#[tokio::test]
+async fn after_a_sync_that_failed_nothing_is_promised() {
+    let images = some_images();
+    let directory = tempfile::tempdir().unwrap();
+    let (first, faults) = volume(directory.path(), roomy());
+    let writer = Arc::new(Writer::open(first, &contents(&images), options(u64::MAX)).unwrap());
+    faults.unsynced.store(true, Ordering::Relaxed);
+    // On a slow machine the time for a flush comes while it is written.
+    let told = match write(&writer, &images[..1]).await {
+        Err(error) => error,
+        Ok(()) => writer.checkpoint().unwrap_err(),
+    };
+    assert_eq!(told.kind(), ErrorKind::Full, "{told}");
+    for again in [writer.checkpoint().unwrap_err(), writer.seal(true).unwrap_err()] {
+        assert_eq!((again.kind(), again.to_string()), (told.kind(), told.to_string()));
+    }
+    let journal = std::fs::read_to_string(directory.path().join(".airlock-journal")).unwrap();
+    assert!(!journal.contains("done"), "{journal}");
+    assert!(Archive::open(directory.path()).is_err());
+    drop(writer);
+    let (second, _) = volume(directory.path(), roomy());
+    let writer = Arc::new(Writer::open(second, &contents(&images), options(u64::MAX)).unwrap());
+    write(&writer, &images).await.unwrap();
+    writer.seal(true).unwrap();
+    assert!(parts(directory.path()) == reference(&images, u64::MAX).await);
 }
 
 #[tokio::test]

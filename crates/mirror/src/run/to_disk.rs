@@ -142,7 +142,8 @@ pub(super) async fn run(request: Request, directory: &Path, events: Events, stop
     // Such a failure is none of an image: the run ends, and goes on when the disk is mended.
     let broken = locked(&disk_failure).take();
     if let Some(error) = broken {
-        checkpoint(&writer).await?;
+        // What cannot be synced now either is fetched again; the first failure is the one to tell.
+        let _ = checkpoint(&writer).await;
         return Err(error);
     }
     let stopped = outcomes.iter().any(|o| matches!(o, Outcome::Stopped));

@@ -97,6 +97,8 @@ pub struct Writer {
     chunks: Vec<Mutex<Chunks>>,
     budget: Budget,
     journal: Mutex<Log>,
+    /// One flush at a time: the next one must know whether this one lost something.
+    flushing: Mutex<()>,
     resumable: Mutex<HashMap<usize, u64>>,
     salvage: HashMap<Digest, Region>,
     /// Manifests that wait for the end, where holes are not free.
@@ -115,8 +117,8 @@ struct Log {
     lines: String,
     bytes: u64,
     flushed: Instant,
-    /// A sync failed. The system says so once and forgets which bytes it lost: nothing may be promised any more.
-    lost: bool,
+    /// The sync that failed. The system says so once and forgets which bytes it lost: nothing may be promised any more.
+    lost: Option<Error>,
 }
 
 /// Slots that are being written, by part: where holes are not free, nothing begins far beyond the lowest of them.
@@ -223,6 +225,7 @@ impl Writer {
     }
 
     fn flush(&self) -> Result<(), Error> {
+        let _alone = lock(&self.flushing);
         // Take the lines first: what they speak of is written by now, and what comes meanwhile waits for the next flush.
         let lines = {
             let mut log = lock(&self.journal);
@@ -232,14 +235,14 @@ impl Writer {
         };
         let failed = |e: io::Error| Error::io(format!("sync the archive in {}", self.volume.path().display()), &e);
         for file in &self.files {
-            file.sync().map_err(|e| {
-                lock(&self.journal).lost = true;
-                failed(e)
-            })?;
+            if let Err(error) = file.sync().map_err(failed) {
+                lock(&self.journal).lost.get_or_insert(error);
+                break;
+            }
         }
         let mut log = lock(&self.journal);
-        if log.lost {
-            return Err(failed(io::Error::other("an earlier sync failed, so that nobody knows what is on the disk")));
+        if let Some(error) = &log.lost {
+            return Err(error.clone());
         }
         if let Some(journal) = &mut log.journal {
             journal.append(&lines, true).map_err(failed)?;
