@@ -400,12 +400,20 @@ async fn answer(
             format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>a test</Message></Error>"),
         ))
     };
+    let refused = match fault {
+        Some(Fault::SlowDown) => Some((503, "SlowDown")),
+        Some(Fault::Internal) => Some((500, "InternalError")),
+        Some(Fault::Denied) => Some((403, "AccessDenied")),
+        Some(Fault::Gone) => Some((404, "NoSuchUpload")),
+        Some(Fault::Full) => Some((403, "QuotaExceeded")),
+        _ => None,
+    };
+    if let Some((status, code)) = refused {
+        // A client whose bytes are not taken may see its connection break before it sees the answer.
+        let _ = request.into_body().collect().await;
+        return refuse(status, code);
+    }
     let after = match fault {
-        Some(Fault::SlowDown) => return refuse(503, "SlowDown"),
-        Some(Fault::Internal) => return refuse(500, "InternalError"),
-        Some(Fault::Denied) => return refuse(403, "AccessDenied"),
-        Some(Fault::Gone) => return refuse(404, "NoSuchUpload"),
-        Some(Fault::Full) => return refuse(403, "QuotaExceeded"),
         Some(Fault::Cut) => return Err(cut()),
         Some(Fault::Held(gate)) => {
             gate.arrived.add_permits(1);
