@@ -4,7 +4,7 @@
 mod support;
 
 use airlock_client::{Client, Options, RegistrySource};
-use airlock_oci::{ErrorKind, Source};
+use airlock_oci::{ErrorKind, Reference, Source};
 use airlock_testkit::fixture;
 use airlock_testkit::scripted::{Registry, Shown};
 use support::{options, read};
@@ -104,4 +104,33 @@ async fn wrong_files_in_certs_d_are_named() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains(text) && error.hint_text().is_some(), "{error}");
     }
+}
+
+#[tokio::test]
+async fn one_request_of_many_finds_out_that_a_host_has_no_tls() {
+    const TLS_HANDSHAKE: u8 = 0x16;
+    let registry = Registry::start();
+    let image = fixture::image(1).build();
+    registry.put("app", &image, Some("v1"));
+    let front = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let name: Reference = format!("{}/app:v1", front.local_addr().unwrap()).parse().unwrap();
+    let (server, handshakes) = (registry.address(), std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let seen = std::sync::Arc::clone(&handshakes);
+    std::thread::spawn(move || {
+        for client in front.incoming() {
+            let mut first = [0];
+            let client = client.unwrap();
+            if client.peek(&mut first).is_ok() && first[0] == TLS_HANDSHAKE {
+                seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            } else {
+                support::join(client, &server, usize::MAX);
+            }
+        }
+    });
+    let source = support::source();
+    let all = futures_util::future::join_all((0..8).map(|_| source.manifest(&name))).await;
+    for found in all {
+        assert_eq!(found.unwrap().value.digest(), image.digest());
+    }
+    assert_eq!(handshakes.load(std::sync::atomic::Ordering::Relaxed), 1);
 }

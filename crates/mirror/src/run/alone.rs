@@ -1,7 +1,7 @@
 //! A run on one thread.
 //!
-//! Large blobs are hashed and written by threads of their own, and what is left - small blobs, speaking with registries - waits most of the time. On
-//! several threads every piece that arrives wakes one of them for another, which costs more than the piece.
+//! Large blobs are hashed and written by threads of their own, and what is left - small blobs, speaking with registries - waits most of the
+//! time. On several threads every piece that arrives wakes one of them for another, which costs more than the piece.
 
 use airlock_oci::{Error, ErrorKind};
 use tokio::runtime::Builder;
