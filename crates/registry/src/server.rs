@@ -434,6 +434,8 @@ async fn requests<S>(
     }
     loop {
         tokio::select! {
+            // First what has arrived: a request that came at the last moment is answered and not reset.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(e) = ended {
                     tracing::debug!(%peer, error = %e, "a connection ended early");

@@ -30,6 +30,12 @@ const RULES: &str = "FAILING_DISK";
 const NOTICED: Duration = Duration::from_secs(60);
 const MIB: usize = 1024 * 1024;
 
+/// A client that keeps no connections for later. The server ends those that ask for nothing after some seconds, which may be just when the
+/// disk is found to work again and the next request is sent.
+fn forgetful_client() -> Client {
+    client_builder().pool_max_idle_per_host(0).build().unwrap()
+}
+
 /// Not a test, but the server of those below, in a process of its own.
 #[test]
 fn server_of_the_failing_disk() {
@@ -115,7 +121,7 @@ impl Registry {
         }
         let process = command.spawn().unwrap();
         let mut registry =
-            Self { folder, process, base: String::new(), health: String::new(), client: support::client() };
+            Self { folder, process, base: String::new(), health: String::new(), client: forgetful_client() };
         let end = Instant::now() + Duration::from_secs(60);
         let known = loop {
             if let Ok(known) = fs::read_to_string(root.join("addr")) {
@@ -128,7 +134,8 @@ impl Registry {
         registry.health = format!("http://{health}/readyz");
         registry.base = format!("{}://{addr}", if tls { "https" } else { "http" });
         if tls {
-            registry.client = client_builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+            let builder = client_builder().pool_max_idle_per_host(0);
+            registry.client = builder.tls_danger_accept_invalid_certs(true).build().unwrap();
         }
         Some(registry)
     }
@@ -526,7 +533,7 @@ async fn a_file_system_that_becomes_read_only_is_read_and_then_written_again() {
     let writer = Writer::open(&root, Durability::Image).unwrap();
     let server = Server::writable(writer).anonymous(Anonymous::Push).health(localhost());
     let running = server.bind(localhost()).await.unwrap();
-    let (client, base) = (client(), format!("http://{}", running.addr));
+    let (client, base) = (forgetful_client(), format!("http://{}", running.addr));
     let ready = format!("http://{}/readyz", running.health.unwrap());
     let push = async |bytes: &'static [u8]| {
         let url = format!("{base}/v2/a/blobs/uploads/?digest={}", Digest::of(bytes));
