@@ -55,8 +55,8 @@ pub(crate) struct Call {
     pub(crate) scope: Scope,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// For notices: `GET quay.io/a/b blobs/sha256:…`.
-    pub(crate) what: String,
+    /// What notices call it, where its address does not tell.
+    pub(crate) what: Option<String>,
     /// The answer's body is a blob.
     pub(crate) bulk: bool,
     /// Fail at once when the host cannot be reached: another endpoint comes next.
@@ -164,7 +164,7 @@ impl Client {
                 return Err(failure);
             }
             let delay = policy.delay(attempt, failure.retry_after);
-            self.pause(&call.what, &failure, attempt, delay).await;
+            self.pause(&call.what(host), &failure, attempt, delay).await;
             attempt += 1;
         }
     }
@@ -439,10 +439,28 @@ impl Call {
             scope,
             headers: HeaderMap::new(),
             body: Bytes::new(),
-            what: String::new(),
+            what: None,
             bulk: false,
             impatient: false,
             seated: false,
+        }
+    }
+
+    /// For notices: `GET quay.io/a/b blobs/sha256:…`. Put together only when somebody is told.
+    pub(crate) fn what(&self, host: &Host) -> String {
+        if let Some(what) = &self.what {
+            return what.clone();
+        }
+        let (method, host, repository) = (&self.method, &host.name, &self.scope.repository);
+        match &self.to {
+            Target::Url(url) => format!("{method} {}{}", name_of(url), url.path()),
+            Target::Path(path) => {
+                let rest = path.strip_prefix("/v2/").and_then(|path| path.strip_prefix(&**repository));
+                match rest.and_then(|rest| rest.strip_prefix('/')) {
+                    Some(rest) if !repository.is_empty() => format!("{method} {host}/{repository} {rest}"),
+                    _ => format!("{method} {host} {path}"),
+                }
+            }
         }
     }
 }

@@ -80,18 +80,18 @@ impl Failure {
     /// From an answer that is not a success.
     pub(crate) fn from_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let (codes, message) = registry_message(body);
-        let lower = message.to_ascii_lowercase();
+        let says = |words: &str| message.to_ascii_lowercase().contains(words);
         let has = |code: &str| codes.iter().any(|c| c == code);
         let kind = match status.as_u16() {
             401 => ErrorKind::Unauthorized,
-            403 if lower.contains("quota") => ErrorKind::Full,
+            403 if says("quota") => ErrorKind::Full,
             403 => ErrorKind::Denied,
             404 | 410 => ErrorKind::NotFound,
             413 | 507 => ErrorKind::Full,
             429 => ErrorKind::TooManyRequests,
             _ if has("TOOMANYREQUESTS") => ErrorKind::TooManyRequests,
-            400..=499 if lower.contains("quota") || lower.contains("insufficient storage") => ErrorKind::Full,
-            500..=599 if lower.contains("no space left") || lower.contains("disk quota") => ErrorKind::Full,
+            400..=499 if says("quota") || says("insufficient storage") => ErrorKind::Full,
+            500..=599 if says("no space left") || says("disk quota") => ErrorKind::Full,
             500..=599 => ErrorKind::Server,
             _ => ErrorKind::Refused,
         };
@@ -196,6 +196,9 @@ fn registry_message(body: &[u8]) -> (Vec<String>, String) {
 }
 
 fn one_line(text: &str) -> String {
+    if text.len() <= MAX_MESSAGE_CHARS && !text.contains(char::is_control) {
+        return text.to_owned();
+    }
     let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_CHARS).collect();
     if text.chars().count() > MAX_MESSAGE_CHARS {
         line.push('…');

@@ -50,7 +50,7 @@ impl Client {
         self.introduce(&host).await.map_err(|failure| failure.into_error(what.clone()))?;
         let path = format!("/v2/_catalog?n={PAGE_ENTRIES}");
         let mut call = Call::new(Method::GET, Target::Path(path), Scope::catalog());
-        call.what = format!("GET {registry} _catalog");
+        call.what = Some(format!("GET {registry} _catalog"));
         let names = pages(self, &host, call, |page: CatalogPage| page.repositories.unwrap_or_default())
             .await
             .map_err(|failure| failure.into_error(what))?;
@@ -65,7 +65,7 @@ impl Client {
             return Ok(());
         }
         let mut call = Call::new(Method::GET, Target::Path("/v2/".into()), Scope::none());
-        call.what = format!("GET {} /v2/", host.name);
+        call.what = Some(format!("GET {} /v2/", host.name));
         match self.send(host, &call).await {
             // Whoever has a list and no base is odd; the list will tell.
             Err(failure) if failure.kind != ErrorKind::NotFound => Err(failure),

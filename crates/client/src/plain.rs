@@ -88,7 +88,6 @@ impl Client {
             return Err(named(Failure::new(ErrorKind::Network, cause)));
         }
         let mut call = Call::new(Method::GET, Target::Url(get.url.clone()), Scope::none());
-        call.what = format!("GET {}{}", name_of(&get.url), get.url.path());
         if let Some(accept) = get.accept {
             call.headers.insert(ACCEPT, HeaderValue::from_static(accept));
         }
@@ -115,7 +114,7 @@ impl Client {
                 }
                 return Err(named(failure));
             }
-            self.pause(&call.what, &failure, attempt, delay).await;
+            self.pause(&call.what(&host), &failure, attempt, delay).await;
             attempt += 1;
         }
     }

@@ -78,7 +78,7 @@ impl RegistrySink {
     /// Asks the registry whether it is one and lets this user in.
     pub async fn ping(&self) -> Result<(), Error> {
         let mut call = Call::new(Method::GET, Target::Path("/v2/".into()), Scope::none());
-        call.what = format!("GET {} /v2/", self.host().name);
+        call.what = Some(format!("GET {} /v2/", self.host().name));
         let Err(failure) = self.client().send(self.host(), &call).await.map(drop) else { return Ok(()) };
         let name = &self.host().name;
         let what = format!("contact registry `{name}`");

@@ -107,7 +107,7 @@ impl RegistrySink {
                 // The bytes were verified here. docker-registry 2.8 says this when the same content is being pushed twice at once.
                 Err(failure) if failure.has_code("DIGEST_INVALID") && attempt <= policy.times => {
                     let delay = policy.delay(attempt, failure.retry_after);
-                    self.client.pause(&call.what, &failure, attempt, delay).await;
+                    self.client.pause(&call.what(&spot.host), &failure, attempt, delay).await;
                     attempt += 1;
                 }
                 other => return other,
@@ -275,7 +275,7 @@ impl Sink for RegistrySink {
         let from = self.full_name(from)?;
         let mut call = spot.call(Method::POST, "", ACTIONS);
         call.scope = call.scope.and_pull(from.as_str());
-        call.what = format!("mount blob `{}` from `{from}` in `{}`", blob.digest, spot.place());
+        call.what = Some(format!("mount blob `{}` from `{from}` in `{}`", blob.digest, spot.place()));
         call.to = Target::Path(format!("/v2/{}/blobs/uploads/?mount={}&from={from}", spot.repository, blob.digest));
         match self.client.send(&self.host, &call).await {
             Ok(answer) if answer.status().as_u16() == 201 => Ok(true),
@@ -297,7 +297,7 @@ impl Sink for RegistrySink {
             {
                 Ok(false)
             }
-            Err(failure) => Err(failure.into_error(call.what)),
+            Err(failure) => Err(failure.into_error(call.what(&self.host))),
         }
     }
 

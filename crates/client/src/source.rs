@@ -51,10 +51,8 @@ impl Spot {
 
     /// A request for something below the repository: `manifests/v1`.
     pub(crate) fn call(&self, method: Method, rest: &str, actions: &str) -> Call {
-        let what = format!("{method} {} {rest}", self.place());
         let path = format!("/v2/{}/{rest}", self.repository);
         let mut call = Call::new(method, Target::Path(path), Scope::repository(&self.repository, actions));
-        call.what = what;
         call.impatient = self.others;
         call
     }
@@ -74,7 +72,7 @@ impl Spot {
                 Ok(bytes) => break (declared, header, bytes),
                 Err(failure) if failure.transient && attempt <= policy.times => {
                     let delay = policy.delay(attempt, None);
-                    self.client.pause(&call.what, &failure, attempt, delay).await;
+                    self.client.pause(&call.what(&self.host), &failure, attempt, delay).await;
                     attempt += 1;
                 }
                 Err(failure) => return Err(failure),

@@ -202,7 +202,7 @@ impl<'a> Upload<'a> {
     /// Opens a session.
     async fn begin(&self) -> Result<Session, Failure> {
         let mut call = self.call(Method::POST, Target::Path(format!("/v2/{}/blobs/uploads/", self.spot.repository)));
-        call.what = format!("POST {} blobs/uploads/", self.spot.place());
+        call.what = Some(format!("POST {} blobs/uploads/", self.spot.place()));
         let answer = self.spot.client.send(&self.spot.host, &call).await?;
         session_of(self.spot, &answer)
     }
@@ -230,7 +230,7 @@ impl<'a> Upload<'a> {
     fn call(&self, method: Method, to: Target) -> Call {
         let mut call = self.spot.call(method, "", "pull,push");
         call.to = to;
-        call.what = self.what();
+        call.what = Some(self.what());
         call.seated = true;
         call
     }

@@ -135,19 +135,20 @@ impl Digest {
         }
     }
 
+    /// Bytes of its text, `algorithm:hex`.
+    pub fn text_len(&self) -> usize {
+        self.algorithm().name().len() + 1 + self.algorithm().hex_len()
+    }
+
     /// The hex digits after the colon.
     pub fn hex(&self) -> Hex {
         self.digits(MAX_HEX)
     }
 
     fn digits(&self, most: usize) -> Hex {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [0; MAX_HEX];
         let sum = self.sum();
-        for (byte, pair) in sum.iter().zip(digits.chunks_exact_mut(2)) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 15)];
-        }
+        put_hex(sum, &mut digits);
         Hex { digits, len: (sum.len() * 2).min(most) }
     }
 
@@ -196,24 +197,38 @@ impl fmt::Debug for Hex {
     }
 }
 
-/// `None` unless both are lower-case hex digits.
-fn byte(high: u8, low: u8) -> Option<u8> {
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
-    };
-    Some(digit(high)? << 4 | digit(low)?)
+/// Writes two digits for each byte. Without branches, so that the compiler does many at once: a plan is mostly digests.
+fn put_hex(sum: &[u8], out: &mut [u8]) {
+    let digit = |value: u8| value + b'0' + u8::from(value > 9) * (b'a' - b'0' - 10);
+    for (byte, pair) in sum.iter().zip(out.chunks_exact_mut(2)) {
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(byte & 15);
+    }
 }
 
 /// Exactly as many bytes as the digits say, or `None`.
 fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
-    let hex = hex.as_bytes();
-    let mut sum = [0; N];
-    for (at, byte_of) in sum.iter_mut().enumerate() {
-        *byte_of = byte(*hex.get(at * 2)?, *hex.get(at * 2 + 1)?)?;
+    /// What is no lower-case hex digit.
+    const NONE: u8 = 0xff;
+    const VALUES: [u8; 256] = {
+        let mut values = [NONE; 256];
+        let mut value = 0;
+        while value < 16 {
+            values[b"0123456789abcdef"[value as usize] as usize] = value;
+            value += 1;
+        }
+        values
+    };
+    if hex.len() != N * 2 {
+        return None;
     }
-    (hex.len() == N * 2).then_some(sum)
+    let (mut sum, mut seen) = ([0; N], 0);
+    for (byte, pair) in sum.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+        seen |= high | low;
+        *byte = high << 4 | low;
+    }
+    (seen < 16).then_some(sum)
 }
 
 impl FromStr for Digest {
@@ -232,9 +247,15 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.algorithm().name())?;
-        f.write_str(":")?;
-        f.write_str(&self.hex())
+        // In one piece, so that a text that grows by it grows once.
+        let mut text = [0; "sha256:".len() + MAX_HEX];
+        let (name, sum) = (self.algorithm().name(), self.sum());
+        let len = name.len() + 1 + sum.len() * 2;
+        text[..name.len()].copy_from_slice(name.as_bytes());
+        text[name.len()] = b':';
+        put_hex(sum, &mut text[name.len() + 1..]);
+        // It is ASCII by construction.
+        f.write_str(std::str::from_utf8(&text[..len]).unwrap_or_default())
     }
 }
 
@@ -312,6 +333,8 @@ mod tests {
             assert_eq!(digest.to_string().parse::<Digest>().as_ref(), Ok(&digest));
             assert_eq!((digest.algorithm(), digest.hex().len()), (algorithm, algorithm.hex_len()));
             assert_eq!(&*digest.short(), &digest.hex()[..12]);
+            assert_eq!(digest.to_string(), format!("{}:{}", digest.algorithm(), digest.hex()));
+            assert_eq!(digest.to_string().len(), digest.text_len());
         }
         let mut all: Vec<Digest> = (0..50_u8).map(|n| Digest::of(&[n])).collect();
         all.sort();
@@ -327,6 +350,17 @@ mod tests {
         let long = format!("{}0", Digest::of(b""));
         assert_eq!(long.parse::<Digest>(), Err(ParseError::Format));
         assert_eq!(long[..70].parse::<Digest>(), Err(ParseError::Format));
+        // Every byte that is no digit, at every place of a pair.
+        let good = Digest::of(b"").to_string();
+        for wrong in (0..128_u8).filter(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            for at in [7, 8, 38, 69, 70] {
+                let mut text = good.clone().into_bytes();
+                text[at] = wrong;
+                let text = String::from_utf8(text).unwrap();
+                assert!(text.parse::<Digest>().is_err(), "{text:?}");
+            }
+        }
+        assert!(good.replace(&good[7..9], "é").parse::<Digest>().is_err());
         let upper = Digest::of(b"").to_string().to_uppercase().replace("SHA256", "sha256");
         assert_eq!(upper.parse::<Digest>(), Err(ParseError::Format));
     }

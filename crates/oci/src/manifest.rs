@@ -26,6 +26,7 @@ pub struct Manifest {
     bytes: Bytes,
     digest: Digest,
     media_type: String,
+    self_described: bool,
     /// Shared, so that a clone costs little.
     view: Arc<View>,
 }
@@ -127,16 +128,19 @@ impl Manifest {
                 )));
             }
         };
+        let implied = match shape {
+            Shape::Index => media_type::OCI_INDEX,
+            Shape::Image => media_type::OCI_MANIFEST,
+            Shape::Artifact => media_type::OCI_ARTIFACT,
+        };
+        // Of bytes without any of the fields only the declared type tells what they are.
+        let tells = wire.media_type.is_some() || shape != Shape::Artifact || wire.blobs.is_some();
         let media_type = match (wire.media_type.clone(), declared) {
             (Some(own), _) => own,
             (None, Some(declared)) if media_type::is_manifest(declared) => declared.to_owned(),
-            (None, _) => match shape {
-                Shape::Index => media_type::OCI_INDEX,
-                Shape::Image => media_type::OCI_MANIFEST,
-                Shape::Artifact => media_type::OCI_ARTIFACT,
-            }
-            .to_owned(),
+            (None, _) => implied.to_owned(),
         };
+        let self_described = tells && (wire.media_type.is_some() || media_type == implied);
         let view = View {
             shape,
             config: wire.config,
@@ -146,7 +150,7 @@ impl Manifest {
             artifact_type: wire.artifact_type,
             annotations: wire.annotations.unwrap_or_default(),
         };
-        let manifest = Self { bytes, digest, media_type, view: Arc::new(view) };
+        let manifest = Self { bytes, digest, media_type, self_described, view: Arc::new(view) };
         manifest.check_sizes()?;
         Ok(manifest)
     }
@@ -189,6 +193,11 @@ impl Manifest {
     /// The manifest's own media type, or that under which it was served, or the one its shape implies.
     pub fn media_type(&self) -> &str {
         &self.media_type
+    }
+
+    /// Whether its bytes alone tell the media type: parsed again, without where it came from, it is the same.
+    pub fn is_self_described(&self) -> bool {
+        self.self_described
     }
 
     /// A descriptor of this manifest.
@@ -271,6 +280,32 @@ mod tests {
         assert_eq!(manifest.artifact_type(), Some(media_type::OCI_EMPTY));
         let index = parse(r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
         assert_eq!((index.shape(), index.media_type()), (Shape::Index, media_type::OCI_INDEX));
+    }
+
+    #[test]
+    fn what_is_self_described_is_the_same_wherever_it_came_from() {
+        let typed = |own: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{own}","manifests":[]}}"#);
+        let texts = [
+            image(""),
+            r#"{"schemaVersion":2,"manifests":[]}"#.into(),
+            r#"{"blobs":[]}"#.into(),
+            "{}".into(),
+            typed(media_type::OCI_INDEX),
+            typed("application/vnd.docker.distribution.manifest.list.v2+json"),
+            format!(r#"{{"mediaType":"{}"}}"#, media_type::OCI_ARTIFACT),
+        ];
+        let docker = "application/vnd.docker.distribution.manifest.v2+json";
+        let mut told = 0;
+        for text in &texts {
+            for declared in [None, Some(docker), Some(media_type::OCI_MANIFEST), Some(media_type::OCI_ARTIFACT)] {
+                let Ok(manifest) = Manifest::parse(Bytes::from(text.clone()), declared) else { continue };
+                let again = Manifest::parse(manifest.bytes().clone(), None);
+                let same = again.is_ok_and(|again| again.media_type() == manifest.media_type());
+                assert_eq!(manifest.is_self_described(), same, "{text} as {declared:?}");
+                told += usize::from(same);
+            }
+        }
+        assert!(told > 8);
     }
 
     #[test]

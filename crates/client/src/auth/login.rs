@@ -59,7 +59,7 @@ async fn login_with(
     let insecure = client.endpoints().insecure_for_push(&registry, None)?;
     let host = client.host(host, insecure)?;
     let mut call = Call::new(Method::GET, Target::Path("/v2/".into()), Scope::none());
-    call.what = what.clone();
+    call.what = Some(what.clone());
     client.send(&host, &call).await.map_err(|mut failure| {
         if failure.kind == ErrorKind::Unauthorized {
             failure.hint = Some("check user name and password; nothing was written".into());

@@ -120,7 +120,7 @@ async fn fetch(client: &Client, host: &Host, wanted: &Wanted<'_>) -> Result<Toke
     let realm_host = client.host(&realm_name, host.insecure)?;
     let started = Instant::now();
     let mut call = Call::new(Method::GET, Target::Url(wanted.realm.clone()), Scope::none());
-    call.what = format!("GET token from {realm_name}");
+    call.what = Some(format!("GET token from {realm_name}"));
     let identity = wanted.credential.and_then(|c| c.identity_token.as_ref());
     if let Some(identity) = identity {
         // OAuth2: the stored refresh token buys an access token.

@@ -58,13 +58,9 @@ impl Cache {
 
     /// Keeps a manifest. The media type must be the one that its bytes imply; others are not kept.
     pub fn put(&self, manifest: &Manifest) {
-        let Some(packs) = &self.packs else { return };
+        let Some(packs) = self.packs.as_ref().filter(|_| manifest.is_self_described()) else { return };
         let key = manifest.digest().to_string();
-        if packs.contains(MANIFESTS, &key) {
-            return;
-        }
-        let plain = Manifest::parse_expecting(manifest.bytes().clone(), None, manifest.digest());
-        if plain.is_ok_and(|m| m.media_type() == manifest.media_type()) {
+        if !packs.contains(MANIFESTS, &key) {
             packs.put(MANIFESTS, &key, manifest.bytes());
         }
     }

@@ -250,7 +250,9 @@ fn place(contents: &Contents, limit: u64, strict: bool, chunk: u64, parts: usize
     for (path, bytes) in &contents.files {
         push(&mut slots, &mut lengths, 0, bytes.len() as u64, path.clone(), Kind::File(Digest::of(bytes)));
     }
-    let table_size = table_len(contents, &links, parts, part_size);
+    let paths: Vec<String> =
+        contents.blobs.iter().chain(&contents.manifests).map(|item| blob_path(&item.digest)).collect();
+    let table_size = table_len(contents, &paths, &links, parts);
     slots[table_at].size = table_size;
     let shift = slot_len(TABLE_PATH, table_size) - slot_len(TABLE_PATH, 0);
     for slot in &mut slots[table_at + 1..] {
@@ -262,8 +264,8 @@ fn place(contents: &Contents, limit: u64, strict: bool, chunk: u64, parts: usize
     let fits = |length: u64, need: u64| length + need + END_BYTES <= limit;
     // First fit over many nearly full parts is quadratic; parts before `first` have no room for even a small blob.
     let mut first = 0;
-    for item in &contents.blobs {
-        let path = blob_path(&item.digest);
+    let mut paths = paths.into_iter();
+    for (item, path) in contents.blobs.iter().zip(paths.by_ref()) {
         let need = slot_len(&path, item.size);
         while first < lengths.len() && !fits(lengths[first], 2 * BLOCK) {
             first += 1;
@@ -298,11 +300,11 @@ fn place(contents: &Contents, limit: u64, strict: bool, chunk: u64, parts: usize
         let last = lengths.len() - 1;
         push(slots, lengths, last, size, path, kind);
     };
-    for item in &contents.manifests {
-        tail(&mut slots, &mut lengths, item.size, blob_path(&item.digest), Kind::Blob(item.digest.clone()));
+    for (item, path) in contents.manifests.iter().zip(paths) {
+        tail(&mut slots, &mut lengths, item.size, path, Kind::Blob(item.digest.clone()));
     }
     for (path, digest) in links {
-        tail(&mut slots, &mut lengths, digest.to_string().len() as u64, path, Kind::Link(digest));
+        tail(&mut slots, &mut lengths, digest.text_len() as u64, path, Kind::Link(digest));
     }
     let seal = slot_len(SEAL_PATH, seal_len(&lengths, chunk) + VOID_LINE_RESERVE);
     if !fits(*lengths.last().unwrap_or(&0), seal) && *lengths.last().unwrap_or(&0) > part_slot && limit > seal * 2 {
@@ -323,30 +325,17 @@ fn place(contents: &Contents, limit: u64, strict: bool, chunk: u64, parts: usize
     Ok(Layout { slots, lengths, table, set, oversized, sequence: contents.sequence, created: contents.created.clone() })
 }
 
-/// Bytes of the table for so many parts.
-fn table_len(contents: &Contents, links: &[(String, Digest)], parts: usize, part_size: u64) -> u64 {
-    let slot = |size: u64, path: String, kind: Kind| Slot { part: 0, offset: 0, size, path, kind };
-    let mut total = super::table::head(contents).len();
-    total += parts * super::table::part_line(0, 0).len();
-    let mut line = String::new();
-    let mut add = |slot: &Slot| {
-        line.clear();
-        super::table::entry(&mut line, slot);
-        total += line.len();
-    };
-    for _ in 0..parts {
-        add(&slot(part_size, PART_PATH.into(), Kind::Derived));
-    }
-    add(&slot(0, TABLE_PATH.into(), Kind::Derived));
-    for (path, bytes) in &contents.files {
-        add(&slot(bytes.len() as u64, path.clone(), Kind::File(Digest::of(bytes))));
-    }
-    for item in contents.blobs.iter().chain(&contents.manifests) {
-        add(&slot(item.size, blob_path(&item.digest), Kind::Blob(item.digest.clone())));
-    }
-    for (path, digest) in links {
-        add(&slot(0, path.clone(), Kind::Link(digest.clone())));
-    }
-    total += contents.absent.iter().map(|a| super::table::absent_line(a).len()).sum::<usize>();
+/// Bytes of the table for so many parts. `paths`: those of blobs and manifests.
+fn table_len(contents: &Contents, paths: &[String], links: &[(String, Digest)], parts: usize) -> u64 {
+    use super::table::{absent_line, entry_len, head, part_line};
+    let empty = Digest::of(b"");
+    let (file, blob) = (Kind::File(empty.clone()), Kind::Blob(empty));
+    let mut total = head(contents).len();
+    total += parts * (part_line(0, 0).len() + entry_len(&Kind::Derived, PART_PATH.len()));
+    total += entry_len(&Kind::Derived, TABLE_PATH.len());
+    total += contents.files.iter().map(|(path, _)| entry_len(&file, path.len())).sum::<usize>();
+    total += paths.iter().map(|path| entry_len(&blob, path.len())).sum::<usize>();
+    total += links.iter().map(|(path, digest)| entry_len(&Kind::Link(digest.clone()), path.len())).sum::<usize>();
+    total += contents.absent.iter().map(|a| absent_line(a).len()).sum::<usize>();
     total as u64
 }

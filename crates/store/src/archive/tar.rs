@@ -78,7 +78,7 @@ pub const fn padded(len: u64) -> u64 {
 pub fn header_len(path: &str) -> u64 {
     match split(path) {
         Some(_) => BLOCK,
-        None => BLOCK + padded(pax_record(path).len() as u64) + BLOCK,
+        None => BLOCK + padded(pax_len(path)) + BLOCK,
     }
 }
 
@@ -118,12 +118,20 @@ fn split(path: &str) -> Option<(&str, &str)> {
 
 /// `<length> path=<path>\n`, where the length counts its own digits.
 fn pax_record(path: &str) -> String {
-    let rest = format!(" path={path}\n");
-    let mut len = rest.len() + 1;
-    while len != rest.len() + len.to_string().len() {
-        len = rest.len() + len.to_string().len();
+    format!("{} path={path}\n", pax_len(path))
+}
+
+/// Bytes of that record.
+fn pax_len(path: &str) -> u64 {
+    let rest = (" path=\n".len() + path.len()) as u64;
+    let mut len = rest + 1;
+    loop {
+        let with_digits = rest + u64::from(len.ilog10()) + 1;
+        if with_digits == len {
+            return len;
+        }
+        len = with_digits;
     }
-    format!("{len}{rest}")
 }
 
 fn block(prefix: &[u8], name: &[u8], size: u64, typeflag: u8) -> Block {
@@ -359,6 +367,14 @@ mod tests {
                 assert_eq!(entries[1].path, "after");
                 assert_eq!(entries[1].start, slot_len(&path, 700));
             }
+        }
+    }
+
+    #[test]
+    fn a_record_counts_its_own_digits() {
+        for len in 1..1200 {
+            let record = pax_record(&"p".repeat(len));
+            assert!(record.starts_with(&format!("{} path=p", record.len())), "{record}");
         }
     }
 

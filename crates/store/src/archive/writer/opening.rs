@@ -82,8 +82,9 @@ impl Writer {
             files.push(volume.open(&partial_name(part)).map_err(|e| fail("open a part", &e))?);
         }
         let chunks = layout.lengths.iter().map(|l| Mutex::new(Chunks::new(*l))).collect();
-        let mut by_digest = HashMap::new();
-        let mut links = HashMap::new();
+        let carried = contents.blobs.len() + contents.manifests.len();
+        let mut by_digest = HashMap::with_capacity(carried);
+        let mut links = HashMap::with_capacity(layout.slots.len().saturating_sub(carried));
         for (number, slot) in layout.slots.iter().enumerate() {
             match &slot.kind {
                 Kind::Blob(digest) => drop(by_digest.insert(digest.clone(), number)),
