@@ -25,7 +25,7 @@ mod sink;
 pub use opening::partial_parts;
 pub use sink::ArchiveSink;
 
-use super::chunks::{Budget, CHUNK_BYTES, Chunks};
+use super::chunks::{Budget, CHUNK_BYTES, Chunks, GROUP_BYTES};
 use super::journal::Journal;
 use super::layout::{Kind, Layout, partial_name};
 use super::tar::headers;
@@ -46,8 +46,8 @@ const HERE_BYTES: u64 = 8 * 1024 * 1024;
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches that may wait for the writing thread, per blob.
 const BATCHES_WAITING: usize = 2;
-/// What is hashed for the blob and for its chunk before the next is looked at.
-const CACHED_BYTES: usize = 64 * 1024;
+/// What is hashed for the blob and for its chunk before the next is looked at: a group of the chunk.
+const CACHED_BYTES: usize = GROUP_BYTES as usize;
 /// How far ahead of the written front a blob may begin where holes are not free (bytes).
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// A read of our own files.
