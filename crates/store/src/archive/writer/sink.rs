@@ -123,8 +123,13 @@ impl Drop for Claim {
         if let Some(front) = &writer.front {
             lock(&front.busy)[slot.part].remove(&self.number);
         }
-        *lock(&writer.claims.0) -= 1;
-        writer.claims.1.notify_all();
+        let mut held = lock(&writer.claims.0);
+        *held -= 1;
+        // Whoever waits waits for the last one.
+        if *held == 0 {
+            writer.claims.1.notify_all();
+        }
+        drop(held);
         writer.released.notify_waiters();
     }
 }
