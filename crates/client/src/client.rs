@@ -164,7 +164,7 @@ impl Client {
                 return Err(failure);
             }
             let delay = policy.delay(attempt, failure.retry_after);
-            self.pause(&call.what(host), &failure, attempt, delay).await;
+            self.pause(&call.what(&host.name), &failure, attempt, delay).await;
             attempt += 1;
         }
     }
@@ -447,20 +447,20 @@ impl Call {
     }
 
     /// For notices: `GET quay.io/a/b blobs/sha256:…`. Put together only when somebody is told.
-    pub(crate) fn what(&self, host: &Host) -> String {
+    pub(crate) fn what(&self, host: &str) -> String {
         if let Some(what) = &self.what {
             return what.clone();
         }
-        let (method, host, repository) = (&self.method, &host.name, &self.scope.repository);
-        match &self.to {
-            Target::Url(url) => format!("{method} {}{}", name_of(url), url.path()),
-            Target::Path(path) => {
-                let rest = path.strip_prefix("/v2/").and_then(|path| path.strip_prefix(&**repository));
-                match rest.and_then(|rest| rest.strip_prefix('/')) {
-                    Some(rest) if !repository.is_empty() => format!("{method} {host}/{repository} {rest}"),
-                    _ => format!("{method} {host} {path}"),
-                }
-            }
+        let (name, path) = match &self.to {
+            Target::Path(path) => (host.to_owned(), path.as_str()),
+            Target::Url(url) => (name_of(url), url.path()),
+        };
+        let (method, repository) = (&self.method, &self.scope.repository);
+        let rest = path.strip_prefix("/v2/").and_then(|path| path.strip_prefix(&**repository)?.strip_prefix('/'));
+        match (rest.filter(|_| !repository.is_empty()), &self.to) {
+            (Some(rest), _) => format!("{method} {name}/{repository} {rest}"),
+            (None, Target::Path(_)) => format!("{method} {name} {path}"),
+            (None, Target::Url(_)) => format!("{method} {name}{path}"),
         }
     }
 }
@@ -473,5 +473,26 @@ fn same_host(host: &Host, url: &Url) -> bool {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Client").field(&self.0.options).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_told_by_its_repository() {
+        let called = |to: Target, repository: &str| {
+            Call::new(Method::GET, to, Scope::repository(repository, "pull")).what("quay.io")
+        };
+        let path = |path: &str| Target::Path(path.to_owned());
+        let url = |url: &str| Target::Url(Url::parse(url).unwrap());
+        assert_eq!(called(path("/v2/a/b/tags/list?n=9"), "a/b"), "GET quay.io/a/b tags/list?n=9");
+        assert_eq!(called(path("/v2/a/bc/x"), "a/b"), "GET quay.io /v2/a/bc/x");
+        assert_eq!(called(url("https://quay.io/v2/a/b/tags/list?last=v1"), "a/b"), "GET quay.io/a/b tags/list");
+        let call = Call::new(Method::GET, url("https://charts.example/index.yaml?token=x"), Scope::none());
+        assert_eq!(call.what("charts.example"), "GET charts.example/index.yaml");
+        let call = Call { what: Some("log in".into()), ..Call::new(Method::GET, path("/v2/"), Scope::none()) };
+        assert_eq!(call.what("quay.io"), "log in");
     }
 }

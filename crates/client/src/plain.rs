@@ -114,7 +114,7 @@ impl Client {
                 }
                 return Err(named(failure));
             }
-            self.pause(&call.what(&host), &failure, attempt, delay).await;
+            self.pause(&call.what(&host.name), &failure, attempt, delay).await;
             attempt += 1;
         }
     }

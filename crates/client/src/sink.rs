@@ -107,7 +107,7 @@ impl RegistrySink {
                 // The bytes were verified here. docker-registry 2.8 says this when the same content is being pushed twice at once.
                 Err(failure) if failure.has_code("DIGEST_INVALID") && attempt <= policy.times => {
                     let delay = policy.delay(attempt, failure.retry_after);
-                    self.client.pause(&call.what(&spot.host), &failure, attempt, delay).await;
+                    self.client.pause(&call.what(&spot.host.name), &failure, attempt, delay).await;
                     attempt += 1;
                 }
                 other => return other,
@@ -297,7 +297,7 @@ impl Sink for RegistrySink {
             {
                 Ok(false)
             }
-            Err(failure) => Err(failure.into_error(call.what(&self.host))),
+            Err(failure) => Err(failure.into_error(call.what(&self.host.name))),
         }
     }
 

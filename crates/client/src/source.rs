@@ -72,7 +72,7 @@ impl Spot {
                 Ok(bytes) => break (declared, header, bytes),
                 Err(failure) if failure.transient && attempt <= policy.times => {
                     let delay = policy.delay(attempt, None);
-                    self.client.pause(&call.what(&self.host), &failure, attempt, delay).await;
+                    self.client.pause(&call.what(&self.host.name), &failure, attempt, delay).await;
                     attempt += 1;
                 }
                 Err(failure) => return Err(failure),
